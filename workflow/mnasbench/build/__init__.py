@@ -1,0 +1,1 @@
+"""Stage build: from an exported model to the three files that an engine runs."""

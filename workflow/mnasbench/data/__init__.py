@@ -1,0 +1,1 @@
+"""Stage data: pictures, labels, manifest, calibration set, npz inputs."""

@@ -1,0 +1,154 @@
+"""Files read and written safely: digests, atomic writes, size-bounded readers.
+
+Nothing here runs code from a data file, and no reader takes a file larger than its kind can sensibly be.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mnasbench.errors import InputError, one_line
+
+# Manifests and label files of 50,000 pictures have about 8 MB; nothing that is text here is larger than this.
+MAX_TEXT_BYTES = 64 * 1024 * 1024
+_CHUNK = 1 << 20
+
+
+def sha256_of_bytes(content: bytes) -> str:
+    """Hexadecimal SHA-256 of ``content``."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in chunks."""
+    with open_for_reading(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def open_for_reading(path: Path) -> Iterator[Any]:
+    """Open ``path`` in binary, with the system's refusal as an InputError."""
+    try:
+        with Path(path).open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise InputError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; rename it to ``path`` when the block ends well.
+
+    The temporary file is removed when the block fails, so a reader never meets half a file. Its name keeps
+    the suffix of ``path``, because several writers (``np.savez``, ``torch.save``) look at it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp's 0600 would keep a shared results folder from its team
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    # The only portable way to read the umask is to set it; done once, at import, before threads exist.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends, atomically."""
+    with written_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def canonical_json(value: Any) -> str:
+    """``value`` as JSON with sorted keys and no spaces: equal settings give equal strings."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically, in the order of its keys."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """UTF-8 text of a file (a byte-order mark is dropped); InputError names what is wrong with it."""
+    with open_for_reading(path) as stream:
+        content: bytes = stream.read(limit + 1)
+    if len(content) > limit:
+        raise InputError(f"{one_line(path)}: is larger than {limit} bytes, which no file of this kind is")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{one_line(path)}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    doubled = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
+    if doubled:
+        raise ValueError(f"key {doubled[0]!r} stands twice")
+    return dict(pairs)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; a doubled key is an error, because one of its two values would be lost."""
+    try:
+        return json.loads(read_text(path), object_pairs_hook=_unique_pairs)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{one_line(path)}: is not valid JSON ({one_line(error)})") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses doubled keys and aliases (with aliases a few lines expand to gigabytes)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not accepted", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, (list, dict)):
+                problem = "a list or mapping cannot be a key"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            if key in seen:
+                problem = f"key {key!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file by the safe loader; doubled keys and aliases are errors."""
+    text = read_text(path)
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader, made stricter
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{one_line(path)}: is not valid YAML ({one_line(' '.join(str(error).split()))})") from error
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write ``value`` as block YAML, atomically, in the order of its keys."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False, default_flow_style=False, allow_unicode=True))

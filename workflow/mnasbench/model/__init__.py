@@ -1,0 +1,1 @@
+"""Stage model: architectures, weights, export to ONNX."""

@@ -1,0 +1,1 @@
+"""Stage result: evaluation, statistics, summary, report."""

@@ -1,0 +1,1 @@
+"""Stage run: sessions, performance and accuracy runs."""

@@ -1,0 +1,1 @@
+"""One command a step: arguments in, one call of the library, a receipt out."""
