@@ -1,0 +1,23 @@
+"""Fixtures that every kind of test shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout under test."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real photographs and trained weights beside the project; skips where it is missing."""
+    folder = Path(os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real"))
+    if not (folder / "val_label.txt").is_file():
+        pytest.skip(f"no real photographs at {folder} (set MNASBENCH_REAL)")
+    return folder
