@@ -2,5 +2,6 @@
 
 The packages follow the chain, and each imports only from those before it and from the ground:
 
-``data`` -> ``model`` -> ``build`` -> ``run`` -> ``result``; ground: ``errors``, ``files``, ``provenance``, ``settings``.
+``data`` -> ``model`` -> ``build`` -> ``run`` -> ``result``;
+ground: ``errors``, ``files``, ``provenance``, ``settings``.
 """

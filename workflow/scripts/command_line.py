@@ -24,7 +24,7 @@ def run(
     action: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse ``argv`` and run ``action``; give the exit code (0 done, 2 wrong input, 1 anything else, 130 interrupted)."""
+    """Parse ``argv``, run ``action``, give the exit code: 0 done, 2 wrong input, 130 interrupted, 1 anything else."""
     arguments = parser.parse_args(argv)
     try:
         return action(arguments) or 0
