@@ -146,9 +146,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader, made stricter
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{one_line(path)}: is not valid YAML ({one_line(' '.join(str(error).split()))})"
-        ) from error
+        raise InputError(f"{one_line(path)}: is not valid YAML ({one_line(' '.join(str(error).split()))})") from error
 
 
 def write_yaml(path: Path, value: Any) -> None:

@@ -14,9 +14,7 @@ class HelpfulFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescr
 
 def parser_for(description: str | None) -> argparse.ArgumentParser:
     """A parser that wants its flags whole (an abbreviation in a script breaks with the next new flag)."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=HelpfulFormatter, allow_abbrev=False
-    )
+    return argparse.ArgumentParser(description=description, formatter_class=HelpfulFormatter, allow_abbrev=False)
 
 
 def run(

@@ -68,9 +68,7 @@ def write_package(prefix: Path, model: onnx.ModelProto, info: dict[str, Any]) ->
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
         if len(tensor.raw_data) < _EXTERNAL_FROM_BYTES:
             continue
-        blob.extend(
-            b"\0" * (-len(blob) % 64)
-        )  # 64-byte alignment lets a runtime map the file instead of copying
+        blob.extend(b"\0" * (-len(blob) % 64))  # 64-byte alignment lets a runtime map the file instead of copying
         offset, length = len(blob), len(tensor.raw_data)
         blob.extend(tensor.raw_data)
         tensor.ClearField("raw_data")
@@ -107,9 +105,7 @@ def read_package(prefix: Path) -> CompiledModel:
             )
     info = read_json(info_path)
     if not isinstance(info, dict) or not isinstance(info.get("files"), dict):
-        raise ModelError(
-            f"{one_line(info_path)}: is not a model_info of ort-vamc (no 'files'); build the model again"
-        )
+        raise ModelError(f"{one_line(info_path)}: is not a model_info of ort-vamc (no 'files'); build the model again")
     for path, role in ((graph_path, "graph"), (params_path, "params")):
         if sha256_of_file(path) != info["files"].get(f"{role}_sha256"):
             raise ModelError(
