@@ -1,0 +1,169 @@
+"""The configuration: validated once, with every default filled in, and asked by name from then on.
+
+``config/schema.yaml`` is the only place where keys, types and defaults stand.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from mnasbench.errors import SettingsError, did_you_mean, one_line
+from mnasbench.files import read_yaml
+from mnasbench.presets import Preset, preset
+
+SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
+DEMO = "demo"
+# timm publishes one set of weights a model name (the tag is part of the name), so it needs no other word.
+TIMM_PRETRAINED = "pretrained"
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of the configuration."""
+    content: dict[str, Any] = read_yaml(SCHEMA_FILE)
+    return content
+
+
+def _place(path: Any) -> str:
+    return ".".join(str(part) for part in path) or "the configuration"
+
+
+def _explain(error: Any) -> str:
+    """One line for the first thing that the schema refuses."""
+    where = _place(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        unknown = sorted(str(key) for key in error.instance if key not in known)[0]
+        return f"{where}: unknown key '{unknown}'{did_you_mean(unknown, known)}"
+    if error.validator == "enum":
+        near = did_you_mean(str(error.instance), [str(value) for value in error.validator_value])
+        return f"{where}: {error.instance!r} is not one of the values this setting takes{near}"
+    if error.validator == "oneOf":
+        about = " ".join(error.schema.get("description", "").split())
+        return f"{where}: {error.instance!r} does not fit. {about}"
+    return f"{where}: {one_line(error.message)}"
+
+
+def _with_defaults(value: Any, rules: Mapping[str, Any]) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    complete = dict(value)
+    for key, rule in rules.get("properties", {}).items():
+        if key not in complete and "default" in rule:
+            complete[key] = rule["default"]
+        if key in complete:
+            complete[key] = _with_defaults(complete[key], rule)
+    entries = rules.get("additionalProperties")
+    if isinstance(entries, Mapping):
+        complete = {key: _with_defaults(entry, entries) for key, entry in complete.items()}
+    return complete
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One variant: where its architecture and weights come from, and how it wants its pictures."""
+
+    variant: str
+    library: str
+    name: str
+    weights: str
+    size: int
+    resize: int | tuple[int, int]
+    preset: Preset
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """The fields of ``mnasbench.data.preprocess.Preprocessing``, as JSON values."""
+        return {
+            "resize": self.resize if isinstance(self.resize, int) else list(self.resize),
+            "crop": self.size,
+            "interpolation": self.preset.interpolation,
+            "library": "pillow",
+            "mean": list(self.preset.mean),
+            "std": list(self.preset.std),
+        }
+
+    @property
+    def geometry(self) -> str:
+        """Names what decides the pixels of a preprocessed picture; variants that share it share their npz."""
+        resize = self.resize if isinstance(self.resize, int) else "x".join(map(str, self.resize))
+        return f"resize{resize}-crop{self.size}-{self.preset.interpolation}"
+
+    @property
+    def weights_are_file(self) -> bool:
+        """Whether ``weights`` is the path of a file (and neither the demo's nor a published name)."""
+        return _is_path(self.weights)
+
+
+def _is_path(weights: str) -> bool:
+    # No published name has a dot or a slash, and a file of weights has a suffix or stands in a folder.
+    return "." in weights or "/" in weights
+
+
+def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
+    library, name, weights = entry["library"], entry["name"] or variant, entry["weights"]
+    named = None if weights in {DEMO, TIMM_PRETRAINED} or _is_path(weights) else weights
+    try:
+        wanted = preset(library, name, named)
+    except SettingsError as error:
+        raise SettingsError(f"models.{variant}: {error}") from None
+    size = entry["size"] or wanted.crop
+    resize = entry["resize"] or wanted.resize_for(size)
+    resize = resize if isinstance(resize, int) else tuple(resize)
+    if min((resize,) if isinstance(resize, int) else resize) < size:
+        raise SettingsError(
+            f"models.{variant}.resize: {resize} is smaller than the crop of {size} x {size} pixels that follows it; "
+            f"give at least {size}, or a smaller models.{variant}.size"
+        )
+    return ModelSettings(variant, library, name, weights, size, resize, wanted)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration, complete and consistent."""
+
+    values: dict[str, Any]
+    models: dict[str, ModelSettings]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the dataset is the one that the project makes itself."""
+        return bool(self["dataset"]["root"] == DEMO)
+
+    def engine_of(self, precision: str) -> str:
+        """The engine that makes the rows of a precision (the card knows no fp32)."""
+        return "ort" if precision == "fp32" else self["engine"]
+
+    @property
+    def dataset_is_imagenet(self) -> bool:
+        """Whether published accuracies are comparable: the name says which dataset this is."""
+        return str(self["dataset"]["name"]).lower().startswith(("imagenet", "ilsvrc2012"))
+
+
+def load_settings(config: Mapping[str, Any]) -> Settings:
+    """Validate a configuration as read from its files, fill in defaults, and check what no schema can.
+
+    Raises SettingsError: one line with the key, what stands there, and what was expected.
+    """
+    errors = sorted(
+        jsonschema.Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: len(e.absolute_path)
+    )
+    if errors:
+        raise SettingsError(_explain(errors[0]))
+    values = _with_defaults(config, schema())
+    models = {variant: _model(variant, entry or {}) for variant, entry in values["models"].items()}
+    settings = Settings(values, models)
+    demo_weights = [model.variant for model in models.values() if model.weights == DEMO]
+    if demo_weights and not settings.is_demo:
+        raise SettingsError(
+            f"models.{demo_weights[0]}.weights: demo weights know the demo set's classes only, but dataset.root is "
+            f"'{one_line(values['dataset']['root'])}'; give a weights file or a published name such as IMAGENET1K_V1"
+        )
+    return settings
