@@ -1,0 +1,73 @@
+"""Export a torchvision or timm classifier to ONNX (or TorchScript), and tell its multiply-adds and parameters.
+
+Writes SAVE_DIR/{model_name}_{size}.onnx (or .pt) and, beside it, .json with what is known of the model. The
+exported graph is run once beside torch; where their logits differ, nothing is written.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, run
+
+from mnasbench.errors import SettingsError
+from mnasbench.files import sha256_of_file, write_json
+from mnasbench.presets import LIBRARIES, preset
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command: the vendor's names, and --weights for published ones."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--model_library", choices=LIBRARIES, required=True, help="where the architecture comes from")
+    parser.add_argument("--model_name", required=True, help="its name there, e.g. mnasnet0_5")
+    parser.add_argument("--save_dir", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--size", type=int, default=None, help="side of the square input; default: as published")
+    weights = parser.add_mutually_exclusive_group(required=True)
+    weights.add_argument("--pretrained_weights", type=Path, metavar="FILE", help="a state dict (.pth, .safetensors)")
+    weights.add_argument("--checkpoint_path", type=Path, metavar="FILE", help="the same, by timm's name for it")
+    weights.add_argument("--weights", metavar="NAME", help="published weights to download, e.g. IMAGENET1K_V1")
+    parser.add_argument("--convert_mode", choices=("onnx", "pt"), default="onnx", help="what to write")
+    return parser
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Load, export, describe."""
+    name, library = arguments.model_name, arguments.model_library
+    size = arguments.size or preset(library, name).crop
+    if not 32 <= size <= 1024:
+        raise SettingsError(f"--size {size}: expected 32 to 1024 pixels")
+
+    from mnasbench.model import architecture, complexity
+    from mnasbench.model.export import export_onnx, export_torchscript
+
+    file = arguments.pretrained_weights or arguments.checkpoint_path
+    if file is not None:
+        model, classes = architecture.load(library, name, file)
+    else:
+        model, classes = architecture.download(library, name, arguments.weights), architecture.IMAGENET_CLASSES
+    path = arguments.save_dir / f"{name}_{size}.{arguments.convert_mode}"
+    (export_onnx if arguments.convert_mode == "onnx" else export_torchscript)(model, size, path)
+    parameters, multiply_adds = complexity.parameter_count(model), complexity.multiply_adds(model, size)
+    description = {
+        "library": library,
+        "name": name,
+        "size": size,
+        "classes": classes,
+        "params": parameters,
+        "macs": multiply_adds,
+        "weights": {"sha256": sha256_of_file(file)} if file is not None else {"published": arguments.weights},
+        "file": path.name,
+        "sha256": sha256_of_file(path),
+    }
+    write_json(path.with_suffix(".json"), description)
+    print(f"{path}: {multiply_adds / 1e9:.3f} G multiply-adds, {parameters / 1e6:.3f} M parameters, {classes} classes")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export one model."""
+    return run(build_parser(), export, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
