@@ -121,7 +121,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses doubled keys and aliases (with aliases a few lines expand to gigabytes)."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not accepted", mark)
         return super().compose_node(parent, index)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import parser_for, run
-
 from mnasbench.errors import SettingsError
 from mnasbench.files import sha256_of_file, write_json
 from mnasbench.presets import LIBRARIES, preset

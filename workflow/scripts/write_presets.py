@@ -62,8 +62,9 @@ def torchvision_presets() -> dict[str, Any]:
 
 def timm_presets() -> dict[str, Any]:
     """Every timm classifier of square RGB pictures with the preprocessing of its default weights."""
-    import mnasbench.model.torchvision_import  # noqa: F401 - timm imports torchvision itself
     import timm
+
+    import mnasbench.model.torchvision_import  # noqa: F401 - timm imports torchvision itself
 
     groups, models = _Groups(), {}
     for name in timm.list_models():

@@ -1,0 +1,495 @@
+"""The compiler's build file: one YAML in either of the vendor's two layouts, read strictly and written.
+
+Generation 1 (``vamc build``) and generation 2 (``vamc compile``) say the same things under other names;
+``BuildConfig`` is what they say. The layouts are given in docs/vacc.md. Two things are ours: ``ort:``, a section of
+options that only the embedded compiler has (written for it alone, so the vendor's tool never meets it), and an
+integer ``size`` of Resize, which is the short side.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnasbench.data.preprocess import Preprocessing
+from mnasbench.errors import SettingsError, did_you_mean, one_line
+from mnasbench.files import read_yaml
+
+QUANT_MODES = ("percentile", "max", "kl_divergence", "mse")
+PRECISIONS = ("fp32", "fp16", *(f"int8-{mode}" for mode in QUANT_MODES))
+# The vendor's default is unknown; its published build files say percentile.
+_DEFAULT_MODE = "percentile"
+
+# Options that only the card's compiler knows: accepted, and told to be without effect here.
+_CARD_ONLY = "card only"
+_OPTION = "option"
+
+_ORT_SECTION = {
+    "dtype": _OPTION,
+    "equalize": _OPTION,
+    "bias_correction": _OPTION,
+    "max_drop": _OPTION,
+}
+_SAMPLER = {"suffix": _OPTION, "get_data_num": _OPTION}
+_LAYOUTS: dict[int, dict[str, Any]] = {
+    1: {
+        "model": {"name": _OPTION, "inputs": _OPTION, "checkpoint": _OPTION},
+        "engine": {
+            "type": _OPTION,
+            "common": {"do_quantization": _OPTION, "cluster_mode": _CARD_ONLY},
+            "add_extra_ops_to_graph": {"type": _OPTION},
+            "calibration": {
+                "quant_mode": _OPTION,
+                "per_channel": _OPTION,
+                "skip_conv_layers": _OPTION,
+                "ops_usingfp": _CARD_ONLY,
+            },
+        },
+        "dataset": {"path": _OPTION, "sampler": _SAMPLER, "transform_ops": _OPTION},
+        "workspace": {"work_dir": _OPTION, "enable_ir": _CARD_ONLY, "save_log": _CARD_ONLY},
+        "ort": _ORT_SECTION,
+    },
+    2: {
+        "name": _OPTION,
+        "frontend": {"type": _OPTION, "checkpoint": _OPTION, "dtype": _OPTION, "shape": _OPTION},
+        "backend": {
+            "type": _OPTION,
+            "dtype": _OPTION,
+            "compile": {"cluster_mode": _CARD_ONLY, "data_transport_mode": _CARD_ONLY, "*": _CARD_ONLY},
+            "quantize": {
+                "calibrate_mode": _OPTION,
+                "quantize_per_channel": _OPTION,
+                "calibrate_chunk_by": _CARD_ONLY,
+                "skip_conv_layers": _OPTION,
+                "exclude_layers": _OPTION,
+                "ops_usingfp": _CARD_ONLY,
+            },
+        },
+        "graph": {"extra_ops": {"type": _OPTION, "params": _CARD_ONLY}},
+        "dataset": {"type": _OPTION, "path": _OPTION, "sampler": _SAMPLER, "process_ops": _OPTION},
+        "workspace": {
+            "path": _OPTION,
+            "env_recheck": _CARD_ONLY,
+            "workers": _CARD_ONLY,
+            "enable_ir": _CARD_ONLY,
+            "save_log": _CARD_ONLY,
+            "pyenv": _CARD_ONLY,
+        },
+        "ort": _ORT_SECTION,
+    },
+}
+_COMMANDS = {1: "build", 2: "compile"}
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What a build file asks for, whichever of the two layouts said it."""
+
+    generation: int
+    name: str
+    checkpoint: Path
+    input_name: str
+    shape: tuple[int, int, int, int]
+    precision: str
+    preprocessing: Preprocessing | None
+    dataset: Path | None
+    suffix: str
+    images: int | None
+    work_dir: Path
+    frontend: str = "onnx"
+    backend: str = "ort"
+    per_channel: bool = True
+    skip_layers: tuple[str | int, ...] = ()
+    softmax: bool = False
+    equalize: bool = True
+    bias_correction: bool = True
+    max_drop: float | None = None
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """``fp32``, ``fp16`` or ``int8``."""
+        return self.precision.partition("-")[0]
+
+    @property
+    def mode(self) -> str | None:
+        """The calibration mode of an int8 build."""
+        return self.precision.partition("-")[2] or None
+
+    @property
+    def prefix(self) -> Path:
+        """Where the compiled files go, without their suffix."""
+        if self.generation == 2:
+            return self.work_dir / self.name / "mod"
+        shape = "_".join(str(side) for side in self.shape[1:])
+        folder = f"{self.name}-{self.dtype}-{self.mode or 'none'}-{shape}-{self.backend}"
+        return self.work_dir / folder / self.name
+
+
+# --------------------------------------------------------------------------------------------------------- reading
+def read_build_config(path: Path, generation: int | None = None) -> BuildConfig:
+    """Read a build file; ``generation`` is what the command expects, and is told apart by its sections if None.
+
+    Raises SettingsError for an unknown key (naming the nearest known one), a missing one, or a value out of place.
+    """
+    content = read_yaml(path)
+    where = one_line(path)
+    if not isinstance(content, Mapping):
+        raise SettingsError(f"{where}: is not a build file (expected sections such as 'model:' or 'frontend:')")
+    found = 2 if "frontend" in content or "backend" in content else 1
+    if generation is not None and generation != found:
+        raise SettingsError(
+            f"{where}: has the layout of generation {found}; "
+            f"use `ort-vamc {_COMMANDS[found]}` for it (`{_COMMANDS[generation]}` reads generation {generation})"
+        )
+    ignored: list[str] = []
+    _check_keys(content, _LAYOUTS[found], where, "", ignored)
+    reader = _Reader(content, where)
+    return (_read_first if found == 1 else _read_second)(reader, tuple(ignored))
+
+
+def _check_keys(content: Any, layout: Mapping[str, Any], where: str, place: str, ignored: list[str]) -> None:
+    if content is None:
+        return
+    if not isinstance(content, Mapping):
+        raise SettingsError(f"{where}: '{place}' should be a section with the keys {', '.join(sorted(layout))}")
+    for key, value in content.items():
+        name = f"{place}.{key}" if place else str(key)
+        rule = layout.get(key, layout.get("*"))
+        if rule is None:
+            known = [known for known in layout if known != "*"]
+            raise SettingsError(f"{where}: unknown key '{one_line(name)}'{did_you_mean(str(key), known)}")
+        if rule == _CARD_ONLY:
+            ignored.append(name)
+        elif isinstance(rule, Mapping):
+            _check_keys(value, rule, where, name, ignored)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Takes typed values out of a build file, so that each error says where."""
+
+    content: Mapping[str, Any]
+    where: str
+
+    def get(self, place: str, kind: type | tuple[type, ...], default: Any = None, *, required: bool = False) -> Any:
+        value: Any = self.content
+        for part in place.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is None:
+            if required:
+                raise SettingsError(f"{self.where}: '{place}' is missing")
+            return default
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in _kinds(kind)):
+            names = " or ".join(one.__name__ for one in _kinds(kind))
+            raise SettingsError(f"{self.where}: '{place}' is {one_line(repr(value))}, expected {names}")
+        return value
+
+    def choice(self, place: str, known: Sequence[str], default: str) -> str:
+        value = str(self.get(place, str, default))
+        if value not in known:
+            raise SettingsError(f"{self.where}: '{place}' is '{one_line(value)}'{did_you_mean(value, known)}")
+        return value
+
+    def shape(self, place: str) -> tuple[str, tuple[int, int, int, int]]:
+        inputs = self.get(place, Mapping, required=True)
+        if len(inputs) != 1:
+            raise SettingsError(f"{self.where}: '{place}' names {len(inputs)} inputs, expected one of [1, 3, H, W]")
+        name, sides = next(iter(inputs.items()))
+        sides_are_whole = isinstance(sides, list) and all(type(side) is int and side > 0 for side in sides)
+        if not sides_are_whole or len(sides) != 4 or sides[1] != 3:
+            raise SettingsError(f"{self.where}: '{place}.{one_line(name)}' is {one_line(sides)}, expected [1, 3, H, W]")
+        return str(name), (sides[0], sides[1], sides[2], sides[3])
+
+    def layers(self, *places: str) -> tuple[str | int, ...]:
+        found: list[str | int] = []
+        for place in places:
+            for layer in self.get(place, list, []):
+                if isinstance(layer, bool) or not isinstance(layer, (str, int)):
+                    raise SettingsError(
+                        f"{self.where}: '{place}' holds {one_line(repr(layer))}, expected names or numbers"
+                    )
+                found.append(layer)
+        return tuple(found)
+
+    def softmax(self, place: str) -> bool:
+        value = self.get(place, str, "None")
+        if value not in {"softmax", "None"}:
+            raise SettingsError(f"{self.where}: '{place}' is '{one_line(value)}', expected softmax or None")
+        return bool(value == "softmax")
+
+    def ort(self) -> dict[str, Any]:
+        return {
+            "equalize": self.get("ort.equalize", bool, True),
+            "bias_correction": self.get("ort.bias_correction", bool, True),
+            "max_drop": self.get("ort.max_drop", (int, float)),
+        }
+
+    def sampling(self) -> dict[str, Any]:
+        dataset = self.get("dataset.path", str)
+        return {
+            "dataset": Path(dataset) if dataset else None,
+            "suffix": self.get("dataset.sampler.suffix", str, "JPEG"),
+            "images": self.get("dataset.sampler.get_data_num", int),
+        }
+
+
+def _kinds(kind: type | tuple[type, ...]) -> tuple[type, ...]:
+    return kind if isinstance(kind, tuple) else (kind,)
+
+
+def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
+    name, shape = reader.shape("model.inputs")
+    quantized = reader.get("engine.common.do_quantization", bool, False)
+    mode = reader.choice("engine.calibration.quant_mode", QUANT_MODES, _DEFAULT_MODE)
+    plain = reader.choice("ort.dtype", ("fp32", "fp16"), "fp16")
+    return BuildConfig(
+        generation=1,
+        name=reader.get("model.name", str, required=True),
+        checkpoint=Path(reader.get("model.checkpoint", str, required=True)),
+        input_name=name,
+        shape=shape,
+        backend=reader.choice("engine.type", ("ort", "vacc", "debug"), "vacc"),
+        precision=f"int8-{mode}" if quantized else plain,
+        per_channel=reader.get("engine.calibration.per_channel", bool, True),
+        skip_layers=reader.layers("engine.calibration.skip_conv_layers"),
+        softmax=reader.softmax("engine.add_extra_ops_to_graph.type"),
+        preprocessing=_read_operations(reader, "dataset.transform_ops", shape),
+        work_dir=Path(reader.get("workspace.work_dir", str, required=True)),
+        ignored=ignored,
+        **reader.sampling(),
+        **reader.ort(),
+    )
+
+
+def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
+    name, shape = reader.shape("frontend.shape")
+    dtype = reader.choice("backend.dtype", ("int8", "fp16", "fp32"), "fp16")
+    mode = reader.choice("backend.quantize.calibrate_mode", QUANT_MODES, _DEFAULT_MODE)
+    return BuildConfig(
+        generation=2,
+        name=reader.get("name", str, required=True),
+        checkpoint=Path(reader.get("frontend.checkpoint", str, required=True)),
+        input_name=name,
+        shape=shape,
+        frontend=reader.get("frontend.type", str, "onnx"),
+        backend="ort" if reader.get("backend.type", str, "tvm_vacc") == "ort" else "vacc",
+        precision=f"int8-{mode}" if dtype == "int8" else dtype,
+        per_channel=reader.get("backend.quantize.quantize_per_channel", bool, True),
+        skip_layers=reader.layers("backend.quantize.skip_conv_layers", "backend.quantize.exclude_layers"),
+        softmax=reader.softmax("graph.extra_ops.type"),
+        preprocessing=_read_operations(reader, "dataset.process_ops", shape),
+        work_dir=Path(reader.get("workspace.path", str, required=True)),
+        ignored=ignored,
+        **reader.sampling(),
+        **reader.ort(),
+    )
+
+
+# ------------------------------------------------------------------------------------------- preprocessing operations
+_OPERATIONS: dict[str, frozenset[str]] = {
+    "DecodeImage": frozenset(),
+    "Resize": frozenset({"size", "adaptive_side", "interpolation", "backend"}),
+    "CenterCrop": frozenset({"crop_size", "size"}),
+    "CvtColor": frozenset({"code"}),
+    "Normalize": frozenset({"mean", "std", "div255"}),
+    "ToTensor": frozenset(),
+}
+
+
+def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, int]) -> Preprocessing | None:
+    operations = reader.get(place, list)
+    if operations is None:
+        return None
+    found: dict[str, Mapping[str, Any]] = {}
+    for number, operation in enumerate(operations):
+        spot = f"{reader.where}: '{place}[{number}]'"
+        if not isinstance(operation, Mapping) or not isinstance(operation.get("type"), str):
+            raise SettingsError(f"{spot} should be an operation such as {{type: DecodeImage}}")
+        kind = operation["type"]
+        if kind == "CustomFunc":
+            raise SettingsError(
+                f"{spot}: CustomFunc would run code from a file; describe it by {', '.join(_OPERATIONS)}"
+            )
+        if kind not in _OPERATIONS:
+            raise SettingsError(f"{spot}: operation '{one_line(kind)}' is not known{did_you_mean(kind, _OPERATIONS)}")
+        for key in operation:
+            if key != "type" and key not in _OPERATIONS[kind]:
+                raise SettingsError(
+                    f"{spot}: {kind} has no '{one_line(key)}'{did_you_mean(str(key), _OPERATIONS[kind])}"
+                )
+        if kind in found:
+            raise SettingsError(f"{spot}: {kind} stands twice")
+        late = [known for known in _AFTER[kind] if known in found]
+        if late:
+            raise SettingsError(f"{spot}: {kind} stands after {late[0]}, expected before it")
+        found[kind] = operation
+    return _preprocessing(found, f"{reader.where}: '{place}'", shape)
+
+
+# CvtColor may stand anywhere after decoding: swapping planes commutes with the rest.
+_ORDER = ("DecodeImage", "Resize", "CenterCrop", "Normalize", "ToTensor")
+_AFTER = {kind: _ORDER[_ORDER.index(kind) + 1 :] if kind in _ORDER else () for kind in _OPERATIONS}
+
+
+def _preprocessing(
+    found: Mapping[str, Mapping[str, Any]], spot: str, shape: tuple[int, int, int, int]
+) -> Preprocessing:
+    code = str(found.get("CvtColor", {}).get("code", "NO_CHANGE")).upper()
+    if code not in {"NO_CHANGE", "COLOR_NO_CHANGE", "BGR2RGB", "COLOR_BGR2RGB"}:
+        raise SettingsError(f"{spot}: CvtColor code '{one_line(code)}': only models of RGB pictures are built here")
+    if shape[2] != shape[3]:
+        raise SettingsError(f"{spot}: the model's input is {shape[2]} x {shape[3]}; only square inputs are built here")
+    resize = found.get("Resize", {"size": shape[2]})
+    crop = found.get("CenterCrop", {"crop_size": shape[2]})
+    side = _one_side(crop.get("crop_size", crop.get("size")), f"{spot}: CenterCrop.crop_size")
+    if side != shape[2]:
+        raise SettingsError(f"{spot}: CenterCrop gives {side} pixels, but the model's input has {shape[2]}")
+    size = _sides(resize.get("size"), f"{spot}: Resize.size")
+    if resize.get("adaptive_side") in {"short", "shorter", True} and not isinstance(size, int):
+        size = min(size)
+    interpolation = str(resize.get("interpolation", "bilinear")).lower()
+    if interpolation not in {"bilinear", "bicubic"}:
+        raise SettingsError(
+            f"{spot}: Resize.interpolation is '{one_line(interpolation)}', expected bilinear or bicubic"
+        )
+    library = str(resize.get("backend", "pillow" if isinstance(size, int) else "opencv")).lower()
+    if library not in {"pillow", "opencv"}:
+        raise SettingsError(f"{spot}: Resize.backend is '{one_line(library)}', expected pillow or opencv")
+    normalize = found.get("Normalize", {})
+    div255 = normalize.get("div255", True)
+    scale = 1.0 if div255 else 1 / 255
+    mean = _three(normalize.get("mean", [0.0] * 3), f"{spot}: Normalize.mean", scale)
+    std = _three(normalize.get("std", [1.0] * 3), f"{spot}: Normalize.std", scale)
+    if not all(value > 0 for value in std):
+        raise SettingsError(f"{spot}: Normalize.std is {list(std)}, expected values above zero")
+    return Preprocessing(resize=size, crop=side, interpolation=interpolation, library=library, mean=mean, std=std)
+
+
+def _sides(value: Any, spot: str) -> int | tuple[int, int]:
+    if type(value) is int and value > 0:
+        return value
+    if isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value):
+        return value[0], value[1]
+    raise SettingsError(f"{spot} is {one_line(repr(value))}, expected a number of pixels or [height, width]")
+
+
+def _one_side(value: Any, spot: str) -> int:
+    sides = _sides(value, spot)
+    if isinstance(sides, int):
+        return sides
+    if sides[0] != sides[1]:
+        raise SettingsError(f"{spot} is {list(sides)}; only square crops are built here")
+    return sides[0]
+
+
+def _three(value: Any, spot: str, scale: float) -> tuple[float, float, float]:
+    numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+    if not numbers or len(value) != 3:
+        raise SettingsError(f"{spot} is {one_line(repr(value))}, expected three numbers (red, green, blue)")
+    return value[0] * scale, value[1] * scale, value[2] * scale
+
+
+# --------------------------------------------------------------------------------------------------------- writing
+def build_file(config: BuildConfig) -> dict[str, Any]:
+    """The content of the build file that says what ``config`` does, in the layout of its generation."""
+    content = (_write_first if config.generation == 1 else _write_second)(config)
+    if config.backend == "ort":
+        options = {"equalize": config.equalize, "bias_correction": config.bias_correction, "max_drop": config.max_drop}
+        content["ort"] = options if config.dtype == "int8" else {"dtype": config.dtype}
+    return content
+
+
+def _sampler(config: BuildConfig) -> dict[str, Any]:
+    return {"suffix": config.suffix, "get_data_num": config.images}
+
+
+def _size(preprocessing: Preprocessing) -> int | list[int]:
+    return preprocessing.resize if isinstance(preprocessing.resize, int) else list(preprocessing.resize)
+
+
+def _write_first(config: BuildConfig) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "model": {
+            "name": config.name,
+            "inputs": {config.input_name: list(config.shape)},
+            "checkpoint": str(config.checkpoint),
+        },
+        "engine": {
+            "type": config.backend,
+            "common": {"do_quantization": config.dtype == "int8"},
+            "add_extra_ops_to_graph": {"type": "softmax" if config.softmax else "None"},
+        },
+    }
+    if config.mode is not None:
+        calibration: dict[str, Any] = {"quant_mode": config.mode, "per_channel": config.per_channel}
+        if config.skip_layers:
+            calibration["skip_conv_layers"] = list(config.skip_layers)
+        content["engine"]["calibration"] = calibration
+    if config.dataset is not None and config.preprocessing is not None:
+        wanted = config.preprocessing
+        content["dataset"] = {
+            "path": str(config.dataset),
+            "sampler": _sampler(config),
+            "transform_ops": [
+                {"type": "DecodeImage"},
+                {"type": "Resize", "size": _size(wanted), **_beyond_first(wanted)},
+                {"type": "CenterCrop", "crop_size": [wanted.crop, wanted.crop]},
+                {"type": "Normalize", "mean": list(wanted.mean), "std": list(wanted.std)},
+                {"type": "ToTensor"},
+            ],
+        }
+    content["workspace"] = {"work_dir": str(config.work_dir), "enable_ir": False, "save_log": True}
+    return content
+
+
+def _beyond_first(wanted: Preprocessing) -> dict[str, str]:
+    """What generation 1 has no words for, said only where it differs from what a reader would assume."""
+    extra = {}
+    if wanted.interpolation != "bilinear":
+        extra["interpolation"] = wanted.interpolation
+    if wanted.library != ("pillow" if isinstance(wanted.resize, int) else "opencv"):
+        extra["backend"] = wanted.library
+    return extra
+
+
+def _write_second(config: BuildConfig) -> dict[str, Any]:
+    backend: dict[str, Any] = {"type": "ort" if config.backend == "ort" else "tvm_vacc", "dtype": config.dtype}
+    if config.mode is not None:
+        backend["quantize"] = {"calibrate_mode": config.mode, "quantize_per_channel": config.per_channel}
+        if config.skip_layers:
+            backend["quantize"]["exclude_layers"] = list(config.skip_layers)
+    content: dict[str, Any] = {
+        "name": config.name,
+        "frontend": {
+            "type": config.frontend,
+            "checkpoint": str(config.checkpoint),
+            "dtype": "fp32",
+            "shape": {config.input_name: list(config.shape)},
+        },
+        "backend": backend,
+    }
+    if config.softmax:
+        content["graph"] = {"extra_ops": {"type": "softmax"}}
+    if config.dataset is not None and config.preprocessing is not None:
+        wanted = config.preprocessing
+        resize = {
+            "type": "Resize",
+            "size": _size(wanted),
+            "interpolation": wanted.interpolation,
+            "backend": wanted.library,
+        }
+        content["dataset"] = {
+            "type": "tvm",
+            "path": str(config.dataset),
+            "sampler": _sampler(config),
+            "process_ops": [
+                {"type": "DecodeImage"},
+                resize,
+                {"type": "CenterCrop", "crop_size": [wanted.crop, wanted.crop]},
+                {"type": "Normalize", "mean": list(wanted.mean), "std": list(wanted.std)},
+                {"type": "ToTensor"},
+            ],
+        }
+    content["workspace"] = {"path": str(config.work_dir), "enable_ir": False, "save_log": True}
+    return content
