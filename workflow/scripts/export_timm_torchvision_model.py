@@ -48,6 +48,7 @@ def export(arguments: argparse.Namespace) -> None:
     path = arguments.save_dir / f"{name}_{size}.{arguments.convert_mode}"
     (export_onnx if arguments.convert_mode == "onnx" else export_torchscript)(model, size, path)
     parameters, multiply_adds = complexity.parameter_count(model), complexity.multiply_adds(model, size)
+    card = complexity.card_flops(model, size)
     description = {
         "library": library,
         "name": name,
@@ -55,12 +56,16 @@ def export(arguments: argparse.Namespace) -> None:
         "classes": classes,
         "params": parameters,
         "macs": multiply_adds,
+        "card_flops": card,
         "weights": {"sha256": sha256_of_file(file)} if file is not None else {"published": arguments.weights},
         "file": path.name,
         "sha256": sha256_of_file(path),
     }
     write_json(path.with_suffix(".json"), description)
-    print(f"{path}: {multiply_adds / 1e9:.3f} G multiply-adds, {parameters / 1e6:.3f} M parameters, {classes} classes")
+    print(
+        f"{path}: {multiply_adds / 1e9:.3f} G multiply-adds ({card / 1e9:.3f} G as the model card counts FLOPs), "
+        f"{parameters / 1e6:.3f} M parameters, {classes} classes"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,206 @@
+"""From the outputs of an accuracy run to answers, and from answers to accuracies.
+
+Outputs are paired with their inputs by name, never by position, and classes are compared by index, never by name.
+An answer is kept for each picture, so that shards add up exactly and two models can be compared picture by picture.
+"""
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from mnasbench.data.npz import read_output
+from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
+from mnasbench.files import read_text, write_text
+from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One picture's label and the model's first classes, best first; sums of squares against the reference's logits.
+
+    ``signal`` is the sum over classes of the reference's squared logits, ``noise`` that of the squared differences;
+    both None where there was no reference.
+    """
+
+    name: str
+    label: int
+    classes: tuple[int, ...]
+    signal: float | None = None
+    noise: float | None = None
+
+    @property
+    def is_top1(self) -> bool:
+        """Whether the first class is the label."""
+        return self.classes[0] == self.label
+
+    @property
+    def is_top5(self) -> bool:
+        """Whether the label is among the first five classes."""
+        return self.label in self.classes[:TOP]
+
+
+def best_classes(scores: npt.NDArray[np.floating], count: int = TOP) -> tuple[int, ...]:
+    """Indices of the ``count`` highest of ``scores`` (shape (classes,)), best first; the lower index wins a tie."""
+    return tuple(int(index) for index in np.argsort(-scores.astype(np.float64), kind="stable")[:count])
+
+
+def picture_key(name: str) -> str:
+    """What a picture is known by in label files, lists and outputs alike: its file name without folders and suffix."""
+    return PurePosixPath(name).stem
+
+
+def by_key(names: Iterable[str]) -> dict[str, str]:
+    """Names by their key; DatasetError where two share one, because their answers could not be told apart."""
+    found: dict[str, str] = {}
+    for name in names:
+        key = picture_key(name)
+        if key in found:
+            raise DatasetError(
+                f"{one_line(name)} and {one_line(found[key])}: have the same name without folder and suffix, "
+                "so their outputs cannot be told apart; rename one"
+            )
+        found[key] = name
+    return found
+
+
+def evaluate_outputs(
+    outputs: Mapping[str, Path], labels: Mapping[str, int], reference: Mapping[str, Path] | None = None
+) -> list[Answer]:
+    """Answers from output files (npz, ``output_0`` of shape (classes,) or (1, classes)), sorted by name.
+
+    ``outputs``, ``labels`` and ``reference`` map picture keys. Raises MeasurementError where an output is missing
+    for a label or has no label, DatasetError where a label is not a class of the model.
+    """
+    _same_pictures(outputs, labels, "an output", "a label")
+    if reference is not None:
+        _same_pictures(outputs, reference, "an output", "a reference output")
+    answers = []
+    for key in sorted(outputs):
+        scores = read_output(outputs[key]).reshape(-1)
+        if not 0 <= labels[key] < scores.size:
+            raise DatasetError(
+                f"{one_line(key)}: its label is class {labels[key]}, but the model has {scores.size} classes (0 to "
+                f"{scores.size - 1}); the label file belongs to another set of classes"
+            )
+        if not np.isfinite(scores).all():
+            raise MeasurementError(f"{one_line(outputs[key])}: the output holds values that are not finite")
+        signal = noise = None
+        if reference is not None:
+            expected = read_output(reference[key]).reshape(-1).astype(np.float64)
+            if expected.size != scores.size:
+                raise MeasurementError(
+                    f"{one_line(outputs[key])}: {scores.size} classes, its reference {expected.size}"
+                )
+            signal = float(np.square(expected).sum())
+            noise = float(np.square(expected - scores).sum())
+        answers.append(Answer(key, labels[key], best_classes(scores), signal, noise))
+    return answers
+
+
+def _same_pictures(first: Mapping[str, object], second: Mapping[str, object], one: str, other: str) -> None:
+    for have, lack, what, missing in ((first, second, one, other), (second, first, other, one)):
+        extra = sorted(set(have) - set(lack))
+        if extra:
+            raise MeasurementError(
+                f"{one_line(extra[0])}: has {what} but not {missing} ({len(extra)} such pictures); "
+                "run the accuracy measurement again, or give the list and labels it was made with"
+            )
+
+
+# ---------------------------------------------------------------------------------------------------- answer tables
+_COLUMNS = ("name", "label", *(f"top{rank}" for rank in range(1, TOP + 1)), "signal", "noise")
+
+
+def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Write answers as CSV; floats in full precision, so that sums over shards are exact."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for answer in answers:
+        # A model of fewer than five classes leaves the last ranks empty.
+        ranks = [*answer.classes, *[""] * TOP][:TOP]
+        sums = ["" if value is None else repr(value) for value in (answer.signal, answer.noise)]
+        writer.writerow([answer.name, answer.label, *ranks, *sums])
+    write_text(path, text.getvalue())
+
+
+def read_answers(paths: Iterable[Path]) -> list[Answer]:
+    """Answers from the tables of all shards, sorted by name; InputError where one is not such a table."""
+    answers: list[Answer] = []
+    for path in paths:
+        rows = csv.reader(io.StringIO(read_text(path), newline=""))
+        if tuple(next(rows, ())) != _COLUMNS:
+            raise InputError(f"{one_line(path)}: is not a table of answers; delete it, and the next run makes it again")
+        for number, row in enumerate(rows, start=2):
+            try:
+                ranks = tuple(int(value) for value in row[2 : 2 + TOP] if value)
+                signal, noise = (float(value) if value else None for value in row[2 + TOP :])
+                answers.append(Answer(row[0], int(row[1]), ranks, signal, noise))
+            except (ValueError, IndexError) as error:
+                raise InputError(
+                    f"{one_line(path)}, line {number}: is not an answer; delete the file and run again"
+                ) from error
+    answers.sort(key=lambda answer: answer.name)
+    for before, after in itertools.pairwise(answers):
+        if before.name == after.name:
+            raise MeasurementError(f"{one_line(after.name)}: answered twice; its picture is in two shards")
+    return answers
+
+
+def accuracy(answers: Sequence[Answer], reference: Sequence[Answer] | None = None) -> dict[str, object]:
+    """The figures of one model: percentages with 95 % intervals, and against ``reference`` what changed.
+
+    Raises MeasurementError where there is no answer, or the two are not about the same pictures.
+    """
+    if not answers:
+        raise MeasurementError("no picture was evaluated, so there is no accuracy; is the dataset empty?")
+    images = len(answers)
+    top1, top5 = sum(answer.is_top1 for answer in answers), sum(answer.is_top5 for answer in answers)
+    low, high = wilson_interval(top1, images)
+    figures: dict[str, object] = {
+        "images": images,
+        "correct_top1": top1,
+        "correct_top5": top5,
+        "top1": 100 * top1 / images,
+        "top1_low": 100 * low,
+        "top1_high": 100 * high,
+        "top5": 100 * top5 / images,
+    }
+    if reference is not None:
+        figures |= _against(answers, reference)
+    return figures
+
+
+def _against(answers: Sequence[Answer], reference: Sequence[Answer]) -> dict[str, object]:
+    if [answer.name for answer in answers] != [answer.name for answer in reference]:
+        raise MeasurementError(
+            "the model and its fp32 reference were not evaluated on the same pictures; run both again"
+        )
+    pairs = list(zip(reference, answers, strict=True))
+    lost = [mine.name for theirs, mine in pairs if theirs.is_top1 and not mine.is_top1]
+    gained = [mine.name for theirs, mine in pairs if mine.is_top1 and not theirs.is_top1]
+    comparison = PairedComparison(len(pairs), len(lost), len(gained))
+    low, high = comparison.drop_interval()
+    known = [answer for answer in answers if answer.signal is not None and answer.noise is not None]
+    return {
+        "top1_drop": 100 * comparison.drop,
+        "top1_drop_low": 100 * low,
+        "top1_drop_high": 100 * high,
+        "mcnemar_p": comparison.mcnemar_p,
+        "agreement": 100 * sum(mine.classes[0] == theirs.classes[0] for theirs, mine in pairs) / len(pairs),
+        # fsum is exact, so neither shards nor their order can change the last digit.
+        "sqnr_db": sqnr_db(
+            math.fsum(answer.signal or 0.0 for answer in known), math.fsum(answer.noise or 0.0 for answer in known)
+        ),
+        "lost": lost,
+        "gained": gained,
+    }

@@ -1,0 +1,53 @@
+"""Result texts: the vendor's form of answers, five lines a picture.
+
+``<path>: Relay top-{k} id: {i}, prob: {p:.8f}, class name: {c}`` with k from 0. A path may hold colons and anything
+else but line ends, so the line is taken apart from its fixed middle, not at its first colon.
+"""
+
+import re
+from pathlib import Path
+
+from mnasbench.errors import DatasetError, one_line
+from mnasbench.files import read_text
+from mnasbench.result.evaluation import TOP, Answer, by_key
+
+# Greedy: the last such middle of a line is the real one, whatever the path holds.
+_LINE = re.compile(
+    r"(?P<path>.*): Relay top-(?P<rank>\d+) id: (?P<id>\d+), prob: (?P<prob>[-+.\deE]+|nan|inf), class name: .*"
+)
+
+
+def read_result_text(path: Path) -> dict[str, tuple[int, ...]]:
+    """First classes of each picture (best first) by picture path; DatasetError names a line that is not of the form."""
+    ranked: dict[str, dict[int, int]] = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.rstrip("\r"))
+        if match is None:
+            raise DatasetError(
+                f"{one_line(path)}, line {number}: expected '<path>: Relay top-<k> id: <class>, prob: <p>, "
+                f"class name: <name>'; is this the file that sample_cls.py wrote?"
+            )
+        ranks = ranked.setdefault(match["path"], {})
+        if int(match["rank"]) in ranks:
+            raise DatasetError(f"{one_line(path)}, line {number}: a second top-{match['rank']} of the same picture")
+        ranks[int(match["rank"])] = int(match["id"])
+    if not ranked:
+        raise DatasetError(f"{one_line(path)}: holds no answers")
+    for name, ranks in ranked.items():
+        # Some of the vendor's tools count from 0, others from 1.
+        if sorted(ranks) not in (list(range(len(ranks))), list(range(1, len(ranks) + 1))):
+            raise DatasetError(f"{one_line(path)}: {one_line(name)} lacks some of its ranks (it has {sorted(ranks)})")
+    return {name: tuple(ranks[rank] for rank in sorted(ranks))[:TOP] for name, ranks in ranked.items()}
+
+
+def answers_from_text(path: Path, labels: dict[str, int]) -> list[Answer]:
+    """Answers of a result text; ``labels`` maps picture keys to classes. DatasetError for a picture without a label."""
+    classes = read_result_text(path)
+    answers = []
+    for key, name in sorted(by_key(classes).items()):
+        if key not in labels:
+            raise DatasetError(f"{one_line(path)}: {one_line(name)} has no label; give the label file of this dataset")
+        answers.append(Answer(key, labels[key], classes[name]))
+    return answers

@@ -1,0 +1,61 @@
+"""The statistics of accuracies: intervals for one, paired comparison of two.
+
+All take counts of pictures and give proportions between 0 and 1; nothing here rounds.
+"""
+
+import math
+from dataclasses import dataclass
+
+from scipy.stats import binomtest, norm
+
+CONFIDENCE = 0.95
+
+
+def _z(confidence: float) -> float:
+    return float(norm.ppf(0.5 + confidence / 2))
+
+
+def wilson_interval(correct: int, images: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's score interval for ``correct`` of ``images`` (J. Am. Stat. Assoc. 22, 1927)."""
+    if images == 0:
+        return 0.0, 1.0
+    z = _z(confidence)
+    share = correct / images
+    centre = (share + z * z / (2 * images)) / (1 + z * z / images)
+    half = z * math.sqrt(share * (1 - share) / images + z * z / (4 * images**2)) / (1 + z * z / images)
+    # At the ends the formula gives 0 or 1 but for rounding.
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == images else min(1.0, centre + half)
+    return low, high
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """A model against its reference on the same pictures; ``drop`` is reference minus model, as a proportion."""
+
+    images: int
+    lost: int
+    gained: int
+
+    @property
+    def drop(self) -> float:
+        """Reference's accuracy minus the model's."""
+        return (self.lost - self.gained) / self.images if self.images else 0.0
+
+    def drop_interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Interval of the drop: Wald's with a Laplace adjustment (Bonett and Price, J. Educ. Behav. Stat. 37, 2012)."""
+        total = self.images + 2
+        lost, gained = (self.lost + 1) / total, (self.gained + 1) / total
+        half = _z(confidence) * math.sqrt((lost + gained - (lost - gained) ** 2) / total)
+        return max(-1.0, lost - gained - half), min(1.0, lost - gained + half)
+
+    @property
+    def mcnemar_p(self) -> float:
+        """Exact two-sided p that pictures lost and gained are equally likely (McNemar's test)."""
+        flips = self.lost + self.gained
+        return float(binomtest(self.lost, flips, 0.5).pvalue) if flips else 1.0
+
+
+def sqnr_db(signal: float, noise: float) -> float | None:
+    """10 log10(signal / noise) of two sums of squares; None where one of them is zero."""
+    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
