@@ -1,0 +1,166 @@
+"""Pixels and tensors equal torchvision's, and whatever is no picture is one clear error."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mnasbench.data.preprocess import Preprocessing, decode_rgb, normalise, pixels_of, resize_and_crop
+from mnasbench.errors import DatasetError, SettingsError
+from mnasbench.model.torchvision_import import torchvision
+from PIL import Image
+
+MODES = {
+    "bilinear": torchvision.transforms.InterpolationMode.BILINEAR,
+    "bicubic": torchvision.transforms.InterpolationMode.BICUBIC,
+}
+
+
+def pixels_of_torchvision(image: Image.Image, p: Preprocessing) -> np.ndarray:
+    transforms = torchvision.transforms
+    resize = transforms.Resize(p.resize, interpolation=MODES[p.interpolation])
+    compose = transforms.Compose([resize, transforms.CenterCrop(p.crop), transforms.PILToTensor()])
+    return compose(image.convert("RGB")).numpy()
+
+
+@pytest.mark.parametrize("resize", [224, 232, 256, 384, (256, 256), (230, 301)])
+def test_pixels_equal_torchvisions_on_photographs(real: Path, resize: int | tuple[int, int]) -> None:
+    p = Preprocessing(resize=resize)
+    photographs = sorted((real / "val").iterdir())
+    for path in photographs if resize == 256 else photographs[::5]:
+        assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p)), path.name
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    crop=st.integers(1, 64),
+    more=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    squeezed=st.booleans(),
+    interpolation=st.sampled_from(sorted(MODES)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_pixels_equal_torchvisions_on_any_size(
+    size: tuple[int, int], crop: int, more: tuple[int, int], squeezed: bool, interpolation: str, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    resize = (crop + more[0], crop + more[1]) if squeezed else crop + more[0]
+    p = Preprocessing(resize=resize, crop=crop, interpolation=interpolation)
+    expected = pixels_of_torchvision(Image.fromarray(pixels), p)
+    assert np.array_equal(resize_and_crop(pixels, p), expected)
+
+
+def test_normalised_tensor_equals_torchvisions() -> None:
+    p = Preprocessing()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8))
+    transforms = torchvision.transforms
+    expected = transforms.Compose([transforms.ToTensor(), transforms.Normalize(p.mean, p.std)])(image).numpy()
+    tensor = normalise(np.asarray(image).transpose(2, 0, 1)[None], p)
+    assert tensor.dtype == np.float32
+    assert np.array_equal(tensor[0], expected)
+
+
+def test_opencv_resampling_is_opencvs() -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    expected = cv2.resize(pixels, (256, 256))[16:240, 16:240].transpose(2, 0, 1)
+    assert np.array_equal(resize_and_crop(pixels, Preprocessing(resize=(256, 256), library="opencv")), expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("interpolation", "bilinaer", "did you mean 'bilinear'"),
+        ("library", "pil", "pillow"),
+        ("crop", 257, "must be in 1..256"),
+        ("crop", 0, "must be in 1..256"),
+        ("std", (0.2, 0.0, 0.2), "must be positive"),
+    ],
+)
+def test_impossible_settings_are_named(field: str, value: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Preprocessing(**{field: value})
+
+
+def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (320, 260)) -> Image.Image:
+    pixels = np.random.default_rng(2).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def exif_rotated() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees
+    return encoded(picture(), exif=exif)
+
+
+ACCEPTED = {
+    "greyscale": encoded(picture("L")),
+    "cmyk": encoded(picture("CMYK")),
+    "png": encoded(picture(), "PNG"),
+    "palette": encoded(picture("P"), "PNG"),
+    "alpha": encoded(picture("RGBA"), "PNG"),
+    "bilevel": encoded(picture("1"), "PNG"),
+    "progressive": encoded(picture(), progressive=True),
+    "444": encoded(picture(), subsampling=0),
+    "exif": exif_rotated(),
+    "rgb jpeg": encoded(picture(), keep_rgb=True),
+    "one pixel": encoded(picture(size=(1, 1))),
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+@pytest.mark.parametrize("name", ["picture.JPEG", "odd 'name': \"ü\".JPEG"])
+def test_odd_pictures_are_read_as_torchvision_reads_them(tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(ACCEPTED[kind])
+    p = Preprocessing()
+    assert np.array_equal(decode_rgb(path), np.asarray(Image.open(path).convert("RGB")))
+    assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p))
+
+
+def header_of_a_bomb() -> bytes:
+    return encoded(Image.new("L", (20_000, 20_000)), "PNG")
+
+
+REFUSED = {
+    "empty": (lambda: b"", "empty file"),
+    "text": (lambda: b"not a picture at all", "unknown format"),
+    "16 bits": (lambda: encoded(Image.new("I;16", (300, 300)), "PNG"), "mode I;16"),
+    "float": (lambda: encoded(Image.new("F", (300, 300)), "TIFF"), "mode F"),
+    "bomb": (header_of_a_bomb, "pixels"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_no_usable_picture_is_named(tmp_path: Path, kind: str) -> None:
+    content, message = REFUSED[kind]
+    path = tmp_path / "picture.JPEG"
+    path.write_bytes(content())
+    with pytest.raises(DatasetError, match=message) as error:
+        pixels_of(path, Preprocessing())
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_vanished_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"gone\.JPEG: cannot be read"):
+        pixels_of(tmp_path / "gone.JPEG", Preprocessing())
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_picture_cut_anywhere_is_an_error(tmp_path: Path, options: dict[str, bool]) -> None:
+    whole = encoded(picture(size=(64, 64)), **options)
+    path = tmp_path / "cut.JPEG"
+    # The last two bytes only mark the end; without them every pixel is still there.
+    for length in range(1, len(whole) - 8, max(1, len(whole) // 60)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DatasetError, match=r"cut\.JPEG"):
+            decode_rgb(path)

@@ -1,0 +1,137 @@
+"""The manifest: every picture of a dataset, its class, its size, its digest, and what is wrong with it."""
+
+import csv
+import io
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import astuple
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import simplejpeg
+
+from mnasbench.data.fingerprint import (
+    COLUMNS,
+    Dataset,
+    Known,
+    Picture,
+    cache_beside,
+    read_cache,
+    scan,
+    write_cache,
+)
+from mnasbench.data.labels import named
+from mnasbench.data.parallel import map_in_processes
+from mnasbench.data.preprocess import decode, open_image, read_picture
+from mnasbench.errors import DatasetError, MnasbenchError, SettingsError, one_line
+from mnasbench.files import sha256_of_bytes, write_text
+
+OnFault = Literal["error", "exclude"]
+
+
+def index_dataset(
+    dataset: Dataset,
+    manifest: Path,
+    *,
+    cache: Path | None = None,
+    on_fault: OnFault = "error",
+    shards: int = 1,
+    workers: int | None = None,
+    rehash: bool = False,
+    progress: Callable[[Iterable[Known], int], Iterable[Known]] = lambda items, total: items,
+) -> list[Picture]:
+    """Look at every picture of ``dataset`` and write its manifest (a CSV of ``fingerprint.COLUMNS``).
+
+    A picture is whole when its entropy-coded data decode without a complaint. Files whose size and time are
+    those in ``cache`` (a side file beside the manifest) are not read again, unless ``rehash``. A picture's
+    shard depends on its name alone. Raises DatasetError that names the faulty pictures, unless ``on_fault``
+    is ``"exclude"``: then they stand in the manifest with their fault. Gives all rows, faulty ones included.
+    """
+    if shards < 1:
+        raise SettingsError(f"shards is {shards}, expected 1 or more")
+    found = scan(dataset)
+    cache = cache or cache_beside(manifest)
+    remembered = {} if rehash else read_cache(cache)
+    known: dict[str, tuple[int, int, Known]] = {}
+    stale = []
+    for name, file in found.items():
+        entry = remembered.get(name)
+        if entry is not None and entry[:2] == (file.size, file.mtime_ns):
+            known[name] = entry
+        else:
+            stale.append(name)
+    looks = map_in_processes(partial(look_at, dataset.root), stale, workers)
+    for name, look in zip(stale, progress(looks, len(stale)), strict=True):
+        known[name] = (found[name].size, found[name].mtime_ns, look)
+    # A file that could not be read may be readable next time without any change of its size and time.
+    write_cache(cache, {name: entry for name, entry in known.items() if entry[2][0]})
+    pictures = []
+    for name, file in found.items():
+        sha256, width, height, mode, fault = known[name][2]
+        shard = shard_of(name, shards)
+        pictures.append(Picture(name, file.class_index, width, height, mode, max(file.size, 0), sha256, shard, fault))
+    _judge(dataset, pictures, on_fault)
+    write_manifest(manifest, pictures)
+    return pictures
+
+
+def shard_of(name: str, shards: int) -> int:
+    """The shard (0-based) of a picture: by its name alone, so another picture's coming or going moves none."""
+    return zlib.crc32(name.encode()) % shards
+
+
+def look_at(root: Path, name: str) -> Known:
+    """(sha256, width, height, mode, fault) of one picture; what cannot be known is empty or 0."""
+    path = root / name
+    try:
+        content = read_picture(path)
+    except DatasetError as error:
+        # An empty file has a digest, so that the cache and the planning treat it as any other.
+        empty = path.is_file() and path.stat().st_size == 0
+        return sha256_of_bytes(b"") if empty else "", 0, 0, "", _fault(error, path)
+    sha256 = sha256_of_bytes(content)
+    width = height = 0
+    mode = ""
+    try:
+        image = open_image(content, path)
+        (width, height), mode = image.size, image.mode
+        if not _is_whole_jpeg(content):
+            decode(content, path)
+    except DatasetError as error:
+        return sha256, width, height, mode, _fault(error, path)
+    return sha256, width, height, mode, ""
+
+
+def _fault(error: MnasbenchError, path: Path) -> str:
+    return str(error).removeprefix(f"{one_line(path)}: ")
+
+
+def _is_whole_jpeg(content: bytes) -> bool:
+    """Whether all entropy-coded data of a JPEG decode; at an eighth of its size, which skips most of the work."""
+    try:
+        simplejpeg.decode_jpeg(content, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1)
+    except ValueError:
+        return False
+    return True
+
+
+def _judge(dataset: Dataset, pictures: list[Picture], on_fault: OnFault) -> None:
+    faulty = [picture for picture in pictures if picture.fault]
+    if faulty and on_fault == "error":
+        what = f"{len(faulty)} of {len(pictures)} pictures cannot be used"
+        advice = "mend or remove them, or exclude them with on_fault: exclude"
+        raise DatasetError(
+            f"{one_line(dataset.root)}: {what} ({advice}): {named(f'{p.name} {p.fault}' for p in faulty)}"
+        )
+    if len(faulty) == len(pictures):
+        raise DatasetError(f"{one_line(dataset.root)}: no usable picture is left of {len(pictures)}")
+
+
+def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:
+    """Write the rows that ``fingerprint.read_manifest`` reads, atomically, with Unix line ends."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    rows.writerows(astuple(picture) for picture in pictures)
+    write_text(path, text.getvalue())

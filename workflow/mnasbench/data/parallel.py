@@ -1,0 +1,48 @@
+"""Work on many pictures spread over processes; results come back in order, and a dead worker is an error."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from mnasbench.errors import MnasbenchError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# Pictures a message: long enough that passing messages costs nothing, short enough that no core idles at the end.
+_CHUNK = 16
+
+
+def available_cores() -> int:
+    """Cores that this process may run on (the affinity mask, which containers and SLURM set)."""
+    return len(os.sched_getaffinity(0))
+
+
+def map_in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
+) -> Iterator[Result]:
+    """``function`` of each item, in order, by ``workers`` processes (None: one a core; 1: in this process).
+
+    The first exception of a worker is raised here and the rest of the work dropped. A worker that dies (killed,
+    out of memory) is a MnasbenchError.
+    """
+    workers = min(workers or available_cores(), max(1, len(items) // _CHUNK))
+    if workers == 1:
+        yield from map(function, items)
+        return
+    # fork: workers start in milliseconds and share the compiled resampler; nothing here runs threads before it.
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    try:
+        yield from pool.map(function, items, chunksize=_CHUNK)
+    except BrokenProcessPool as error:
+        raise MnasbenchError("a worker process died (killed, or out of memory); try fewer --workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,180 @@
+"""From a JPEG file to the pixels and the tensor that a classifier sees, as torchvision makes them.
+
+The steps are torchvision's own on a PIL image: ``Resize`` (antialiased), ``CenterCrop``, ``ToTensor``,
+``Normalize``. EXIF rotation is not applied, because ``PIL.Image.open`` does not apply it either.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Pillow's own threshold for a decompression bomb: 0.27 GB of RGB. ImageNet's largest picture has 62 million.
+MAX_PIXELS = 89_478_485
+# Only formats that Pillow decodes by itself (EPS, for one, would start Ghostscript on the file). JPEG covers MPO.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+# Modes whose conversion to RGB keeps 8 bits a channel; 16-bit and float greyscale would be clipped to white.
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a tensor.
+
+    ``resize``: the short side in pixels, as torchvision's ``Resize(int)``; or ``(height, width)``, to which
+    the picture is squeezed. ``crop``: side of the centre crop. ``library``: whose resampling is used,
+    ``"pillow"`` (antialiased, torchvision's) or ``"opencv"`` (not antialiased, the vendor's).
+    ``mean`` and ``std`` are RGB, on values in 0..1.
+    """
+
+    resize: int | tuple[int, int] = 256
+    crop: int = 224
+    interpolation: str = "bilinear"
+    library: str = "pillow"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError where the fields contradict each other."""
+        for field, value, known in (
+            ("interpolation", self.interpolation, tuple(_INTERPOLATIONS)),
+            ("library", self.library, ("pillow", "opencv")),
+        ):
+            if value not in known:
+                raise SettingsError(f"preprocessing.{field} is {value!r}{did_you_mean(str(value), known)}")
+        sides = (self.resize,) if isinstance(self.resize, int) else self.resize
+        if self.crop < 1 or min(sides) < self.crop:
+            raise SettingsError(f"preprocessing.crop is {self.crop}, but must be in 1..{min(sides)} (the resized side)")
+        if min(self.std) <= 0:
+            raise SettingsError(f"preprocessing.std is {self.std}, but must be positive")
+
+
+def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) after torchvision's ``Resize``: its long side is truncated, not rounded."""
+    if not isinstance(resize, int):
+        return resize
+    if width <= height:
+        return int(resize * height / width), resize
+    return resize, int(resize * width / height)
+
+
+def crop_offset(size: int, crop: int) -> int:
+    """First row or column of torchvision's ``CenterCrop``; Python's ``round`` goes to the even neighbour there."""
+    return round((size - crop) / 2.0)
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture file; DatasetError where it is empty or cannot be read."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
+    if not content:
+        raise DatasetError(f"{one_line(path)}: is an empty file, expected a picture")
+    return content
+
+
+def open_image(content: bytes, path: Path) -> Image.Image:
+    """The PIL image of ``content`` (header read, pixels not yet); ``path`` is for the message.
+
+    Raises DatasetError for what is no picture, has more than MAX_PIXELS pixels, or a mode that RGB would clip.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below, by MAX_PIXELS
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{one_line(path)}: {one_line(error)}") from error
+    except Exception as error:  # Pillow's readers raise whatever their parsing meets: struct.error, ValueError, ...
+        raise DatasetError(f"{one_line(path)}: is not a picture that can be read ({_reason(error)})") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DatasetError(f"{one_line(path)}: has {width} x {height} pixels, more than the {MAX_PIXELS} accepted")
+    if image.mode not in _MODES:
+        raise DatasetError(
+            f"{one_line(path)}: has mode {image.mode}, more than 8 bits a channel, which RGB would clip; make it 8 bits"
+        )
+    return image
+
+
+def _reason(error: Exception) -> str:
+    # Pillow's message for unknown data is the repr of our in-memory stream, which tells nobody anything.
+    return "unknown format" if "BytesIO" in str(error) else one_line(error) or type(error).__name__
+
+
+def decode_rgb(path: Path) -> UInt8Array:
+    """RGB pixels of a picture file, uint8 (height, width, 3), equal to ``PIL.Image.open(path).convert("RGB")``.
+
+    Raises DatasetError for a file that cannot be read or is not a whole picture.
+    """
+    return decode(read_picture(path), path)
+
+
+def decode(content: bytes, path: Path) -> UInt8Array:
+    """As ``decode_rgb``, of a file's content that was read already; ``path`` is for the message."""
+    image = open_image(content, path)
+    try:
+        return np.array(image.convert("RGB"))
+    except Exception as error:  # see open_image
+        raise DatasetError(f"{one_line(path)}: is cut short or damaged ({_reason(error)})") from error
+
+
+def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
+    """Resize and centre-crop uint8 (height, width, 3) to uint8 (3, crop, crop).
+
+    With ``library="pillow"`` equal, bit for bit, to torchvision's ``Resize`` + ``CenterCrop`` on PIL.
+    """
+    height, width = resized_size(pixels.shape[0], pixels.shape[1], p.resize)
+    if p.library == "opencv":
+        resized = _resize_with_opencv(pixels, height, width, p.interpolation)
+    else:
+        resized = np.array(Image.fromarray(pixels).resize((width, height), _INTERPOLATIONS[p.interpolation]))
+    top, left = crop_offset(height, p.crop), crop_offset(width, p.crop)
+    return np.ascontiguousarray(resized[top : top + p.crop, left : left + p.crop].transpose(2, 0, 1))
+
+
+def _resize_with_opencv(pixels: UInt8Array, height: int, width: int, interpolation: str) -> UInt8Array:
+    try:
+        import cv2
+    except ImportError as error:
+        raise SettingsError(
+            "preprocessing.library is 'opencv', but cv2 is missing: install opencv-python-headless"
+        ) from error
+    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[interpolation]
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
+    """Decode, resize and crop one picture file to uint8 (3, crop, crop), RGB."""
+    return pixels_of_bytes(read_picture(path), path, p)
+
+
+def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array:
+    """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message."""
+    return resize_and_crop(decode(content, path), p)
+
+
+def normalise(pixels: UInt8Array, p: Preprocessing) -> Float32Array:
+    """``(pixels / 255 - mean) / std`` of uint8 (n, 3, height, width), as float32 of the same shape.
+
+    In float32 and in torchvision's order (``ToTensor``, then ``Normalize``), so equal to it bit for bit.
+    """
+    mean, std = (np.array(values, dtype=np.float32)[:, None] for values in (p.mean, p.std))
+    # (3, 256): a byte has only 256 values.
+    table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
+    normalised = np.empty(pixels.shape, dtype=np.float32)
+    for channel in range(3):
+        np.take(table[channel], pixels[:, channel], out=normalised[:, channel], mode="clip")
+    return normalised
