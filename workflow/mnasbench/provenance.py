@@ -16,11 +16,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnasbench.errors import InputError, one_line
+from mnasbench.errors import InputError
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, sha256_of_file
 
 RECEIPT_SUFFIX = ".receipt.json"
@@ -114,6 +114,12 @@ def code_digest(script: Path) -> str:
     return sha256_of_bytes(canonical_json(parts).encode())
 
 
+def installed_versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a result is."""
+    names = ("numpy", "onnx", "onnxruntime", "pillow", "simplejpeg", "snakemake", "timm", "torch", "torchvision")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
 # -------------------------------------------------------------------------------------------------------- machine
 def _cpu_model() -> str:
     try:
@@ -181,16 +187,6 @@ def describe_file(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 
-def receipts_below(results: Path) -> list[Path]:
-    """Every receipt below ``results``, sorted. Folders that a receipt's job filled itself are not searched."""
-    found: list[Path] = []
-    for folder, names, files in os.walk(results):
-        # Folders of pictures and arrays hold no receipts, and walking 50,000 of them costs seconds.
-        names[:] = [name for name in names if name not in {"val", "train", "npz", "outputs", "pictures"}]
-        found.extend(Path(folder, name) for name in files if name.endswith(RECEIPT_SUFFIX))
-    return sorted(found)
-
-
 def damaged_outputs(receipt: Path) -> list[str]:
     """Declared outputs of a finished job that are missing or no longer have the size they were written with.
 
@@ -217,15 +213,3 @@ def _size_of(path: Path) -> int | None:
 
 def _folder_is_whole(folder: Path, told: Mapping[str, Any]) -> bool:
     return folder.is_dir() and describe_folder(folder) == dict(told)
-
-
-def verify_inputs(paths: Iterable[Path], receipts: Iterable[Mapping[str, Any]]) -> None:
-    """Raise InputError for a file whose content is not what the job that made it wrote."""
-    told = {name: entry["sha256"] for receipt in receipts for name, entry in receipt["outputs"].items()}
-    for path in paths:
-        expected = told.get(str(path))
-        if expected is not None and sha256_of_file(path) != expected:
-            raise InputError(
-                f"{one_line(path)}: was changed after the workflow made it (its SHA-256 differs from its receipt); "
-                "delete it, and the next run makes it again"
-            )

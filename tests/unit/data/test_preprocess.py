@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
 from mnasbench.data.preprocess import Preprocessing, decode_rgb, normalise, pixels_of, resize_and_crop
 from mnasbench.errors import DatasetError, SettingsError
 from mnasbench.model.torchvision_import import torchvision
-from PIL import Image
 
 MODES = {
     "bilinear": torchvision.transforms.InterpolationMode.BILINEAR,

@@ -1,0 +1,190 @@
+"""What every rule stands on: the settings, the digests of code, the record of each job, and where files are."""
+
+import os
+import sys
+from pathlib import Path
+
+from mnasbench.data.fingerprint import Dataset, dataset_changes
+from mnasbench.errors import MnasbenchError
+from mnasbench.files import canonical_json
+from mnasbench.provenance import code_digest, damaged_outputs
+from mnasbench.settings import DEMO, load_settings
+
+# Everything in conda or a container is the user's choice (--sdm apptainer); the lock file is what is tested.
+container: "docker://python:3.11"
+
+
+try:
+    SETTINGS = load_settings(config)
+except MnasbenchError as error:
+    sys.exit(f"mnasbench: error in the configuration: {error}")
+
+# The commands are found beside this Snakefile and the interpreter that runs it, by variables and not by paths in
+# the rules: a shell command that names a path would count as changed code wherever the checkout moves.
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+os.environ["MNASBENCH_SCRIPTS"] = str(SCRIPTS)
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+# Put before a step's command: runs it, keeps its output in its log, and writes the receipt.
+RECORD = (
+    'python "$MNASBENCH_SCRIPTS/record.py" --rule {rule} --receipt {output.receipt:q} --log {log:q}'
+    " --settings {params.settings:q} --code {params.code:q} --inputs {input:q} --outputs {output:q}"
+)
+SCRIPT = ' -- python "$MNASBENCH_SCRIPTS/'
+
+DATASET = SETTINGS["dataset"]
+DATA = f"results/data/{DATASET['name']}"
+DEMO_ROOT = f"results/data/{DEMO}/pictures"
+SHARDS = range(SETTINGS["shards"])
+MODELS = SETTINGS.models
+PRECISIONS = SETTINGS["precisions"]
+
+
+wildcard_constraints:
+    variant="|".join(map(re.escape, MODELS)),
+    precision="|".join(map(re.escape, PRECISIONS)),
+    shard=r"\d+",
+    geometry=r"[^/]+",
+
+
+def settings(**used):
+    """The settings that a step uses, as one canonical string: a param that changes exactly when one of them does."""
+    return canonical_json(used)
+
+
+def code(script):
+    """The digest of the code that a script runs."""
+    return code_digest(SCRIPTS / script)
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+def dataset_root():
+    return DEMO_ROOT if SETTINGS.is_demo else DATASET["root"]
+
+
+def demo_files(wildcards):
+    """What must be made before the pictures can be read; nothing where the user brings them."""
+    return ["results/data/demo/demo.receipt.json"] if SETTINGS.is_demo else []
+
+
+def label_files(wildcards):
+    """The user's own files that give classes their numbers, so that an edit of one is seen."""
+    found = described_dataset()
+    files = [found.label_file(), found.wnids_file()] if not SETTINGS.is_demo else []
+    return [str(file) for file in files if file is not None]
+
+
+def described_dataset():
+    return Dataset(
+        root=Path(dataset_root()),
+        labels=Path(DATASET["labels"]) if DATASET["labels"] else None,
+        wnids=Path(DATASET["wnids"]) if DATASET["wnids"] else None,
+        limit=DATASET["limit"],
+    )
+
+
+def datalist(variant, shard):
+    return f"{DATA}/lists/{inputs_name(variant)}-{shard}.txt"
+
+
+def inputs_name(variant):
+    """Names the npz inputs that a variant reads: those of its geometry, or the whole pictures."""
+    return "original" if SETTINGS["npz"] == "original" else MODELS[variant].geometry
+
+
+def geometry_model(geometry):
+    """Some variant with this geometry (all of them give the same pixels)."""
+    return next(model for model in MODELS.values() if geometry in (model.geometry, "original"))
+
+
+# ------------------------------------------------------------------------------------------------------------ model
+def weights_file(variant):
+    """The file of a variant's weights, or None where they are downloaded while exporting."""
+    model = MODELS[variant]
+    if model.weights == DEMO:
+        return f"results/model/{variant}/weights.pth"
+    return model.weights if model.weights_are_file else None
+
+
+def exported(variant):
+    """The exported graph, without its suffix."""
+    return f"results/model/{variant}/{MODELS[variant].name}_{MODELS[variant].size}"
+
+
+# ------------------------------------------------------------------------------------------------------------ build
+def compiled(variant, precision):
+    """Prefix of the three compiled files."""
+    size = MODELS[variant].size
+    dtype, _, mode = precision.partition("-")
+    folder = f"{variant}-{dtype}-{mode or 'none'}-3_{size}_{size}-{SETTINGS.engine_of(precision)}"
+    return f"results/build/{variant}/{precision}/{folder}/{variant}"
+
+
+# ---------------------------------------------------------------------------------------------------------- receipts
+def data_receipts(variants):
+    yield from demo_files(None)
+    yield f"{DATA}/manifest.receipt.json"
+    if any(precision.startswith("int8") for precision in PRECISIONS):
+        yield f"{DATA}/calibration.receipt.json"
+    for name in dict.fromkeys(inputs_name(variant) for variant in variants):
+        yield from (f"{DATA}/lists/{name}-{shard}.receipt.json" for shard in SHARDS)
+
+
+def row_receipts(variant, precision):
+    """The receipts of what only one row of the summary needs."""
+    yield f"results/build/{variant}/{precision}/config.receipt.json"
+    yield f"results/build/{variant}/{precision}/compile.receipt.json"
+    yield f"results/run/{variant}/{precision}/performance.receipt.json"
+    for shard in SHARDS:
+        yield f"results/run/{variant}/{precision}/accuracy-{shard}.receipt.json"
+        yield f"results/result/{variant}/{precision}/answers-{shard}.receipt.json"
+    yield f"results/result/{variant}/{precision}/accuracy.receipt.json"
+
+
+def chain_receipts(variants, precisions):
+    """The receipts of every job that the rows of these variants and precisions need, in the order of the chain."""
+    yield from data_receipts(variants)
+    for variant in variants:
+        if MODELS[variant].weights == DEMO:
+            yield f"results/model/{variant}/train.receipt.json"
+        yield f"results/model/{variant}/export.receipt.json"
+        for precision in precisions:
+            yield from row_receipts(variant, precision)
+
+
+def all_receipts():
+    return [*chain_receipts(MODELS, PRECISIONS), "results/summary.receipt.json"]
+
+
+def requested_receipts():
+    """The receipts of what this call asks for: all of them, or those of the named rows."""
+    targets = set(workflow.dag_settings.targets)
+    rows = {(variant, precision) for variant in MODELS for precision in PRECISIONS}
+    asked = {row for row in rows if targets & {row[0], "-".join(row)}}
+    if not targets or len(asked) == 0:
+        return all_receipts()
+    return dict.fromkeys(receipt for variant, precision in asked for receipt in chain_receipts([variant], [precision]))
+
+
+def force_repairs():
+    """Have Snakemake make again what is missing, cut short, or no longer true of the dataset.
+
+    Snakemake itself sees neither a truncated output nor a lost intermediate one nor a picture that was replaced.
+    The receipts and the manifest do; what they find goes the way of ``--forcerun``, so a dry run shows it and
+    changes nothing.
+    """
+    if not workflow.is_main_process:
+        return
+    receipts = [Path(receipt) for receipt in requested_receipts() if Path(receipt).is_file()]
+    repairs = {output for receipt in receipts for output in damaged_outputs(receipt)}
+    manifest = Path(f"{DATA}/manifest.csv")
+    if manifest.is_file():
+        try:
+            changes = dataset_changes(described_dataset(), manifest)
+        except MnasbenchError as error:
+            changes = [str(error)]  # The indexing job says it as its own error
+        if changes:
+            more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+            logger.info(f"The dataset differs from its manifest: {changes[0]}{more}")
+            repairs.add(str(manifest))
+    workflow.dag_settings.forcerun = frozenset({*workflow.dag_settings.forcerun, *repairs})

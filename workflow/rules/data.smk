@@ -1,0 +1,77 @@
+"""Stage data: the demo set, the manifest, the calibration set, the npz inputs."""
+
+
+rule make_demo:
+    output:
+        labels=f"{DEMO_ROOT}/val_label.txt",
+        receipt="results/data/demo/demo.receipt.json",
+    log:
+        "results/logs/data/make_demo.log",
+    params:
+        settings=settings(seed=0),
+        code=code("make_demo.py"),
+        root=DEMO_ROOT,
+    threads: 2
+    shell:
+        RECORD + " --folders {params.root:q}" + SCRIPT + 'make_demo.py"'
+        " --target_path {params.root:q} --seed 0 --workers {threads}"
+
+
+rule index_dataset:
+    input:
+        demo=demo_files,
+        labels=label_files,
+    output:
+        manifest=f"{DATA}/manifest.csv",
+        receipt=f"{DATA}/manifest.receipt.json",
+    log:
+        "results/logs/data/index_dataset.log",
+    params:
+        settings=settings(
+            dataset={key: DATASET[key] for key in ("name", "limit", "on_fault")}, shards=SETTINGS["shards"]
+        ),
+        code=code("index_dataset.py"),
+        arguments=lambda wildcards: index_arguments(),
+    threads: 2
+    shell:
+        RECORD + SCRIPT + 'index_dataset.py"'
+        " {params.arguments:q} --manifest {output.manifest:q} --workers {threads}"
+
+
+rule sample_calibration:
+    input:
+        manifest=f"{DATA}/manifest.csv",
+    output:
+        list=f"{DATA}/calibration.txt",
+        receipt=f"{DATA}/calibration.receipt.json",
+    log:
+        "results/logs/data/sample_calibration.log",
+    params:
+        settings=settings(calibration=SETTINGS["calibration"]),
+        code=code("sample_calibration.py"),
+        folder=f"{DATA}/calibration/pictures",
+        arguments=lambda wildcards: calibration_arguments(),
+    shell:
+        RECORD + " --folders {params.folder:q}" + SCRIPT + 'sample_calibration.py"'
+        " {params.arguments:q} --list {output.list:q} --folder {params.folder:q}"
+
+
+rule write_npz:
+    input:
+        manifest=f"{DATA}/manifest.csv",
+    output:
+        list=f"{DATA}/lists/{{geometry}}-{{shard}}.txt",
+        receipt=f"{DATA}/lists/{{geometry}}-{{shard}}.receipt.json",
+    log:
+        "results/logs/data/write_npz-{geometry}-{shard}.log",
+    params:
+        settings=lambda wildcards: settings(geometry=wildcards.geometry, shard=wildcards.shard, of=SETTINGS["shards"]),
+        code=code("image2npz.py"),
+        root=dataset_root(),
+        folder=f"{DATA}/npz/{{geometry}}/{{shard}}",
+        arguments=lambda wildcards: npz_arguments(wildcards),
+    threads: 2
+    shell:
+        RECORD + " --folders {params.folder:q}" + SCRIPT + 'image2npz.py"'
+        " --dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"
+        " --target_path {params.folder:q} --text_path {output.list:q} --workers {threads}"

@@ -1,0 +1,125 @@
+"""Run one step of the workflow and leave its receipt: what it used, what it made, how long it took.
+
+The step's output goes to its log. When it fails, its last line is repeated on stderr, and its exit code is ours.
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from command_line import parser_for, run
+from mnasbench import provenance
+from mnasbench.errors import InputError, ToolError, one_line
+from mnasbench.files import read_json, write_json
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--rule", required=True, help="name of the rule")
+    parser.add_argument("--receipt", type=Path, required=True, help="file to write")
+    parser.add_argument("--settings", type=json.loads, required=True, help="the settings that this step uses, as JSON")
+    parser.add_argument("--code", required=True, help="digest of the code that this step runs")
+    parser.add_argument("--log", type=Path, required=True, help="file for the step's output")
+    parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="files that the step reads")
+    parser.add_argument("--outputs", type=Path, nargs="*", default=[], help="files that the step must leave")
+    parser.add_argument("--folders", type=Path, nargs="*", default=[], help="folders that the step fills")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command")
+    return parser
+
+
+def _describe_inputs(paths: Sequence[Path]) -> dict[str, Any]:
+    """Digests of the inputs; InputError for one that is not what its own job wrote."""
+    described = {str(path): provenance.describe_file(path) for path in paths if path.is_file()}
+    receipts = {receipt for path in paths for receipt in path.parent.glob(f"*{provenance.RECEIPT_SUFFIX}")}
+    for receipt in sorted(receipts):
+        told = read_json(receipt).get("outputs", {})
+        for name, entry in described.items():
+            if name in told and told[name]["sha256"] != entry["sha256"]:
+                raise InputError(
+                    f"{one_line(name)}: was changed after the workflow made it (its SHA-256 differs from "
+                    f"{receipt.name}); delete it, and the next run makes it again"
+                )
+    return described
+
+
+def _run_logged(command: Sequence[str], log: Path) -> int:
+    """Run ``command`` with its output in ``log``; a signal to us is passed on. Gives its exit code."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with log.open("wb") as stream:
+        try:
+            child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        except OSError as error:
+            raise ToolError(
+                f"{one_line(command[0])}: cannot be started ({error.strerror}); is it installed and on PATH?"
+            ) from error
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            child.send_signal(number)
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, pass_on)
+        code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def record(arguments: argparse.Namespace) -> int:
+    """Run, check, describe."""
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    outputs = [path for path in arguments.outputs if path != arguments.receipt]
+    inputs = _describe_inputs(arguments.inputs)
+    arguments.log.parent.mkdir(parents=True, exist_ok=True)
+    started, clock = datetime.now(UTC), time.monotonic()
+    code = _run_logged(command, arguments.log)
+    seconds = time.monotonic() - clock
+    if code:
+        print(f"{arguments.rule}: {_last_line(arguments.log)} [log: {arguments.log}]", file=sys.stderr)
+        return code
+    missing = [path for path in outputs if not path.is_file()]
+    if missing:
+        raise ToolError(f"{arguments.rule}: left no {one_line(missing[0])}; its log is {one_line(arguments.log)}")
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    write_json(
+        arguments.receipt,
+        {
+            "rule": arguments.rule,
+            "command": list(command),
+            "settings": arguments.settings,
+            "code_sha256": arguments.code,
+            "inputs": inputs,
+            "outputs": {str(path): provenance.describe_file(path) for path in outputs},
+            "folders": {str(path): provenance.describe_folder(path) for path in arguments.folders},
+            "git_commit": provenance.git_commit(Path(__file__).parent),
+            "versions": provenance.installed_versions(),
+            "machine": provenance.machine(),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+            "peak_bytes": usage.ru_maxrss * 1024,
+        },
+    )
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one recorded step."""
+    return run(build_parser(), record, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
