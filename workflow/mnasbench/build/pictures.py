@@ -1,0 +1,76 @@
+"""The calibration pictures as a stream of batches that can be read again and again in constant memory."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mnasbench.data.parallel import map_in_processes
+from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of
+from mnasbench.errors import DatasetError, one_line
+
+Pixels = npt.NDArray[np.uint8]
+# Of 224 x 224 float32 pictures this is 5 MB: large enough to keep the cores busy, small beside the activations.
+BATCH = 8
+
+
+def find_pictures(folder: Path, suffix: str, images: int | None) -> list[Path]:
+    """The first ``images`` pictures (all, if None) below ``folder`` whose names end in ``suffix``, in sorted order.
+
+    Raises DatasetError where there are fewer.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{one_line(folder)}: no such folder of calibration pictures; check dataset.path")
+    ending = "." + suffix.lower().lstrip(".")
+    found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(ending) and path.is_file())
+    wanted = len(found) if images is None else images
+    if not found or len(found) < wanted:
+        raise DatasetError(
+            f"{one_line(folder)}: holds {len(found)} pictures named *{one_line(ending)}, but {max(wanted, 1)} are "
+            "wanted for calibration (dataset.sampler.get_data_num)"
+        )
+    return found[:wanted]
+
+
+class PictureStream:
+    """Preprocessed pictures, decoded once into a temporary file and read from there a batch at a time.
+
+    Calling it gives an iterator over float32 batches (n, 3, H, W), normalised, always in the same order. The file
+    has no name, so nothing is left behind whatever happens; 1,000 pictures of 224 x 224 take 150 MB of disk.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        preprocessing: Preprocessing,
+        progress: Callable[[Iterable[Pixels], int], Iterable[Pixels]] = lambda items, total: items,
+    ) -> None:
+        self.count = len(paths)
+        self._preprocessing = preprocessing
+        self._shape = (3, preprocessing.crop, preprocessing.crop)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        for pixels in progress(map_in_processes(partial(pixels_of, p=preprocessing), paths), len(paths)):
+            self._file.write(pixels.tobytes())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __call__(self) -> Iterator[npt.NDArray[np.float32]]:
+        size = int(np.prod(self._shape))
+        for start in range(0, self.count, BATCH):
+            number = min(BATCH, self.count - start)
+            # pread, so that two passes may run at once without moving each other's place.
+            content = os.pread(self._file.fileno(), number * size, start * size)
+            pixels = np.frombuffer(content, np.uint8).reshape(number, *self._shape)
+            yield normalise(pixels, self._preprocessing)

@@ -1,0 +1,162 @@
+"""What ort-vamc does: from a build file to the three files, or no file at all."""
+
+import platform
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from mnasbench.build.compiler import Recipe, compile_model
+from mnasbench.build.config import BuildConfig
+from mnasbench.build.package import CompiledModel, write_package
+from mnasbench.build.pictures import Pixels, PictureStream, find_pictures
+from mnasbench.data.preprocess import Preprocessing
+from mnasbench.errors import ModelError, SettingsError, one_line
+from mnasbench.files import open_for_reading, sha256_of_bytes, sha256_of_file
+
+Progress = Callable[[Iterable[Pixels], int], Iterable[Pixels]]
+# torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
+_OPSETS = range(13, 25)
+
+
+def read_checkpoint(config: BuildConfig) -> onnx.ModelProto:
+    """The exported graph that a build file names, with its weights in memory.
+
+    Raises ModelError where it is no ONNX file, is cut, lacks its external data, has another opset than those built
+    here, more than one input, or an input that is not the one that the build file describes.
+    """
+    path = config.checkpoint
+    where = one_line(path)
+    if config.frontend != "onnx":
+        raise SettingsError(f"{where}: frontend '{one_line(config.frontend)}' is the card's; ort-vamc builds onnx only")
+    with open_for_reading(path) as stream:
+        content = stream.read()
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{where}: its external data ({one_line(error)}) is missing; copy it beside the file"
+        ) from error
+    except Exception as error:  # protobuf and onnx raise several unrelated types for damaged files
+        raise ModelError(f"{where}: is not an ONNX file, or is damaged; export it again") from error
+    if not model.graph.node:
+        raise ModelError(f"{where}: holds no graph; export it again")
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset not in _OPSETS:
+        raise ModelError(f"{where}: is of opset {opset}, expected {_OPSETS[0]} to {_OPSETS[-1]}; export it again")
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise ModelError(
+            f"{where}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; a classifier has one of each"
+        )
+    if inputs[0].name != config.input_name:
+        raise ModelError(
+            f"{where}: its input is '{one_line(inputs[0].name)}', the build file says '{config.input_name}'"
+        )
+    sides = [dim.dim_value or dim.dim_param for dim in inputs[0].type.tensor_type.shape.dim]
+    if len(sides) != 4 or sides[1:] != list(config.shape[1:]):
+        raise ModelError(f"{where}: its input is {sides}, the build file says {list(config.shape)}")
+    if isinstance(sides[0], int):
+        raise ModelError(f"{where}: its batch is fixed to {sides[0]}; export it with a free batch")
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{where}: is not a valid ONNX graph ({one_line(str(error).splitlines()[0])})") from error
+    return model
+
+
+def build(
+    config: BuildConfig, sources: dict[str, str] | None = None, progress: Progress | None = None
+) -> tuple[CompiledModel, list[dict[str, Any]]]:
+    """Build what ``config`` asks for. Gives the compiled model and the rows of the error table (int8 only).
+
+    ``sources`` are further digests to record. Raises a MnasbenchError, and leaves no files, where anything is wrong.
+    """
+    model = read_checkpoint(config)
+    preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2], crop=config.shape[2])
+    known = {"checkpoint": sha256_of_file(config.checkpoint), **(sources or {})}
+    with ExitStack() as stack:
+        batches = None
+        if config.dtype == "int8":
+            if config.dataset is None:
+                raise SettingsError(f"{config.name}: int8 needs calibration pictures; give 'dataset.path'")
+            paths = find_pictures(config.dataset, config.suffix, config.images)
+            known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
+            batches = stack.enter_context(PictureStream(paths, preprocessing, progress or (lambda items, total: items)))
+        recipe = Recipe(
+            per_channel=config.per_channel,
+            skip_layers=config.skip_layers,
+            softmax=config.softmax,
+            equalize=config.equalize,
+            bias_correction=config.bias_correction,
+            max_drop=config.max_drop,
+        )
+        made = compile_model(model, config.precision, batches, recipe)
+    info = _model_info(config, preprocessing, made.model, made.quantization, known)
+    return write_package(config.prefix, made.model, info), made.layers
+
+
+def _model_info(
+    config: BuildConfig,
+    preprocessing: Preprocessing,
+    model: onnx.ModelProto,
+    quantization: dict[str, Any] | None,
+    sources: dict[str, str],
+) -> dict[str, Any]:
+    notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored]
+    if config.dtype == "fp16" and platform.machine() in {"x86_64", "AMD64"}:
+        notes.append("fp16 weights, fp32 arithmetic: this CPU's runtime has no fp16 convolution")
+    resize = preprocessing.resize
+    return {
+        "name": config.name,
+        "engine": "ort",
+        "precision": config.precision,
+        "inputs": [_tensor(value) for value in model.graph.input],
+        "outputs": [{**_tensor(value), "softmax": config.softmax} for value in model.graph.output],
+        "preprocessing": {
+            "resize": resize if isinstance(resize, int) else list(resize),
+            "crop": preprocessing.crop,
+            "interpolation": preprocessing.interpolation,
+            "library": preprocessing.library,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+        },
+        "normalisation": "outside",
+        "layout": "NCHW",
+        "quantization": quantization,
+        "sources": sources,
+        "notes": notes,
+    }
+
+
+def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    kind = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    shape = [dim.dim_value or dim.dim_param for dim in kind.shape.dim]
+    return {"name": value.name, "dtype": dtype, "shape": shape}
+
+
+def describe(compiled: CompiledModel) -> list[str]:
+    """What a compiled model is and where it came from, a line a fact."""
+    info = compiled.info
+    lines = [
+        f"model          {info['name']} ({info['precision']}, engine {info['engine']})",
+        *(f"input          {entry['name']} {entry['dtype']} {entry['shape']}" for entry in info["inputs"]),
+        *(f"output         {entry['name']} {entry['dtype']} {entry['shape']}" for entry in info["outputs"]),
+        f"preprocessing  {', '.join(f'{key} {value}' for key, value in info['preprocessing'].items())}",
+        f"normalisation  {info['normalisation']} the graph, layout {info['layout']}",
+        f"bytes          {compiled.size_bytes}",
+    ]
+    lines += [f"{name + ' sha256':<14} {digest}" for name, digest in {**compiled.digests, **info["sources"]}.items()]
+    for key, value in (info.get("quantization") or {}).items():
+        lines.append(f"quantization   {key}: {value}")
+    return lines + [f"note           {note}" for note in info["notes"]]
+
+
+def layers_file(prefix: Path) -> Path:
+    """Where the error table of an int8 build stands."""
+    return prefix.with_name("quantization.csv")

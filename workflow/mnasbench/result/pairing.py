@@ -1,0 +1,59 @@
+"""Which output belongs to which input, and which label to both: by name, whatever wrote the files."""
+
+from pathlib import Path
+
+from mnasbench.data.fingerprint import COLUMNS, read_manifest
+from mnasbench.data.labels import read_labels
+from mnasbench.errors import DatasetError, MeasurementError, one_line
+from mnasbench.files import read_text
+from mnasbench.result.evaluation import by_key
+
+
+def read_datalist(path: Path) -> dict[str, Path]:
+    """The inputs of a run (one path a line) by picture key; DatasetError where it is empty or two share a name."""
+    names = [line for line in read_text(path).splitlines() if line.strip()]
+    if not names:
+        raise DatasetError(f"{one_line(path)}: lists no inputs; make it with image2npz.py --text_path")
+    return {key: Path(name) for key, name in by_key(names).items()}
+
+
+def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
+    """The output of each input below ``folder``, by picture key.
+
+    Raises MeasurementError for an input without output or an output without input, naming the first and their number.
+    """
+    if not folder.is_dir():
+        raise MeasurementError(f"{one_line(folder)}: no such folder of outputs; run vamp with --path_output first")
+    outputs = {key: folder / name for key, name in by_key(_npz_below(folder)).items()}
+    for have, lack, told in ((inputs, outputs, "has no output in"), (outputs, inputs, "is not among the inputs of")):
+        missing = sorted(set(have) - set(lack))
+        if missing:
+            raise MeasurementError(
+                f"{one_line(have[missing[0]])}: {told} {one_line(folder)} ({len(missing)} such of {len(have)}); "
+                "was the run interrupted, or is the folder that of another list? Run it again"
+            )
+    return outputs
+
+
+def _npz_below(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.npz"))]
+
+
+def labels_by_key(path: Path, shard: int | None = None) -> dict[str, int]:
+    """Class indices by picture key, from a label file or from a manifest (told apart by the manifest's first line)."""
+    if read_text(path).startswith(",".join(COLUMNS)):
+        labels = {picture.name: picture.class_index for picture in read_manifest(path, shard)}
+    else:
+        labels = read_labels(path)
+    return {key: labels[name] for key, name in by_key(labels).items()}
+
+
+def labels_of(inputs: dict[str, Path], labels: dict[str, int], label_file: Path) -> dict[str, int]:
+    """The labels of just these inputs; DatasetError names an input without one."""
+    missing = sorted(set(inputs) - set(labels))
+    if missing:
+        raise DatasetError(
+            f"{one_line(inputs[missing[0]])}: has no label in {one_line(label_file)} ({len(missing)} such inputs); "
+            "give the label file of this dataset"
+        )
+    return {key: labels[key] for key in inputs}

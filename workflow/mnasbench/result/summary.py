@@ -1,0 +1,141 @@
+"""The summary: one row for each variant and precision, from the JSON files that their jobs left."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tabulate import tabulate
+
+# What the columns mean stands in docs/measurement.md; their names are a fixed contract.
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of summary.csv, in the order of its columns; None is unknown, which is never zero.
+
+    Accuracies, drops and agreement in percent; throughput in pictures a second; latencies in microseconds.
+    """
+
+    model: str
+    precision: str
+    engine: str
+    dataset: str
+    images: int
+    top1: float
+    top1_low: float
+    top1_high: float
+    top5: float
+    top1_drop: float | None
+    top1_drop_low: float | None
+    top1_drop_high: float | None
+    mcnemar_p: float | None
+    agreement: float | None
+    sqnr_db: float | None
+    throughput_qps: float | None
+    latency_avg_us: float | None
+    latency_p50_us: float | None
+    latency_p90_us: float | None
+    latency_p95_us: float | None
+    latency_p99_us: float | None
+    verdict: str
+    model_bytes: int | None
+    params: int
+    macs: int
+    reference_top1: float | None
+    reference_top5: float | None
+    reference_source: str
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+# Digits after the point: an accuracy's third is one picture of 50,000; a latency's is a nanosecond.
+_DIGITS = {"mcnemar_p": 6, "sqnr_db": 2, "throughput_qps": 2} | {name: 1 for name in COLUMNS if name.endswith("_us")}
+_DEFAULT_DIGITS = 3
+
+
+def make_row(
+    identity: Mapping[str, str],
+    exported: Mapping[str, Any],
+    compiled: Mapping[str, Any] | None,
+    performance: Mapping[str, Any],
+    accuracy: Mapping[str, Any],
+    reference: tuple[float | None, float | None, str],
+) -> Row:
+    """One row from what each stage knows. ``compiled`` is None where an engine says nothing of its files' sizes."""
+    latency = performance.get("latency_us", {})
+    files = compiled["files"] if compiled else None
+    names = ("top1", "top1_low", "top1_high", "top5")
+    optional = ("top1_drop", "top1_drop_low", "top1_drop_high", "mcnemar_p", "agreement", "sqnr_db")
+    return Row(
+        model=identity["model"],
+        precision=identity["precision"],
+        engine=identity["engine"],
+        dataset=identity["dataset"],
+        images=accuracy["images"],
+        **{name: accuracy[name] for name in names},
+        **{name: accuracy.get(name) for name in optional},
+        throughput_qps=performance.get("throughput_qps"),
+        **{f"latency_{name}_us": latency.get(name) for name in ("avg", "p50", "p90", "p95", "p99")},
+        verdict=performance.get("verdict", {}).get("status", ""),
+        model_bytes=files["graph_bytes"] + files["params_bytes"] if files else None,
+        params=exported["params"],
+        macs=exported["macs"],
+        reference_top1=reference[0],
+        reference_top5=reference[1],
+        reference_source=reference[2],
+    )
+
+
+def _cell(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{_DIGITS.get(name, _DEFAULT_DIGITS)}f}" if isinstance(value, float) else str(value)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The summary as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(name, getattr(row, name)) for name in COLUMNS] for row in rows)
+    return text.getvalue()
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    """The rows of a summary as written, by column."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+_HEADERS = ("model", "precision", "top-1 (95 %)", "top-5", "drop", "agree", "images/s", "p50 ms", "p99 ms", "MB", "run")
+
+
+def _short(row: Mapping[str, str]) -> list[str]:
+    def scaled(name: str, factor: float, digits: int) -> str:
+        return f"{float(row[name]) * factor:.{digits}f}" if row[name] else "-"
+
+    interval = f"{scaled('top1', 1, 2)} ({scaled('top1_low', 1, 1)}-{scaled('top1_high', 1, 1)})"
+    return [
+        row["model"],
+        row["precision"],
+        interval,
+        scaled("top5", 1, 2),
+        scaled("top1_drop", 1, 2),
+        scaled("agreement", 1, 1),
+        scaled("throughput_qps", 1, 0),
+        scaled("latency_p50_us", 1e-3, 2),
+        scaled("latency_p99_us", 1e-3, 2),
+        scaled("model_bytes", 1e-6, 1),
+        row["verdict"] or "-",
+    ]
+
+
+def table(rows: Sequence[Mapping[str, str]], style: str = "simple") -> str:
+    """The summary's main columns as a table of at most 100 characters' width (``style``: a tabulate format)."""
+    numbers = ("left", "left", *["right"] * (len(_HEADERS) - 3), "left")
+    return tabulate([_short(row) for row in rows], _HEADERS, tablefmt=style, colalign=numbers, disable_numparse=True)
+
+
+def to_markdown(rows: Sequence[Mapping[str, str]], notes: Sequence[str]) -> str:
+    """The summary as a page: the table, then one line for each note."""
+    return "\n".join(["# Results", "", table(rows, "github"), "", *(f"- {note}" for note in notes)]) + "\n"

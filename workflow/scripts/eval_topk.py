@@ -1,0 +1,53 @@
+"""Top-1 and top-5 from a result text, as sample_cls.py and the vendor's tools write it (five lines a picture).
+
+Labels are compared by class index. They come from --label, or from val_label.txt in the folder above the pictures
+that the text names.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, run
+
+from mnasbench.errors import DatasetError
+from mnasbench.files import write_json
+from mnasbench.result.evaluation import accuracy
+from mnasbench.result.pairing import labels_by_key
+from mnasbench.result.result_text import answers_from_text, read_result_text
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("result", type=Path, help="the result text")
+    parser.add_argument("--label", type=Path, help="label file (<name> <class>) or manifest")
+    parser.add_argument("--json", type=Path, help="JSON to write: the accuracies with their intervals")
+    return parser
+
+
+def _label_file_of(result: Path) -> Path:
+    picture = Path(next(iter(read_result_text(result))))
+    for folder in list(picture.parents)[1:3]:  # val/ itself, or the class folder below it
+        if (folder / "val_label.txt").is_file():
+            return folder / "val_label.txt"
+    raise DatasetError(f"{result}: there is no val_label.txt above {picture.parent}; name the label file with --label")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Read, count."""
+    label_file = arguments.label or _label_file_of(arguments.result)
+    figures = accuracy(answers_from_text(arguments.result, labels_by_key(label_file)))
+    if arguments.json:
+        write_json(arguments.json, figures)
+    print(f"images: {figures['images']}, top1: {figures['top1']:.3f}, top5: {figures['top5']:.3f}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate one result text."""
+    return run(build_parser(), evaluate, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The embedded compiler: reads the vendor's build file and writes the three files of a compiled model.
+
+ort-vamc build FILE.yaml     layout of generation 1 (2023)
+ort-vamc compile FILE.yaml   layout of generation 2 (2025)
+ort-vamc check FILE.yaml     say whether the file is right, and build nothing
+ort-vamc inspect PREFIX      say what a compiled model is and where it came from
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from command_line import parser_for, run
+from tqdm import tqdm
+
+from mnasbench.build.config import read_build_config
+from mnasbench.build.package import read_package
+from mnasbench.files import write_text
+
+_GENERATIONS = {"build": 1, "compile": 2, "check": None}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.prog = "ort-vamc"
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, told in (
+        ("build", "build from a file of generation 1"),
+        ("compile", "build from a file of generation 2"),
+        ("check", "validate a build file of either generation"),
+    ):
+        commands.add_parser(name, help=told, description=told).add_argument("file", type=Path, help="the build file")
+    told = "describe a compiled model"
+    commands.add_parser("inspect", help=told, description=told).add_argument(
+        "prefix", type=Path, help="the path that its three files share, without suffix"
+    )
+    return parser
+
+
+def act(arguments: argparse.Namespace) -> None:
+    """Check, build or inspect."""
+    # Imported late: `check` needs no runtime, and the runtime takes half a second.
+    if arguments.command == "inspect":
+        from mnasbench.build.vamc import describe
+
+        print("\n".join(describe(read_package(_without_suffix(arguments.prefix)))))
+        return
+    # The vendor's own files name the card's backend; whoever calls this command wants the embedded one.
+    config = replace(read_build_config(arguments.file, _GENERATIONS[arguments.command]), backend="ort")
+    for name in config.ignored:
+        print(f"ort-vamc: option '{name}' is the card's and has no effect here", file=sys.stderr)
+    if arguments.command == "check":
+        print(f"{arguments.file}: generation {config.generation}, {config.name} {config.precision} -> {config.prefix}")
+        return
+    from mnasbench.build.vamc import build, layers_file
+
+    compiled, layers = build(config, progress=_progress)
+    if layers:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(layers[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(layers)
+        write_text(layers_file(compiled.prefix), text.getvalue())
+    print(f"{compiled.prefix}: {config.precision}, {compiled.size_bytes / 1e6:.2f} MB")
+
+
+def _without_suffix(prefix: Path) -> Path:
+    return prefix.with_suffix("") if prefix.suffix in {".onnx", ".params", ".json"} else prefix
+
+
+def _progress(items: Iterable[Any], total: int) -> Iterable[Any]:
+    return tqdm(items, total=total, unit="picture", desc="calibration pictures", disable=None)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the commands."""
+    return run(build_parser(), act, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

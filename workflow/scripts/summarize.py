@@ -1,0 +1,95 @@
+"""The summary of a run: summary.csv (every column), summary.md (the main ones), or the table on the terminal.
+
+summarize.py --rows ROWS.json --csv summary.csv --markdown summary.md   gather
+summarize.py --show summary.csv                                         print the table
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from command_line import parser_for, run
+
+from mnasbench.errors import InputError
+from mnasbench.files import read_json, read_text, write_text
+from mnasbench.result.summary import COLUMNS, Row, make_row, read_csv, table, to_csv, to_markdown
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--rows", type=json.loads, help="JSON: for each row its identity, its files, its reference")
+    parser.add_argument("--csv", type=Path, help="summary.csv to write")
+    parser.add_argument("--markdown", type=Path, help="summary.md to write")
+    parser.add_argument("--show", type=Path, metavar="CSV", help="print the table of an existing summary")
+    return parser
+
+
+def _row(described: dict[str, Any]) -> Row:
+    def read(name: str) -> Any:
+        return read_json(Path(described[name])) if described.get(name) else None
+
+    reference = described["reference"]
+    return make_row(
+        described["identity"],
+        read("exported"),
+        read("compiled"),
+        read("performance"),
+        read("accuracy"),
+        (reference["top1"], reference["top5"], reference["source"]),
+    )
+
+
+def notes_on(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What a reader of the table must know to read it rightly."""
+    notes = [
+        "top-1 and top-5 in percent; drop and agreement against fp32 on the same pictures, drop in points",
+        "multiply-adds as torchvision publishes them; the model card's FLOPs are "
+        "(multiply-adds + 4 x values normalized by BatchNorm) x 2 / 0.9",
+    ]
+    seen = set()
+    for described in rows:
+        exported = read_json(Path(described["exported"]))
+        if exported["name"] not in seen:
+            seen.add(exported["name"])
+            notes.append(
+                f"{exported['name']}: {exported['params'] / 1e6:.3f} M parameters, {exported['macs'] / 1e9:.3f} G "
+                f"multiply-adds ({exported['card_flops'] / 1e9:.3f} G as the model card counts)"
+            )
+        reference = described["reference"]
+        if reference["top1"] is not None and described["identity"]["precision"] == "fp32":
+            notes.append(
+                f"{described['identity']['model']}: published {reference['top1']:.3f} / {reference['top5']:.3f} "
+                f"({reference['source']})"
+            )
+        if described["identity"]["precision"] == "fp16" and described["identity"]["engine"] == "ort":
+            note = "fp16 on a CPU: fp16 weights, fp32 arithmetic; half the bytes, the speed of fp32"
+            notes += [] if note in notes else [note]
+    return notes
+
+
+def summarize(arguments: argparse.Namespace) -> None:
+    """Gather or show."""
+    if arguments.show:
+        rows = read_csv(read_text(arguments.show))
+        if not rows or set(COLUMNS) - set(rows[0]):
+            raise InputError(f"{arguments.show}: is not a summary; make it with `make run`")
+        print(table(rows))
+        return
+    if not (arguments.rows and arguments.csv and arguments.markdown):
+        raise InputError("give --rows, --csv and --markdown, or --show")
+    text = to_csv([_row(described) for described in arguments.rows])
+    write_text(arguments.csv, text)
+    write_text(arguments.markdown, to_markdown(read_csv(text), notes_on(arguments.rows)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Gather the summary, or show one."""
+    return run(build_parser(), summarize, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Write what the compiler and the performance tool read: the build file and the preprocessing file.
+
+The build file is in the layout of the given generation; the preprocessing file in one of the vendor's three forms.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from command_line import parser_for, run
+
+from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
+from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
+from mnasbench.data.preprocess import Preprocessing
+from mnasbench.errors import ModelError
+from mnasbench.files import read_json, write_json, write_yaml
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--name", required=True, help="name of the model")
+    parser.add_argument("--model", type=Path, required=True, help="the .json that the export wrote beside its graph")
+    parser.add_argument("--precision", choices=PRECISIONS, required=True, help="what to build")
+    parser.add_argument("--engine", choices=("ort", "vacc"), default="ort", help="who will read the files")
+    parser.add_argument("--generation", type=int, choices=(1, 2), default=1, help="layout of the build file")
+    parser.add_argument("--preprocessing", type=json.loads, required=True, help="resize, crop, mean, ... as JSON")
+    parser.add_argument("--quantize", type=json.loads, default={}, help="settings of the quantizer as JSON")
+    parser.add_argument("--calibration", type=Path, help="folder of calibration pictures (int8)")
+    parser.add_argument("--images", type=int, help="how many of them")
+    parser.add_argument("--work_dir", type=Path, required=True, help="folder that the compiler writes to")
+    parser.add_argument("--npz", choices=("preprocessed", "original"), default="preprocessed", help="what the npz hold")
+    parser.add_argument("--vdsp_variant", choices=VARIANTS, default="current", help="form of the preprocessing file")
+    parser.add_argument("--build_file", type=Path, required=True, help="build file to write")
+    parser.add_argument("--vdsp_params", type=Path, required=True, help="preprocessing file to write")
+    return parser
+
+
+def _preprocessing(values: dict[str, Any]) -> Preprocessing:
+    resize = values["resize"]
+    return Preprocessing(
+        **{
+            **values,
+            "resize": resize if isinstance(resize, int) else tuple(resize),
+            "mean": tuple(values["mean"]),
+            "std": tuple(values["std"]),
+        }
+    )
+
+
+def write(arguments: argparse.Namespace) -> None:
+    """Write both files."""
+    exported = read_json(arguments.model)
+    if not isinstance(exported, dict) or not {"file", "size"} <= set(exported):
+        raise ModelError(f"{arguments.model}: is not the description that the export writes; export the model again")
+    wanted = _preprocessing(arguments.preprocessing)
+    config = BuildConfig(
+        generation=arguments.generation,
+        name=arguments.name,
+        checkpoint=arguments.model.with_name(exported["file"]),
+        input_name="input",
+        shape=(1, 3, exported["size"], exported["size"]),
+        precision=arguments.precision,
+        preprocessing=wanted,
+        dataset=arguments.calibration,
+        suffix="JPEG",
+        images=arguments.images,
+        work_dir=arguments.work_dir,
+        backend=arguments.engine,
+        per_channel=arguments.quantize.get("per_channel", True),
+        skip_layers=tuple(arguments.quantize.get("skip_layers", ())),
+        equalize=arguments.quantize.get("equalize", True),
+        bias_correction=arguments.quantize.get("bias_correction", True),
+        max_drop=arguments.quantize.get("max_drop"),
+        # The card's softmax is in the card's own graph; here logits are kept, which SQNR is measured on.
+        softmax=arguments.engine == "vacc",
+    )
+    write_yaml(arguments.build_file, build_file(config))
+    write_json(
+        arguments.vdsp_params,
+        vdsp_params(wanted, arguments.vdsp_variant, resized=arguments.npz == "preprocessed"),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the build file and the preprocessing file."""
+    return run(build_parser(), write, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
