@@ -147,7 +147,7 @@ def chain_receipts(variants, precisions):
     for variant in variants:
         if MODELS[variant].weights == DEMO:
             yield f"results/model/{variant}/train.receipt.json"
-        yield f"results/model/{variant}/export.receipt.json"
+        yield f"{exported(variant)}.receipt.json"
         for precision in precisions:
             yield from row_receipts(variant, precision)
 
@@ -188,3 +188,138 @@ def force_repairs():
             logger.info(f"The dataset differs from its manifest: {changes[0]}{more}")
             repairs.add(str(manifest))
     workflow.dag_settings.forcerun = frozenset({*workflow.dag_settings.forcerun, *repairs})
+
+
+# -------------------------------------------------------------------------------- the arguments of each step's command
+def index_arguments():
+    arguments = ["--root", dataset_root(), "--shards", str(SETTINGS["shards"]), "--on_fault", DATASET["on_fault"]]
+    for flag in ("labels", "wnids", "limit"):
+        if DATASET[flag] is not None:
+            arguments += [f"--{flag}", str(DATASET[flag])]
+    return arguments
+
+
+def calibration_arguments():
+    chosen = SETTINGS["calibration"]
+    arguments = ["--images", str(chosen["images"]), "--seed", str(chosen["seed"])]
+    if chosen["source"] is not None:
+        return [*arguments, "--root", chosen["source"]]
+    return [*arguments, "--root", dataset_root(), *(["--part", "train"] if SETTINGS.is_demo else [])]
+
+
+def npz_arguments(wildcards):
+    arguments = ["--shard", str(wildcards.shard)]
+    if wildcards.geometry == "original":
+        return [*arguments, "--original"]
+    model = geometry_model(wildcards.geometry)
+    resize = [model.resize] if isinstance(model.resize, int) else model.resize
+    return [
+        *arguments,
+        "--resize",
+        *map(str, resize),
+        "--crop",
+        str(model.size),
+        "--interpolation",
+        model.preset.interpolation,
+    ]
+
+
+def export_arguments(variant):
+    model, file = MODELS[variant], weights_file(variant)
+    weights = ["--weights", model.weights] if file is None else ["--pretrained_weights", file]
+    return ["--model_library", model.library, *weights]
+
+
+def build_arguments(variant, precision):
+    """What the build file says, as arguments; one list for the command and for the record of its settings."""
+    arguments = ["--name", variant, "--precision", precision, "--engine", SETTINGS.engine_of(precision)]
+    arguments += ["--preprocessing", canonical_json(MODELS[variant].preprocessing)]
+    arguments += ["--npz", SETTINGS["npz"], "--vdsp_variant", SETTINGS["vdsp_params"]]
+    arguments += ["--work_dir", f"results/build/{variant}/{precision}"]
+    if SETTINGS.engine_of(precision) == "vacc":
+        arguments += ["--generation", str(SETTINGS["vacc"]["generation"])]
+    if precision.startswith("int8"):
+        arguments += ["--quantize", canonical_json(SETTINGS["quantize"])]
+        arguments += ["--calibration", f"{DATA}/calibration/pictures"]
+        arguments += ["--images", str(SETTINGS["calibration"]["images"])]
+    return arguments
+
+
+def calibration_list(precision):
+    return f"{DATA}/calibration.txt" if precision.startswith("int8") else []
+
+
+def compiler(precision):
+    if SETTINGS.engine_of(precision) == "ort":
+        return ["ort-vamc", "build"]
+    return [SETTINGS["vacc"]["vamc"], {1: "build", 2: "compile"}[SETTINGS["vacc"]["generation"]]]
+
+
+def performance_tool(precision):
+    return "ort-vamp" if SETTINGS.engine_of(precision) == "ort" else SETTINGS["vacc"]["vamp"]
+
+
+def compiled_files(variant, precision):
+    return [compiled(variant, precision) + suffix for suffix in (".onnx", ".params", ".json")]
+
+
+def load_arguments():
+    vamp = SETTINGS["vamp"]
+    arguments = ["-i", str(vamp["instances"]), "-p", str(vamp["processes"]), "-b", str(vamp["batch_size"])]
+    return arguments + (["--iterations", str(vamp["iterations"])] if vamp["iterations"] else [])
+
+
+def has_reference(precision):
+    return precision != "fp32" and "fp32" in PRECISIONS
+
+
+def reference_run(wildcards):
+    if not has_reference(wildcards.precision):
+        return []
+    return f"results/run/{wildcards.variant}/fp32/accuracy-{wildcards.shard}.receipt.json"
+
+
+def reference_arguments(wildcards):
+    if not has_reference(wildcards.precision):
+        return []
+    return ["--reference_path", f"results/run/{wildcards.variant}/fp32/outputs/{wildcards.shard}"]
+
+
+def answers(variant, precision):
+    return [f"results/result/{variant}/{precision}/answers-{shard}.csv" for shard in SHARDS]
+
+
+def summary_rows():
+    """For each row of the summary: what it is, the files it is read from, and the published accuracies beside it."""
+    rows = []
+    for variant, model in MODELS.items():
+        published = model.preset if SETTINGS.dataset_is_imagenet else None
+        reference = {
+            "top1": published.top1 if published else None,
+            "top5": published.top5 if published else None,
+            "source": published.source if published and published.top1 is not None else "",
+        }
+        for precision in PRECISIONS:
+            engine = SETTINGS.engine_of(precision)
+            rows.append(
+                {
+                    "identity": {
+                        "model": variant,
+                        "precision": precision,
+                        "engine": engine,
+                        "dataset": DATASET["name"],
+                    },
+                    "exported": f"{exported(variant)}.json",
+                    "compiled": f"{compiled(variant, precision)}.json" if engine == "ort" else None,
+                    "performance": f"results/run/{variant}/{precision}/performance.json",
+                    "accuracy": f"results/result/{variant}/{precision}/accuracy.json",
+                    "reference": reference,
+                }
+            )
+    return rows
+
+
+def row_files(row):
+    return [row[key] for key in ("exported", "performance", "accuracy")] + [
+        f"results/build/{row['identity']['model']}/{row['identity']['precision']}/compile.receipt.json"
+    ]

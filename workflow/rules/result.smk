@@ -1,0 +1,77 @@
+"""Stage result: answers, accuracies, the summary."""
+
+
+rule evaluate_outputs:
+    input:
+        outputs="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
+        reference=lambda wildcards: reference_run(wildcards),
+        datalist=lambda wildcards: datalist(wildcards.variant, wildcards.shard),
+        manifest=f"{DATA}/manifest.csv",
+    output:
+        answers="results/result/{variant}/{precision}/answers-{shard}.csv",
+        receipt="results/result/{variant}/{precision}/answers-{shard}.receipt.json",
+    log:
+        "results/logs/result/evaluate_outputs-{variant}-{precision}-{shard}.log",
+    params:
+        settings=lambda wildcards: settings(reference=reference_arguments(wildcards)),
+        code=code("eval_imagenet.py"),
+        folder="results/run/{variant}/{precision}/outputs/{shard}",
+        reference=lambda wildcards: reference_arguments(wildcards),
+    shell:
+        RECORD + SCRIPT + 'eval_imagenet.py"'
+        " --result_path {params.folder:q} --datalist {input.datalist:q} --label {input.manifest:q}"
+        " {params.reference:q} --answers {output.answers:q}"
+
+
+rule gather_accuracy:
+    input:
+        answers=lambda wildcards: answers(wildcards.variant, wildcards.precision),
+        reference=lambda wildcards: answers(wildcards.variant, "fp32") if has_reference(wildcards.precision) else [],
+        manifest=f"{DATA}/manifest.csv",
+    output:
+        accuracy="results/result/{variant}/{precision}/accuracy.json",
+        receipt="results/result/{variant}/{precision}/accuracy.receipt.json",
+    log:
+        "results/logs/result/gather_accuracy-{variant}-{precision}.log",
+    params:
+        settings=settings(),
+        code=code("gather_accuracy.py"),
+    shell:
+        RECORD + SCRIPT + 'gather_accuracy.py"'
+        " --answers {input.answers:q} --reference {input.reference:q}"
+        " --manifest {input.manifest:q} --json {output.accuracy:q}"
+
+
+rule summarize:
+    input:
+        rows=lambda wildcards: [file for row in summary_rows() for file in row_files(row)],
+    output:
+        csv="results/summary.csv",
+        markdown="results/summary.md",
+        receipt="results/summary.receipt.json",
+    log:
+        "results/logs/result/summarize.log",
+    params:
+        settings=settings(rows=summary_rows()),
+        code=code("summarize.py"),
+    shell:
+        RECORD + SCRIPT + 'summarize.py"'
+        " --rows {params.settings:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+
+
+# `snakemake mnasnet0_5` and `snakemake mnasnet0_5-int8-percentile`: targets for one variant's and one row's results.
+for variant in MODELS:
+
+    rule:
+        name:
+            variant
+        input:
+            list(chain_receipts([variant], PRECISIONS)),
+
+    for precision in PRECISIONS:
+
+        rule:
+            name:
+                f"{variant}-{precision}"
+            input:
+                list(chain_receipts([variant], [precision])),

@@ -1,0 +1,50 @@
+"""Stage run: performance alone on the machine, then the outputs that accuracies are computed from."""
+
+
+rule measure_performance:
+    input:
+        compiled="results/build/{variant}/{precision}/compile.receipt.json",
+        vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
+        datalist=lambda wildcards: datalist(wildcards.variant, 0),
+    output:
+        report="results/run/{variant}/{precision}/performance.json",
+        receipt="results/run/{variant}/{precision}/performance.receipt.json",
+    log:
+        "results/logs/run/measure_performance-{variant}-{precision}.log",
+    params:
+        settings=lambda wildcards: settings(vamp=SETTINGS["vamp"], tool=performance_tool(wildcards.precision)),
+        code=code("ort_vamp.py"),
+        command=lambda wildcards: performance_tool(wildcards.precision),
+        prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
+        load=load_arguments(),
+    # More than any machine has: Snakemake clamps it to --cores, and nothing else of this run shares the machine.
+    threads: 1024
+    shell:
+        RECORD + " -- {params.command:q} -m {params.prefix:q} --vdsp_params {input.vdsp_params:q}"
+        " {params.load:q} --datalist {input.datalist:q} --json {output.report:q}"
+
+
+rule run_accuracy:
+    input:
+        compiled="results/build/{variant}/{precision}/compile.receipt.json",
+        vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
+        datalist=lambda wildcards: datalist(wildcards.variant, wildcards.shard),
+    output:
+        report="results/run/{variant}/{precision}/accuracy-{shard}.json",
+        receipt="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
+    log:
+        "results/logs/run/run_accuracy-{variant}-{precision}-{shard}.log",
+    params:
+        settings=lambda wildcards: settings(
+            batch_size=SETTINGS["vamp"]["batch_size"], tool=performance_tool(wildcards.precision)
+        ),
+        code=code("ort_vamp.py"),
+        command=lambda wildcards: performance_tool(wildcards.precision),
+        prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
+        batch_size=SETTINGS["vamp"]["batch_size"],
+        folder="results/run/{variant}/{precision}/outputs/{shard}",
+    threads: 2
+    shell:
+        RECORD + " --folders {params.folder:q} -- {params.command:q} -m {params.prefix:q}"
+        " --vdsp_params {input.vdsp_params:q} -i {threads} -p 1 -b {params.batch_size}"
+        " --datalist {input.datalist:q} --path_output {params.folder:q} --json {output.report:q}"
