@@ -30,7 +30,4 @@ rule all:
     input:
         summary="results/summary.csv",
         text="results/summary.md",
-        receipts=all_receipts(),
-
-
-force_repairs()
+        receipts=needed(),

@@ -1,12 +1,13 @@
 """What every rule stands on: the settings, the digests of code, the record of each job, and where files are."""
 
+import functools
 import os
 import sys
 from pathlib import Path
 
 from mnasbench.data.fingerprint import Dataset, dataset_changes
 from mnasbench.errors import MnasbenchError
-from mnasbench.files import canonical_json
+from mnasbench.files import canonical_json, read_yaml
 from mnasbench.provenance import code_digest, damaged_outputs
 from mnasbench.settings import DEMO, load_settings
 
@@ -14,8 +15,16 @@ from mnasbench.settings import DEMO, load_settings
 container: "docker://python:3.11"
 
 
+def configured():
+    """The configuration of this call; a file on top of the default one that names models names all of them."""
+    named = [read_yaml(Path(file)) for file in workflow.overwrite_configfiles or ()]
+    models = [name for file in named if isinstance(file, dict) for name in file.get("models") or {}]
+    chosen = {name: config["models"][name] for name in models} if models else config.get("models")
+    return {**config, "models": chosen}
+
+
 try:
-    SETTINGS = load_settings(config)
+    SETTINGS = load_settings(configured())
 except MnasbenchError as error:
     sys.exit(f"mnasbench: error in the configuration: {error}")
 
@@ -152,31 +161,29 @@ def chain_receipts(variants, precisions):
             yield from row_receipts(variant, precision)
 
 
-def all_receipts():
-    return [*chain_receipts(MODELS, PRECISIONS), "results/summary.receipt.json"]
+def needed(variants=MODELS, precisions=PRECISIONS):
+    """An input function for a target: all receipts of these rows, after a look at what needs repair."""
+
+    def receipts(wildcards):
+        force_repairs()
+        return list(chain_receipts(variants, precisions))
+
+    return receipts
 
 
-def requested_receipts():
-    """The receipts of what this call asks for: all of them, or those of the named rows."""
-    targets = set(workflow.dag_settings.targets)
-    rows = {(variant, precision) for variant in MODELS for precision in PRECISIONS}
-    asked = {row for row in rows if targets & {row[0], "-".join(row)}}
-    if not targets or len(asked) == 0:
-        return all_receipts()
-    return dict.fromkeys(receipt for variant, precision in asked for receipt in chain_receipts([variant], [precision]))
-
-
+@functools.cache
 def force_repairs():
     """Have Snakemake make again what is missing, cut short, or no longer true of the dataset.
 
     Snakemake itself sees neither a truncated output nor a lost intermediate one nor a picture that was replaced.
     The receipts and the manifest do; what they find goes the way of ``--forcerun``, so a dry run shows it and
-    changes nothing.
+    changes nothing. Only jobs that the call's targets need anyway are affected.
     """
     if not workflow.is_main_process:
         return
-    receipts = [Path(receipt) for receipt in requested_receipts() if Path(receipt).is_file()]
-    repairs = {output for receipt in receipts for output in damaged_outputs(receipt)}
+    receipts = [Path(receipt) for receipt in chain_receipts(MODELS, PRECISIONS)]
+    receipts += [Path("results/summary.receipt.json")]
+    repairs = {output for receipt in receipts if receipt.is_file() for output in damaged_outputs(receipt)}
     manifest = Path(f"{DATA}/manifest.csv")
     if manifest.is_file():
         try:
@@ -187,7 +194,7 @@ def force_repairs():
             more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
             logger.info(f"The dataset differs from its manifest: {changes[0]}{more}")
             repairs.add(str(manifest))
-    workflow.dag_settings.forcerun = frozenset({*workflow.dag_settings.forcerun, *repairs})
+    workflow.dag.forcefiles.update(repairs)
 
 
 # -------------------------------------------------------------------------------- the arguments of each step's command

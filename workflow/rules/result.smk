@@ -66,7 +66,7 @@ for variant in MODELS:
         name:
             variant
         input:
-            list(chain_receipts([variant], PRECISIONS)),
+            needed([variant]),
 
     for precision in PRECISIONS:
 
@@ -74,4 +74,4 @@ for variant in MODELS:
             name:
                 f"{variant}-{precision}"
             input:
-                list(chain_receipts([variant], [precision])),
+                needed([variant], [precision]),

@@ -85,17 +85,15 @@ def evaluate_outputs(
         _same_pictures(outputs, reference, "an output", "a reference output")
     answers = []
     for key in sorted(outputs):
-        scores = read_output(outputs[key]).reshape(-1)
+        scores = read_output(outputs[key])
         if not 0 <= labels[key] < scores.size:
             raise DatasetError(
                 f"{one_line(key)}: its label is class {labels[key]}, but the model has {scores.size} classes (0 to "
                 f"{scores.size - 1}); the label file belongs to another set of classes"
             )
-        if not np.isfinite(scores).all():
-            raise MeasurementError(f"{one_line(outputs[key])}: the output holds values that are not finite")
         signal = noise = None
         if reference is not None:
-            expected = read_output(reference[key]).reshape(-1).astype(np.float64)
+            expected = read_output(reference[key]).astype(np.float64)
             if expected.size != scores.size:
                 raise MeasurementError(
                     f"{one_line(outputs[key])}: {scores.size} classes, its reference {expected.size}"

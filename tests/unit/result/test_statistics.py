@@ -1,0 +1,63 @@
+"""The statistics against published values, brute force and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
+from scipy.stats import binom, binomtest
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
+    correct, images = counts
+    expected = binomtest(correct, images).proportion_ci(method="wilson")
+    assert wilson_interval(correct, images) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.95])
+def test_wilson_covers(share: float) -> None:
+    # Exact coverage: the probability, over every possible count, that the interval holds the truth.
+    images = 1000
+    counts = np.arange(images + 1)
+    holds = [low <= share <= high for low, high in (wilson_interval(int(count), images) for count in counts)]
+    assert 0.94 <= binom.pmf(counts, images, share)[holds].sum() <= 0.96
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0.03, 0.02), (0.01, 0.01), (0.10, 0.04)])
+def test_drop_interval_covers(lost: float, gained: float) -> None:
+    generator, images = np.random.default_rng(1), 1000
+    draws = generator.multinomial(images, [lost, gained, 1 - lost - gained], size=20_000)
+    distinct, times = np.unique(draws[:, :2], axis=0, return_counts=True)
+    intervals = [PairedComparison(images, int(a), int(b)).drop_interval() for a, b in distinct]
+    covered = np.average([low <= lost - gained <= high for low, high in intervals], weights=times)
+    assert 0.94 <= covered <= 0.96
+
+
+def test_mcnemar_is_a_p_value_under_no_difference() -> None:
+    # An exact test is conservative: P(p <= a) <= a for every a; and it must not be useless, so near a at 0.05.
+    flips = 400
+    ps = np.array([PairedComparison(1000, k, flips - k).mcnemar_p for k in range(flips + 1)])
+    weights = binom.pmf(np.arange(flips + 1), flips, 0.5)
+    for level in (0.01, 0.05, 0.1, 0.5):
+        assert weights[ps <= level].sum() <= level + 1e-12
+    assert weights[ps <= 0.05].sum() > 0.03
+
+
+def test_mcnemar_without_flips_is_one() -> None:
+    assert PairedComparison(100, 0, 0).mcnemar_p == 1.0
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_comparison_is_antisymmetric(lost: int, gained: int) -> None:
+    one, other = PairedComparison(100, lost, gained), PairedComparison(100, gained, lost)
+    assert one.drop == -other.drop
+    assert one.mcnemar_p == pytest.approx(other.mcnemar_p)
+    low, high = one.drop_interval()
+    assert other.drop_interval() == pytest.approx((-high, -low))
+    assert low <= one.drop <= high
+
+
+def test_sqnr() -> None:
+    assert sqnr_db(100.0, 1.0) == pytest.approx(20.0)
+    assert sqnr_db(1.0, 0.0) is None
