@@ -19,6 +19,8 @@ SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
 DEMO = "demo"
 # timm publishes one set of weights a model name (the tag is part of the name), so it needs no other word.
 TIMM_PRETRAINED = "pretrained"
+# A part or a sample of it must be named otherwise: published accuracies are those of all 50,000 pictures.
+IMAGENET_NAMES = frozenset({"imagenet", "imagenet1k", "imagenet-1k", "ilsvrc2012"})
 
 
 @functools.cache
@@ -144,7 +146,7 @@ class Settings:
     @property
     def dataset_is_imagenet(self) -> bool:
         """Whether published accuracies are comparable: the name says which dataset this is."""
-        return str(self["dataset"]["name"]).lower().startswith(("imagenet", "ilsvrc2012"))
+        return str(self["dataset"]["name"]).lower() in IMAGENET_NAMES
 
 
 def load_settings(config: Mapping[str, Any]) -> Settings:

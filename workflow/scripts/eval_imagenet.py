@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import parser_for, run
-
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
 from mnasbench.result.pairing import find_outputs, labels_by_key, labels_of, read_datalist

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import parser_for, run
-
 from mnasbench.errors import DatasetError
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import parser_for, run
-
 from mnasbench.data.fingerprint import read_manifest
 from mnasbench.errors import MeasurementError, one_line
 from mnasbench.files import write_json

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from command_line import parser_for, run
 from tqdm import tqdm
 
+from command_line import parser_for, run
 from mnasbench.build.config import read_build_config
 from mnasbench.build.package import read_package
 from mnasbench.files import write_text

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from command_line import parser_for, run
-
 from mnasbench.errors import InputError
 from mnasbench.files import read_json, read_text, write_text
 from mnasbench.result.summary import COLUMNS, Row, make_row, read_csv, table, to_csv, to_markdown

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from command_line import parser_for, run
-
-from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
+
+from command_line import parser_for, run
+from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mnasbench.data.npz import write_npz
 from mnasbench.errors import DatasetError, MeasurementError
 from mnasbench.result.evaluation import (
@@ -67,7 +68,7 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_input_without_label_is_named() -> None:
-    with pytest.raises(DatasetError, match="b.npz: has no label"):
+    with pytest.raises(DatasetError, match=r"b\.npz: has no label"):
         labels_of({"a": Path("a.npz"), "b": Path("b.npz")}, {"a": 1}, Path("labels.txt"))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mnasbench.errors import DatasetError
 from mnasbench.result.result_text import answers_from_text, read_result_text
 

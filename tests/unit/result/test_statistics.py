@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
 from scipy.stats import binom, binomtest
+
+from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -11,7 +11,7 @@ import onnx
 from mnasbench.build.compiler import Recipe, compile_model
 from mnasbench.build.config import BuildConfig
 from mnasbench.build.package import CompiledModel, write_package
-from mnasbench.build.pictures import Pixels, PictureStream, find_pictures
+from mnasbench.build.pictures import PictureStream, Pixels, find_pictures
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import ModelError, SettingsError, one_line
 from mnasbench.files import open_for_reading, sha256_of_bytes, sha256_of_file

@@ -1,0 +1,106 @@
+"""Code digests and receipts: what changes them, and what must not."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnasbench import provenance
+from mnasbench.files import write_json
+
+
+def _digest(root: Path, script: str) -> str:
+    """The digest as a fresh process of that checkout computes it."""
+    program = (
+        "import sys; from pathlib import Path; from mnasbench.provenance import code_digest; "
+        f"print(code_digest(Path({str(root / 'workflow/scripts' / script)!r})))"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {"PYTHONPATH": str(root / "workflow"), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def checkout(repository: Path, tmp_path: Path) -> Path:
+    shutil.copytree(repository / "workflow", tmp_path / "elsewhere" / "workflow")
+    return tmp_path / "elsewhere"
+
+
+def test_the_digest_survives_what_changes_no_code(repository: Path, checkout: Path) -> None:
+    before = _digest(repository, "eval_imagenet.py")
+    assert _digest(checkout, "eval_imagenet.py") == before
+    file = checkout / "workflow/mnasbench/result/statistics.py"
+    file.write_text(file.read_text().replace('"""The statistics of', '"""A text about') + "\n\n# a comment\n")
+    assert _digest(checkout, "eval_imagenet.py") == before
+
+
+def test_the_digest_sees_an_edit_in_what_the_step_imports_and_in_nothing_else(checkout: Path) -> None:
+    before = {script: _digest(checkout, script) for script in ("eval_imagenet.py", "export_timm_torchvision_model.py")}
+    file = checkout / "workflow/mnasbench/result/statistics.py"
+    file.write_text(file.read_text().replace("CONFIDENCE = 0.95", "CONFIDENCE = 0.9"))
+    assert _digest(checkout, "eval_imagenet.py") != before["eval_imagenet.py"]
+    assert _digest(checkout, "export_timm_torchvision_model.py") == before["export_timm_torchvision_model.py"]
+
+
+def _scripts() -> list[str]:
+    folder = Path(provenance.__file__).parents[1] / "scripts"
+    return sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("script", _scripts())
+def test_the_digest_covers_every_module_that_the_script_really_imports(repository: Path, script: str) -> None:
+    path = repository / "workflow/scripts" / script
+    # The oracle: run the script's imports, and ask Python which of our files it then holds.
+    program = (
+        f"import runpy, sys; sys.path.insert(0, {str(path.parent)!r}); "
+        f"runpy.run_path({str(path)!r}, run_name='imported'); "
+        "print('\\n'.join(m.__file__ for n, m in list(sys.modules.items())"
+        " if (n.startswith('mnasbench') or n == 'command_line') and getattr(m, '__file__', None)))"
+    )
+    environment = {"PYTHONPATH": str(repository / "workflow"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    loaded = {Path(line).resolve() for line in done.stdout.split()}
+    assert loaded <= set(provenance.imported_files(path))
+    assert loaded, "the oracle saw no module of ours"
+
+
+def _receipt(tmp_path: Path) -> tuple[Path, Path, Path]:
+    output, folder = tmp_path / "model.onnx", tmp_path / "npz"
+    output.write_bytes(b"x" * 100)
+    folder.mkdir()
+    (folder / "a.npz").write_bytes(b"123")
+    receipt = tmp_path / "step.receipt.json"
+    told = {
+        "outputs": {str(output): provenance.describe_file(output)},
+        "folders": {str(folder): provenance.describe_folder(folder)},
+    }
+    write_json(receipt, told)
+    return receipt, output, folder
+
+
+def test_whole_outputs_are_not_damaged(tmp_path: Path) -> None:
+    receipt, output, _ = _receipt(tmp_path)
+    output.touch()
+    assert provenance.damaged_outputs(receipt) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "folder cut", "folder lacks", "folder has more", "receipt cut"])
+def test_damage_is_seen(tmp_path: Path, damage: str) -> None:
+    receipt, output, folder = _receipt(tmp_path)
+    match damage:
+        case "cut":
+            output.write_bytes(b"x" * 99)
+        case "gone":
+            output.unlink()
+        case "folder cut":
+            (folder / "a.npz").write_bytes(b"12")
+        case "folder lacks":
+            (folder / "a.npz").unlink()
+        case "folder has more":
+            (folder / "b.npz").write_bytes(b"")
+        case "receipt cut":
+            receipt.write_text(receipt.read_text()[:50])
+    expected = [str(receipt if damage == "receipt cut" else output)]
+    assert provenance.damaged_outputs(receipt) == expected

@@ -1,0 +1,99 @@
+"""The configuration: validated, completed, and consistent with its own documentation."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnasbench.errors import SettingsError
+from mnasbench.files import read_yaml
+from mnasbench.settings import load_settings, schema
+
+DEMO = {"models": {"mnasnet0_5": {}}}
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return base | {key: _merged(base.get(key), value) for key, value in over.items()}
+
+
+@pytest.mark.parametrize("overlay", ["config.yaml", "imagenet.yaml", "vacc.yaml"])
+def test_every_shipped_configuration_is_valid(repository: Path, overlay: str) -> None:
+    base = read_yaml(repository / "config" / "config.yaml")
+    over = read_yaml(repository / "config" / overlay)
+    load_settings(_merged(base, over))
+
+
+def test_defaults_are_complete() -> None:
+    settings = load_settings(DEMO)
+    assert settings["calibration"] == {"images": 1000, "seed": 0, "source": None}
+    assert settings["precisions"] == ["fp32", "fp16", "int8-percentile"]
+    model = settings.models["mnasnet0_5"]
+    assert (model.name, model.size, model.resize) == ("mnasnet0_5", 224, 256)
+
+
+def test_preprocessing_follows_the_weights() -> None:
+    models = {"mnasnet0_75": {}, "mnasnet1_3": {}, "small": {"library": "timm", "name": "mnasnet_small", "size": 128}}
+    settings = load_settings({"models": models}).models
+    assert (settings["mnasnet0_75"].resize, settings["mnasnet1_3"].resize) == (232, 232)
+    assert (settings["small"].resize, settings["small"].preset.interpolation) == (146, "bicubic")
+    explicit = load_settings({"models": {"mnasnet0_75": {"resize": [256, 256]}}}).models["mnasnet0_75"]
+    assert explicit.geometry == "resize256x256-crop224-bilinear"
+
+
+def test_variants_of_one_geometry_share_their_inputs() -> None:
+    settings = load_settings({"models": {"mnasnet0_5": {}, "mnasnet1_0": {}, "mnasnet0_75": {}}}).models
+    assert len({model.geometry for model in settings.values()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"modles": {}, **DEMO}, "unknown key 'modles'; did you mean 'models'"),
+        (
+            {"models": {"mnasnet0_5": {"wieghts": "x"}}},
+            r"models.mnasnet0_5: unknown key 'wieghts'; did you mean 'weights'",
+        ),
+        ({**DEMO, "precisions": ["int8-percentil"]}, "did you mean 'int8-percentile'"),
+        ({**DEMO, "shards": 0}, "shards: 0 is less than"),
+        ({**DEMO, "vamp": {"instances": "atuo"}}, "vamp.instances: 'atuo' does not fit"),
+        ({"models": {"mnasnet05": {}}}, "did you mean 'mnasnet0_5'"),
+        ({"models": {"mnasnet0_5": {"weights": "IMAGENET1K_V9"}}}, "did you mean 'IMAGENET1K_V1'"),
+        ({"models": {"mnasnet0_5": {"resize": 200}}}, "smaller than the crop of 224"),
+        ({**DEMO, "dataset": {"root": "/data/ImageNet"}}, "demo weights know the demo set's classes only"),
+        ({"models": {}}, "models"),
+        ({}, "'models' is a required property"),
+    ],
+)
+def test_what_is_wrong_is_named(config: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as error:
+        load_settings(config)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_are_told_apart() -> None:
+    models = {
+        "a": {"name": "mnasnet0_5", "weights": "some/file"},
+        "b": {"name": "mnasnet0_5", "weights": "FILE.PTH"},
+        "c": {"name": "mnasnet0_5", "weights": "IMAGENET1K_V1"},
+    }
+    config = {"models": models, "dataset": {"root": "x"}}
+    assert [model.weights_are_file for model in load_settings(config).models.values()] == [True, True, False]
+
+
+def test_only_imagenet_is_compared_with_published_accuracies() -> None:
+    names = {"imagenet": True, "ILSVRC2012": True, "imagenet-sample": False, "demo": False}
+    for name, comparable in names.items():
+        assert load_settings({**DEMO, "dataset": {"name": name}}).dataset_is_imagenet is comparable
+
+
+def test_every_setting_is_described() -> None:
+    def walk(rules: dict[str, Any], place: str) -> None:
+        for key, rule in rules.get("properties", {}).items():
+            assert rule.get("description"), f"{place}{key} has no description in config/schema.yaml"
+            walk(rule, f"{place}{key}.")
+        if isinstance(rules.get("additionalProperties"), dict):
+            walk(rules["additionalProperties"], f"{place}*.")
+
+    walk(schema(), "")
