@@ -40,12 +40,12 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _module_file(name: str) -> Path | None:
-    """The file of one of our modules: ``mnasbench.x.y``, or a script imported by its bare or packaged name."""
+    """The file of one of our modules: ``mnasbench.x.y``, or a script by its bare name."""
     head, _, rest = name.partition(".")
     if head == "mnasbench":
         base = _LIBRARY.joinpath(*rest.split(".")) if rest else _LIBRARY
     else:
-        base = _SCRIPTS.joinpath(*(rest if head == "mnasbench_scripts" else name).split("."))
+        base = _SCRIPTS / head
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate
@@ -101,7 +101,7 @@ def _distribution_version(module: str) -> tuple[str, str] | None:
 def library_versions(script: Path) -> dict[str, str]:
     """Versions of the installed libraries that ``script`` imports, directly or through our modules."""
     modules = {name.partition(".")[0] for path in imported_files(script) for name in _read_module(path)[1]}
-    found = (_distribution_version(module) for module in modules - {"mnasbench", "mnasbench_scripts"})
+    found = (_distribution_version(module) for module in modules - {"mnasbench"})
     return dict(sorted(pair for pair in found if pair))
 
 

@@ -1,1 +1,0 @@
-"""One command a step: arguments in, one call of the library, a receipt out."""
