@@ -42,10 +42,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 def _module_file(name: str) -> Path | None:
     """The file of one of our modules: ``mnasbench.x.y``, or a script by its bare name."""
     head, _, rest = name.partition(".")
-    if head == "mnasbench":
-        base = _LIBRARY.joinpath(*rest.split(".")) if rest else _LIBRARY
-    else:
-        base = _SCRIPTS / head
+    base = _LIBRARY.joinpath(*rest.split(".")) if head == "mnasbench" else _SCRIPTS / head
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate
