@@ -45,19 +45,10 @@ def make_demo(
     for every class to have one.
     """
     parts = {"train": training, "val": validation}
-    for part, count in parts.items():
-        if count < len(CLASSES):
-            raise InputError(
-                f"{part} would have {count} pictures, expected at least one for each of {len(CLASSES)} classes"
-            )
+    if min(parts.values()) < len(CLASSES):
+        raise InputError(f"{parts}: expected at least {len(CLASSES)} pictures a part, one for each class")
     for part in parts:
-        (root / part).mkdir(parents=True, exist_ok=True)
-        (root / f"{part}_label.txt").unlink(missing_ok=True)
-        strangers = [path.name for path in (root / part).iterdir() if not path.name.startswith(f"demo_{part}_")]
-        if strangers:
-            raise InputError(
-                f"{one_line(root / part)}: holds files of somebody else ({one_line(strangers[0])}); give an empty folder"
-            )
+        _clear(root, part)
     jobs = [(part, index) for part, count in parts.items() for index in range(count)]
     for _ in progress(map_in_processes(partial(_write_picture, root, seed), jobs, workers), len(jobs)):
         pass
@@ -65,6 +56,19 @@ def make_demo(
         labels = (f"{picture_name(part, index)} {class_of(index)}\n" for index in range(count))
         write_text(root / f"{part}_label.txt", "".join(labels))
     write_text(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+
+
+def _clear(root: Path, part: str) -> None:
+    """Make an empty folder for a part; pictures of an earlier demo set are removed, anybody else's refused."""
+    folder = root / part
+    folder.mkdir(parents=True, exist_ok=True)
+    (root / f"{part}_label.txt").unlink(missing_ok=True)
+    files = list(folder.iterdir())
+    strangers = [path for path in files if not path.name.startswith(f"demo_{part}_")]
+    if strangers:
+        raise InputError(f"{one_line(strangers[0])}: is no picture of the demo set; give an empty folder")
+    for path in files:
+        path.unlink()
 
 
 def picture_name(part: str, index: int) -> str:
