@@ -3,9 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from mnasbench.errors import MnasbenchError, one_line
+
+Item = TypeVar("Item")
 
 
 class HelpfulFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -41,3 +44,16 @@ def run(
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
+
+
+def progress(what: str) -> Callable[[Iterable[Item], int], Iterable[Item]]:
+    """A wrapper that shows how far a loop is, on a terminal only."""
+
+    def shown(items: Iterable[Item], total: int) -> Iterable[Item]:
+        if not sys.stderr.isatty():
+            return items
+        from tqdm import tqdm
+
+        return tqdm(items, total=total, desc=what, unit="picture")
+
+    return shown

@@ -1,0 +1,110 @@
+"""The calibration set: pictures of every class, chosen by a seed, the same ones whatever happens to the others."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mnasbench.data.fingerprint import Dataset, Known, scan
+from mnasbench.data.labels import named
+from mnasbench.data.manifest import OnFault, look_at
+from mnasbench.data.parallel import map_in_processes
+from mnasbench.errors import DatasetError, InputError, SettingsError, one_line
+from mnasbench.files import write_text
+
+# Tells a folder of ours from anybody else's; hidden, so that nobody takes it for a picture.
+_MARK = ".mnasbench-calibration"
+
+
+def sample_calibration(
+    dataset: Dataset,
+    images: int,
+    seed: int,
+    *,
+    wanted_classes: Iterable[int] | None = None,
+    on_fault: OnFault = "error",
+    workers: int | None = None,
+) -> list[str]:
+    """Names (below the root, sorted) of ``images`` pictures of ``dataset``, every class as often as possible.
+
+    A picture's rank depends on the seed and its name alone, so replacing or adding a picture does not change
+    which others are chosen, unless it takes a place itself. The chosen ones are looked at; a faulty one is an
+    error, or passed over with ``on_fault="exclude"``. Raises DatasetError where there are fewer pictures, or
+    ``wanted_classes`` (None: those of the dataset) are more than ``images`` or not all there.
+    """
+    if images < 1:
+        raise SettingsError(f"calibration.images is {images}, expected 1 or more")
+    classes = {name: file.class_index for name, file in scan(dataset).items()}
+    where = one_line(dataset.root / dataset.part)
+    while True:
+        _check(where, classes, images, wanted_classes)
+        chosen = choose(classes, images, seed)
+        faults = _faults(dataset.root, chosen, workers)
+        if not faults:
+            return chosen
+        if on_fault == "error":
+            listed = named(f"{name} {fault}" for name, fault in faults.items())
+            raise DatasetError(f"{where}: {len(faults)} of the chosen pictures cannot be used: {listed}")
+        for name in faults:
+            del classes[name]
+
+
+def choose(classes: Mapping[str, int], images: int, seed: int) -> list[str]:
+    """``images`` names, sorted: the first of every class in the seed's order, then the second of every class, ..."""
+    ranked = sorted(classes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    rounds: dict[int, int] = {}
+    turns = []
+    for rank, name in enumerate(ranked):
+        turn = rounds[classes[name]] = rounds.get(classes[name], -1) + 1
+        turns.append((turn, rank))
+    return sorted(ranked[rank] for _, rank in sorted(turns)[:images])
+
+
+def _check(where: str, classes: Mapping[str, int], images: int, wanted: Iterable[int] | None) -> None:
+    present = set(classes.values())
+    missing = sorted(set(wanted or ()) - present)
+    if missing:
+        raise DatasetError(f"{where}: has no picture of {len(missing)} classes: {named(map(str, missing))}")
+    if images > len(classes):
+        raise DatasetError(f"{where}: has {len(classes)} usable pictures, fewer than calibration.images ({images})")
+    needed = len(present if wanted is None else set(wanted))
+    if images < needed:
+        raise DatasetError(f"calibration.images is {images}, fewer than the {needed} classes; each must be present")
+
+
+def _faults(root: Path, names: Sequence[str], workers: int | None) -> dict[str, str]:
+    looks: Iterable[Known] = map_in_processes(partial(look_at, root), names, workers)
+    return {name: fault for name, (*_, fault) in zip(names, looks, strict=True) if fault}
+
+
+def write_calibration(
+    root: Path, names: Sequence[str], list_file: Path, folder: Path, mode: Literal["link", "copy"] = "link"
+) -> None:
+    """Write the chosen pictures' absolute paths, one a line, and a flat folder of links to them (or copies).
+
+    The folder replaces one that an earlier call made, whole or not at all; InputError where ``folder`` holds
+    anything else. Links are absolute.
+    """
+    sources = [(root / name).resolve() for name in names]
+    targets = [name.replace("/", "_") for name in names]
+    if folder.exists() and not (folder / _MARK).exists() and any(folder.iterdir()):
+        raise InputError(f"{one_line(folder)}: holds other files than a calibration set; give an empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        place: Callable[[Path, Path], object] = shutil.copyfile if mode == "copy" else os.symlink
+        for source, target in zip(sources, targets, strict=True):
+            place(source, temporary / target)
+        (temporary / _MARK).touch()
+        temporary.chmod(0o755)  # mkdtemp's 0700 would keep a shared results folder from its team
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    write_text(list_file, "".join(f"{source}\n" for source in sources))

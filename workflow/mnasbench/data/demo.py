@@ -1,0 +1,225 @@
+"""The demo dataset: pictures that the project draws itself, in ImageNet's layout.
+
+A class is a shape filled with a pattern. Size, place, rotation, colours, lighting, background, clutter, occlusion,
+noise and JPEG quality vary, so that a classifier has to look for both, and does not always find them.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from mnasbench.data.parallel import map_in_processes
+from mnasbench.errors import InputError, one_line
+from mnasbench.files import write_text
+
+SHAPES = ("disc", "square", "triangle", "star", "cross", "ring")
+PATTERNS = ("plain", "striped", "chequered", "dotted")
+CLASSES = tuple(f"{pattern} {shape}" for shape in SHAPES for pattern in PATTERNS)
+# ImageNet's validation set has about 2 % greyscale pictures; a few more, so that small parts have some, too.
+_GREYSCALE_SHARE = 0.05
+# Masks are drawn at twice the size and averaged, which gives smooth edges.
+_SUPERSAMPLING = 2
+
+Float32Array = npt.NDArray[np.float32]
+Colour = tuple[int, int, int]
+
+
+def make_demo(
+    root: Path,
+    *,
+    validation: int = 1000,
+    training: int = 2000,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[Iterable[None], int], Iterable[None]] = lambda items, total: items,
+) -> None:
+    """Write ``val/``, ``train/``, their label files and ``classes.txt`` below ``root``.
+
+    Every picture has its own random stream, so any number of workers writes the same files. The label files
+    are written last: a root that has both is complete. Raises InputError where a part has too few pictures
+    for every class to have one.
+    """
+    parts = {"train": training, "val": validation}
+    if min(parts.values()) < len(CLASSES):
+        raise InputError(f"{parts}: expected at least {len(CLASSES)} pictures a part, one for each class")
+    for part in parts:
+        _clear(root, part)
+    jobs = [(part, index) for part, count in parts.items() for index in range(count)]
+    for _ in progress(map_in_processes(partial(_write_picture, root, seed), jobs, workers), len(jobs)):
+        pass
+    for part, count in parts.items():
+        labels = (f"{picture_name(part, index)} {class_of(index)}\n" for index in range(count))
+        write_text(root / f"{part}_label.txt", "".join(labels))
+    write_text(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+
+
+def _clear(root: Path, part: str) -> None:
+    """Make an empty folder for a part; pictures of an earlier demo set are removed, anybody else's refused."""
+    folder = root / part
+    folder.mkdir(parents=True, exist_ok=True)
+    (root / f"{part}_label.txt").unlink(missing_ok=True)
+    files = list(folder.iterdir())
+    strangers = [path for path in files if not path.name.startswith(f"demo_{part}_")]
+    if strangers:
+        raise InputError(f"{one_line(strangers[0])}: is no picture of the demo set; give an empty folder")
+    for path in files:
+        path.unlink()
+
+
+def picture_name(part: str, index: int) -> str:
+    """File name of picture ``index`` (0-based) of a part, numbered from 1 as ImageNet's."""
+    return f"demo_{part}_{index + 1:08d}.JPEG"
+
+
+def class_of(index: int) -> int:
+    """Class of picture ``index``: every class equally often."""
+    return index % len(CLASSES)
+
+
+def _write_picture(root: Path, seed: int, job: tuple[str, int]) -> None:
+    part, index = job
+    rng = np.random.default_rng([seed, part == "val", index])
+    image = draw_picture(rng, class_of(index))
+    image.save(root / part / picture_name(part, index), "JPEG", quality=int(rng.integers(60, 93)))
+
+
+def draw_picture(rng: np.random.Generator, class_index: int) -> Image.Image:
+    """One picture of a class, RGB or (some) greyscale; sides of 240 to 500 pixels, aspect ratio up to 3:2."""
+    short = int(rng.integers(240, 334))
+    long = int(short * rng.uniform(1.0, 1.5))
+    width, height = (long, short) if rng.random() < 0.75 else (short, long)
+    shape, pattern = SHAPES[class_index // len(PATTERNS)], PATTERNS[class_index % len(PATTERNS)]
+
+    scene = _background(rng, width, height)
+    for _ in range(rng.integers(0, 4)):
+        scene.paste(_colour(rng), mask=_blob(rng, width, height, 0.04, 0.12))
+    radius = short * rng.uniform(0.22, 0.45)
+    centre = width / 2 + rng.uniform(-0.12, 0.12) * width, height / 2 + rng.uniform(-0.12, 0.12) * height
+    mask = _mask(width, height, lambda draw, scale: _draw_shape(draw, rng, shape, centre, radius, scale))
+    ink, paper = _two_colours(rng)
+    filling = Image.new("RGB", (width, height), paper)
+    filling.paste(ink, mask=_pattern(rng, pattern, width, height, radius))
+    scene.paste(filling, mask=mask)
+    for _ in range(rng.integers(0, 3)):
+        scene.paste(_colour(rng), mask=_blob(rng, width, height, 0.05, 0.16))
+    pixels = np.asarray(scene, dtype=np.float32) * _light(rng, width, height)
+    pixels += _noise(rng, pixels.shape)
+    image = Image.fromarray(pixels.clip(0, 255, out=pixels).astype(np.uint8))
+    return image.convert("L") if rng.random() < _GREYSCALE_SHARE else image
+
+
+def _colour(rng: np.random.Generator) -> Colour:
+    red, green, blue = rng.integers(10, 246, 3).tolist()
+    return red, green, blue
+
+
+def _two_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
+    """Two colours that differ enough in brightness for the pattern to show, in greyscale, too."""
+    while True:
+        first, second = _colour(rng), _colour(rng)
+        if abs(sum(first) - sum(second)) > 150:
+            return first, second
+
+
+def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Smooth random colours: a coarse grid of them, enlarged."""
+    cells = int(rng.integers(2, 9))
+    spread = rng.uniform(5, 60)
+    grid = (_colour(rng) + rng.normal(0, spread, (cells, cells, 3))).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _mask(width: int, height: int, draw_on: Callable[[ImageDraw.ImageDraw, int], None]) -> Image.Image:
+    canvas = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
+    draw_on(ImageDraw.Draw(canvas), _SUPERSAMPLING)
+    return canvas.reduce(_SUPERSAMPLING)
+
+
+def _blob(rng: np.random.Generator, width: int, height: int, smallest: float, largest: float) -> Image.Image:
+    """Mask of a random ellipse or quadrangle: clutter behind the object, or something in front of it."""
+    x, y = rng.uniform(0, width), rng.uniform(0, height)
+    a, b = rng.uniform(smallest, largest, 2) * min(width, height)
+    slope = rng.uniform(0.3, 1, 2)
+    corners = [(x - a, y - b), (x + a, y - b * slope[0]), (x + a, y + b), (x - a, y + b * slope[1])]
+    ellipse = rng.random() < 0.5
+
+    def draw_on(draw: ImageDraw.ImageDraw, scale: int) -> None:
+        if ellipse:
+            draw.ellipse([(x - a) * scale, (y - b) * scale, (x + a) * scale, (y + b) * scale], fill=255)
+        else:
+            draw.polygon([(cx * scale, cy * scale) for cx, cy in corners], fill=255)
+
+    return _mask(width, height, draw_on)
+
+
+def _draw_shape(
+    draw: ImageDraw.ImageDraw,
+    rng: np.random.Generator,
+    shape: str,
+    centre: tuple[float, float],
+    radius: float,
+    scale: int,
+) -> None:
+    x, y, r = centre[0] * scale, centre[1] * scale, radius * scale
+    if shape in ("disc", "ring"):
+        draw.ellipse([x - r, y - r, x + r, y + r], fill=255)
+        if shape == "ring":
+            hole = r * rng.uniform(0.4, 0.6)
+            draw.ellipse([x - hole, y - hole, x + hole, y + hole], fill=0)
+        return
+    turn = rng.uniform(0, 2 * math.pi)
+    outline = [(rho * r, math.radians(angle) + turn) for rho, angle in _OUTLINES[shape]]
+    draw.polygon([(x + rho * math.cos(angle), y + rho * math.sin(angle)) for rho, angle in outline], fill=255)
+
+
+def _cross() -> list[tuple[float, float]]:
+    arm = 0.3  # half an arm's width, of the radius
+    corners = [(1.0, arm), (arm, arm), (arm, 1.0)]
+    quarter = [(math.hypot(x, y), math.degrees(math.atan2(y, x))) for x, y in corners]
+    return [(rho, angle + 90 * turn) for turn in range(4) for rho, angle in quarter]
+
+
+# Corners as (radius, angle in degrees).
+_OUTLINES = {
+    "square": [(1.0, 90.0 * k) for k in range(4)],
+    "triangle": [(1.1, 120.0 * k) for k in range(3)],
+    "star": [(1.1 if k % 2 == 0 else 0.45, 36.0 * k) for k in range(10)],
+    "cross": _cross(),
+}
+
+
+def _pattern(rng: np.random.Generator, pattern: str, width: int, height: int, radius: float) -> Image.Image:
+    """Mask of where the ink of a pattern is."""
+    if pattern == "plain":
+        return Image.new("L", (width, height))
+    turn = rng.uniform(0, math.pi)
+    frequency = 2 * math.pi / (radius * rng.uniform(0.28, 0.5))
+    along = np.float32(frequency * math.cos(turn)), np.float32(frequency * math.sin(turn))
+    x = np.arange(width, dtype=np.float32)[None]
+    y = np.arange(height, dtype=np.float32)[:, None]
+    wave = np.sin(x * along[0] + y * along[1])
+    if pattern != "striped":
+        across = np.sin(y * along[0] - x * along[1])
+        wave = wave * across if pattern == "chequered" else wave + across - np.float32(0.7)
+    # A steep ramp through zero: two colours with an edge about a pixel wide.
+    return Image.fromarray((wave * np.float32(1024) + np.float32(128)).clip(0, 255).astype(np.uint8))
+
+
+def _light(rng: np.random.Generator, width: int, height: int) -> Float32Array:
+    """Brightness, with a gradient of it across the picture: factors, float32 (height, width, 1)."""
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None] * np.float32(rng.uniform(-0.35, 0.35))
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None] * np.float32(rng.uniform(-0.35, 0.35))
+    return x + y + np.float32(rng.uniform(0.6, 1.15))
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Array:
+    """Uniform noise around zero, of an amplitude that differs from picture to picture."""
+    noise = rng.integers(0, 256, shape, dtype=np.uint8).astype(np.float32)
+    noise -= np.float32(127.5)
+    noise *= np.float32(rng.uniform(0, 30) / 128)
+    return noise

@@ -1,0 +1,82 @@
+"""Pictures to the npz files that the run stage reads, on every core, and the list of them."""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from mnasbench.data.fingerprint import Picture
+from mnasbench.data.npz import write_npz
+from mnasbench.data.parallel import map_in_processes
+from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_picture
+from mnasbench.errors import DatasetError, InputError, one_line
+from mnasbench.files import sha256_of_bytes, write_text
+
+# Zip and npy headers of one file.
+_OVERHEAD = 512
+
+
+def npz_path(target: Path, name: str) -> Path:
+    """The npz file of a picture: class folders are kept below ``target``, the suffix is replaced."""
+    return target / PurePosixPath(name).with_suffix(".npz")
+
+
+def write_npz_inputs(
+    root: Path,
+    pictures: Sequence[Picture],
+    target: Path,
+    preprocessing: Preprocessing | None,
+    *,
+    workers: int | None = None,
+    progress: Callable[[Iterable[None], int], Iterable[None]] = lambda items, total: items,
+) -> list[Path]:
+    """Write one npz (uint8, RGB, planar, key ``input_0``) for each picture; gives their absolute paths, in order.
+
+    With ``preprocessing`` an array is (3, crop, crop); without, it is the whole picture (3, height, width), as the
+    vendor's tools take it. A picture whose content is not what the manifest says is an error, as is a disk that
+    will not hold the files, before the first of them is written.
+    """
+    paths = [npz_path(target.resolve(), picture.name) for picture in pictures]
+    if len(set(paths)) < len(paths):
+        doubled = next(path for path in paths if paths.count(path) > 1)
+        raise DatasetError(f"{one_line(doubled)}: two pictures would be written here; rename one of them")
+    for folder in {path.parent for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
+    need = bytes_needed(pictures, preprocessing)
+    there = sum(path.stat().st_size for path in paths if path.is_file())  # these are replaced, so their space is free
+    free = shutil.disk_usage(target).free + there
+    if need > free:
+        raise InputError(
+            f"{one_line(target)}: {len(paths)} npz files need {need / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free"
+        )
+    jobs = list(zip(pictures, paths, strict=True))
+    for _ in progress(map_in_processes(partial(_write_one, root, preprocessing), jobs, workers), len(jobs)):
+        pass
+    return paths
+
+
+def bytes_needed(pictures: Iterable[Picture], preprocessing: Preprocessing | None) -> int:
+    """Size of the npz files of ``pictures``."""
+    if preprocessing is not None:
+        return sum(3 * preprocessing.crop**2 + _OVERHEAD for _ in pictures)
+    return sum(3 * picture.width * picture.height + _OVERHEAD for picture in pictures)
+
+
+def _write_one(root: Path, preprocessing: Preprocessing | None, job: tuple[Picture, Path]) -> None:
+    picture, path = job
+    source = root / picture.name
+    content = read_picture(source)
+    if sha256_of_bytes(content) != picture.sha256:
+        raise DatasetError(f"{one_line(source)}: has changed since it was indexed; index the dataset again")
+    if preprocessing is None:
+        pixels = np.ascontiguousarray(decode(content, source).transpose(2, 0, 1))
+    else:
+        pixels = pixels_of_bytes(content, source, preprocessing)
+    write_npz(path, pixels)
+
+
+def write_datalist(path: Path, files: Iterable[Path]) -> None:
+    """Write absolute paths, one a line, as vamp reads them."""
+    write_text(path, "".join(f"{file}\n" for file in files))

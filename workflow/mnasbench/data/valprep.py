@@ -1,0 +1,105 @@
+"""ImageNet's validation pictures, flat as they are published, laid out in class folders; and back again."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from mnasbench.data.fingerprint import Dataset, scan
+from mnasbench.data.labels import imagenet_wnids, read_class_names
+from mnasbench.errors import DatasetError, InputError, one_line
+from mnasbench.files import read_json, read_text, write_json, write_text
+
+Mode = Literal["link", "copy", "move"]
+_JOURNAL = "valprep.json"
+_GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+_META = "data/meta.mat"
+
+
+def make_class_folders(dataset: Dataset, target: Path, mode: Mode = "link") -> int:
+    """Place each picture of ``dataset`` at ``target/val/<wnid>/<picture>``; gives their number.
+
+    ``mode``: ``"link"`` and ``"copy"`` leave the user's files alone, ``"move"`` does not. What is done is first
+    written to ``target/valprep.json``, by which ``undo`` takes it back, a call that was cut off included.
+    Raises InputError where the target has a journal or a ``val`` folder already.
+    """
+    journal = target / _JOURNAL
+    for path in (journal, target / "val"):
+        if path.exists():
+            raise InputError(f"{one_line(path)}: exists already; undo it first (--undo), or give another target")
+    found = scan(dataset)
+    wnids = _wnids(dataset)
+    largest = max(file.class_index for file in found.values())
+    if largest >= len(wnids):
+        raise DatasetError(f"{one_line(dataset.root)}: class {largest} has no WordNet id; {len(wnids)} are known")
+    moves = [
+        [str((dataset.root / name).absolute()), f"val/{wnids[file.class_index]}/{Path(name).name}"]
+        for name, file in found.items()
+    ]
+    write_json(journal, {"mode": mode, "files": moves})
+    place: dict[Mode, Callable[[Path, Path], Any]] = {"link": os.symlink, "copy": shutil.copy2, "move": shutil.move}
+    for source, below in moves:
+        path = target / below
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place[mode](Path(source), path)
+    return len(moves)
+
+
+def undo(target: Path) -> int:
+    """Take back what ``make_class_folders`` did in ``target``; gives the number of files taken back.
+
+    Only what the journal names is touched, and folders only when they are empty then.
+    """
+    journal = target / _JOURNAL
+    content = read_json(journal)
+    try:
+        mode, files = content["mode"], [(Path(source), Path(below)) for source, below in content["files"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{one_line(journal)}: is not a journal of valprep") from error
+    if mode not in ("link", "copy", "move") or any(below.is_absolute() or ".." in below.parts for _, below in files):
+        raise InputError(f"{one_line(journal)}: is not a journal of valprep")
+    taken = 0
+    for source, below in files:
+        path = target / below
+        if not path.is_symlink() and not path.exists():
+            continue
+        if mode == "move":
+            shutil.move(path, source)
+        else:
+            path.unlink()
+        taken += 1
+    for folder in [*sorted({(target / below).parent for _, below in files}), target / "val"]:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    journal.unlink()
+    return taken
+
+
+def _wnids(dataset: Dataset) -> list[str]:
+    file = dataset.wnids_file()
+    return imagenet_wnids() if file is None else read_class_names(file)
+
+
+def write_labels_of_devkit(devkit: Path, root: Path, part: str, path: Path) -> None:
+    """Write the label file (``<image name> <wnid>``) of the pictures in ``root/part`` from the ILSVRC2012 devkit.
+
+    The devkit gives the n-th picture (in the order of names) an ILSVRC2012_ID, and its meta.mat gives that id's
+    WordNet id; the ids are not the class indices that classifiers are trained with.
+    """
+    from scipy.io import loadmat
+
+    truth = devkit / _GROUND_TRUTH
+    ids = read_text(truth).split()
+    try:
+        synsets = loadmat(devkit / _META, squeeze_me=True)["synsets"]
+        wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
+        words = [wnids[int(number)] for number in ids]
+    except Exception as error:  # loadmat raises whatever its parsing meets
+        raise InputError(f"{one_line(devkit)}: is not the ILSVRC2012 devkit ({one_line(error)})") from error
+    names = sorted(entry.name for entry in os.scandir(root / part) if not entry.name.startswith("."))
+    if len(names) != len(words):
+        raise DatasetError(
+            f"{one_line(truth)}: has {len(words)} lines, but {one_line(root / part)} {len(names)} pictures"
+        )
+    write_text(path, "".join(f"{name} {word}\n" for name, word in zip(names, words, strict=True)))

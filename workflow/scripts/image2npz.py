@@ -1,0 +1,82 @@
+"""Pictures to npz files (key input_0, uint8, RGB, planar) and the list of them that vamp reads.
+
+With --resize and --crop an array is what the model sees, (3, crop, crop), equal to torchvision's pixels; without,
+it is the whole picture, (3, height, width), as the vendor's tools prepare it themselves. Folders are kept.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, progress, run
+from mnasbench.data.fingerprint import Picture, read_manifest
+from mnasbench.data.manifest import look_at_folder
+from mnasbench.data.npz_inputs import write_datalist, write_npz_inputs
+from mnasbench.data.preprocess import Preprocessing
+from mnasbench.errors import SettingsError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command: the vendor's three, and ours."""
+    parser = parser_for(__doc__)
+    parser.add_argument(
+        "--dataset_path", type=Path, required=True, help="folder of pictures (with --manifest: its root)"
+    )
+    parser.add_argument("--target_path", type=Path, required=True, help="folder for the npz files")
+    parser.add_argument("--text_path", type=Path, required=True, help="list file to write: an absolute path a line")
+    parser.add_argument("--manifest", type=Path, help="take the pictures that this manifest of the dataset names")
+    parser.add_argument("--shard", type=int, help="take one shard of the manifest (0-based)")
+    size = "short side to resize to, or height and width"
+    parser.add_argument("--resize", type=int, nargs="+", metavar="PIXELS", help=size)
+    parser.add_argument("--crop", type=int, help="side of the centre crop")
+    parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
+    parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
+    parser.add_argument("--original", action="store_true", help="whole pictures (as without --resize and --crop)")
+    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    return parser
+
+
+def preprocessing_of(arguments: argparse.Namespace) -> Preprocessing | None:
+    """The preprocessing that the arguments describe; None for whole pictures."""
+    if arguments.resize is None and arguments.crop is None:
+        return None
+    if arguments.original:
+        raise SettingsError("--original and --resize or --crop exclude each other")
+    if arguments.resize is None or arguments.crop is None or len(arguments.resize) > 2:
+        raise SettingsError("--resize (one or two numbers) and --crop belong together")
+    resize = arguments.resize[0] if len(arguments.resize) == 1 else (arguments.resize[0], arguments.resize[1])
+    return Preprocessing(resize, arguments.crop, arguments.interpolation, arguments.library)
+
+
+def pictures_of(arguments: argparse.Namespace) -> list[Picture]:
+    """The pictures to convert: the manifest's, or all files below the folder."""
+    if arguments.manifest is not None:
+        return read_manifest(arguments.manifest, arguments.shard)
+    if arguments.shard is not None:
+        raise SettingsError("--shard needs --manifest, which says what belongs to a shard")
+    return look_at_folder(arguments.dataset_path, arguments.workers)
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Convert the pictures and write their list."""
+    preprocessing = preprocessing_of(arguments)
+    files = write_npz_inputs(
+        arguments.dataset_path,
+        pictures_of(arguments),
+        arguments.target_path,
+        preprocessing,
+        workers=arguments.workers,
+        progress=progress("npz"),
+    )
+    write_datalist(arguments.text_path, files)
+    print(f"{arguments.text_path}: {len(files)} npz files")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(build_parser(), convert, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

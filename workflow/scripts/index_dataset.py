@@ -1,0 +1,53 @@
+"""Look at every picture of a dataset and write its manifest: class, size, digest, shard, and what is wrong with it.
+
+The dataset is ROOT/val/*.JPEG with ROOT/val_label.txt, or ROOT/val/<class>/*.JPEG. A second call reads only the
+files whose size or time of change differ.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, progress, run
+from dataset_arguments import add_dataset_arguments, dataset_of
+from mnasbench.data.manifest import index_dataset
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    add_dataset_arguments(parser)
+    parser.add_argument("--manifest", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--shards", type=int, default=1, help="parts that later steps work on one by one")
+    parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
+    parser.add_argument("--rehash", action="store_true", help="read every file again")
+    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    return parser
+
+
+def index(arguments: argparse.Namespace) -> None:
+    """Write the manifest and say what was found."""
+    pictures = index_dataset(
+        dataset_of(arguments),
+        arguments.manifest,
+        on_fault=arguments.on_fault,
+        shards=arguments.shards,
+        workers=arguments.workers,
+        rehash=arguments.rehash,
+        progress=progress("indexing"),
+    )
+    excluded = [picture for picture in pictures if picture.fault]
+    for picture in excluded:
+        print(f"excluded: {picture.name}: {picture.fault}")
+    classes = len({picture.class_index for picture in pictures})
+    print(f"{arguments.manifest}: {len(pictures)} pictures of {classes} classes, {len(excluded)} excluded")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(build_parser(), index, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Choose the pictures that int8 ranges are taken from: every class present, by a seed, as a list and as a folder."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, run
+from dataset_arguments import add_dataset_arguments, dataset_of
+from mnasbench.data.calibration import sample_calibration, write_calibration
+from mnasbench.data.fingerprint import read_manifest
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    add_dataset_arguments(parser)
+    parser.add_argument("--images", type=int, default=1000, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="another seed chooses others")
+    parser.add_argument("--manifest", type=Path, help="dataset whose classes must all be present; default: the root's")
+    parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
+    parser.add_argument("--list", type=Path, required=True, help="file to write: an absolute path a line")
+    parser.add_argument("--folder", type=Path, required=True, help="folder to write: a link for each picture")
+    parser.add_argument("--copy", action="store_true", help="copy the pictures instead of linking them")
+    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    return parser
+
+
+def sample(arguments: argparse.Namespace) -> None:
+    """Choose and write."""
+    classes = None
+    if arguments.manifest is not None:
+        classes = {picture.class_index for picture in read_manifest(arguments.manifest)}
+    names = sample_calibration(
+        dataset_of(arguments),
+        arguments.images,
+        arguments.seed,
+        wanted_classes=classes,
+        on_fault=arguments.on_fault,
+        workers=arguments.workers,
+    )
+    mode = "copy" if arguments.copy else "link"
+    write_calibration(arguments.root, names, arguments.list, arguments.folder, mode)
+    print(f"{arguments.list}: {len(names)} pictures")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(build_parser(), sample, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
