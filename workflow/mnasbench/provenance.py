@@ -166,7 +166,9 @@ def folder_listing(folder: Path) -> Iterator[tuple[str, int]]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 else:
-                    found.append((Path(entry.path).relative_to(folder).as_posix(), entry.stat().st_size))
+                    # A link to a picture counts with that picture's size, one to nothing with -1.
+                    size = _size_of(Path(entry.path))
+                    found.append((os.path.relpath(entry.path, folder), -1 if size is None else size))
     yield from sorted(found)
 
 
