@@ -1,0 +1,180 @@
+"""The float graph that every later step works on: simplified, with readable names and known shapes."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from mnasbench.errors import ModelError, one_line
+
+# Layers that carry weights; everything else follows their precision.
+WEIGHTED = ("Conv", "Gemm")
+
+
+def producers(model: ModelProto) -> dict[str, NodeProto]:
+    """The node that makes each tensor."""
+    return {output: node for node in model.graph.node for output in node.output}
+
+
+def consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
+    """The nodes that read each tensor, in graph order; a tensor that nobody reads has no entry."""
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in dict.fromkeys(filter(None, node.input)):
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def constants(model: ModelProto) -> dict[str, np.ndarray]:
+    """The graph's initializers by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def with_constants(model: ModelProto, values: Mapping[str, np.ndarray]) -> ModelProto:
+    """A copy of ``model`` in which the named initializers hold ``values`` (shapes and dtypes as before)."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if tensor.name in values:
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            tensor.CopyFrom(numpy_helper.from_array(values[tensor.name].astype(dtype), tensor.name))
+    return copy
+
+
+def attribute(node: NodeProto, name: str, default: object = None) -> object:
+    """The value of a node's attribute, or ``default`` where it is not set."""
+    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
+
+
+def tensor_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shape of each activation for one image (the batch counts as 1); tensors of unknown shape are left out."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if dims and all(dim.HasField("dim_value") for dim in dims[1:]):
+            shapes[value.name] = (1, *(dim.dim_value for dim in dims[1:]))
+    return shapes
+
+
+def session(model: ModelProto, level: ort.GraphOptimizationLevel | None = None, threads: int = 0) -> ort.InferenceSession:
+    """An ONNX Runtime session on the CPU; ``level`` is fully optimized unless given, 0 threads means all cores."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL if level is None else level
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelError(f"ONNX Runtime cannot load the graph ({one_line(error)}); export the model again") from error
+
+
+def optimized(model: ModelProto, level: ort.GraphOptimizationLevel) -> ModelProto:
+    """The graph as ONNX Runtime runs it after its optimizations of ``level``."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        try:
+            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(f"ONNX Runtime cannot optimize the graph ({one_line(error)})") from error
+        return onnx.load(options.optimized_model_filepath)
+
+
+def prepare(model: ModelProto) -> ModelProto:
+    """The same function as a graph that quantizes well.
+
+    Constants folded and BatchNorm folded into Conv (ONNX Runtime's basic optimizations, which stay within
+    standard ONNX), ReduceMean over height and width as GlobalAveragePool (it has an int8 kernel, ReduceMean has
+    none), each weight owned by one node, nodes and their outputs named by operator and position
+    (``conv_07``), so that names do not depend on the exporter.
+
+    Raises ModelError where the model has not exactly one image input and one output.
+    """
+    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+        raise ModelError(
+            f"the graph has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "
+            "expected one image input and one output of logits"
+        )
+    simple = optimized(model, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+    _pool_instead_of_mean(simple)
+    _own_weights(simple)
+    _rename(simple)
+    del simple.graph.value_info[:]
+    simple.graph.name = "classifier"
+    return onnx.shape_inference.infer_shapes(simple)
+
+
+def _pool_instead_of_mean(model: ModelProto) -> None:
+    values = constants(model)
+    ranks = {name: len(shape) for name, shape in tensor_shapes(model).items()}
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type == "ReduceMean" and ranks.get(node.input[0]) == 4 and _axes(node, values) == [2, 3]:
+            keeps_dims = bool(attribute(node, "keepdims", 1))
+            pooled = node.output[0] if keeps_dims else f"{node.output[0]}_pooled"
+            model.graph.node.append(helper.make_node("GlobalAveragePool", [node.input[0]], [pooled]))
+            if not keeps_dims:
+                model.graph.node.append(helper.make_node("Flatten", [pooled], [node.output[0]], axis=1))
+        else:
+            model.graph.node.append(node)
+    _drop_unused_constants(model)
+
+
+def _axes(node: NodeProto, values: Mapping[str, np.ndarray]) -> list[int]:
+    """ReduceMean's axes (an input since opset 18, an attribute before), counted from the front of four."""
+    given = attribute(node, "axes")
+    if given is None and len(node.input) > 1 and node.input[1] in values:
+        given = values[node.input[1]].tolist()
+    return sorted(int(axis) % 4 for axis in given) if isinstance(given, list) else []
+
+
+def _drop_unused_constants(model: ModelProto) -> None:
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def _own_weights(model: ModelProto) -> None:
+    """Give each weighted node its own copy of its weights and bias: later steps change them one layer at a time."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in WEIGHTED:
+            continue
+        for position, name in enumerate(node.input):
+            if position and name in tensors:
+                own = TensorProto()
+                own.CopyFrom(tensors[name])
+                own.name = f"{node.output[0]}::{position}"
+                node.input[position] = own.name
+                model.graph.initializer.append(own)
+    _drop_unused_constants(model)
+
+
+def _rename(model: ModelProto) -> None:
+    counts: Counter[str] = Counter()
+    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
+    new: dict[str, str] = {}
+    for node in model.graph.node:
+        kind = node.op_type.lower()
+        counts[kind] += 1
+        node.name = f"{kind}_{counts[kind]:02d}"
+        for position, output in enumerate(node.output):
+            if output and output not in kept:
+                new[output] = node.name if len(node.output) == 1 else f"{node.name}.{position}"
+        if node.op_type in WEIGHTED:
+            new |= dict(zip(node.input[1:], (f"{node.name}.weight", f"{node.name}.bias"), strict=False))
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new.get(name, name) for name in names]
+    for tensor in model.graph.initializer:
+        tensor.name = new.get(tensor.name, tensor.name)

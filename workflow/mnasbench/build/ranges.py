@@ -1,0 +1,125 @@
+"""From what an observer saw of a tensor to the range that eight bits are spread over: the vendor's four modes.
+
+Every mode returns a range that holds zero, which the zero padding of Conv needs to be exact.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from onnxruntime.quantization.quant_utils import compute_scale_zp
+
+from mnasbench.build.observer import BINS, Histogram
+from mnasbench.errors import SettingsError, did_you_mean
+
+# Steps of an unsigned 8-bit activation.
+LEVELS = 256
+# ONNX Runtime's and TensorRT's entropy calibrators compare distributions of this many levels.
+_KL_LEVELS = 128
+# Candidate ranges that `mse` compares, evenly spaced down from the full one.
+_CANDIDATES = 128
+
+
+@dataclass(frozen=True)
+class Range:
+    """``low <= 0 <= high`` in the tensor's unit; the 8-bit steps that spread over it."""
+
+    low: float
+    high: float
+
+    @property
+    def scale_and_zero_point(self) -> tuple[np.float32, int]:
+        """As ONNX Runtime computes them for unsigned 8-bit asymmetric quantization (scale 1 for an empty range)."""
+        low, high = np.float32(self.low), np.float32(self.high)
+        zero_point, scale = compute_scale_zp(low, high, np.array(0), np.array(LEVELS - 1))
+        return np.float32(scale), int(zero_point)
+
+
+def range_of(histogram: Histogram, mode: str, percentile: float = 99.999) -> Range:
+    """The range of a whole tensor by ``mode`` (percentile, max, kl_divergence, mse); ``histogram`` has one channel.
+
+    ``percentile`` in percent of the values' magnitude, used by that mode alone. SettingsError for an unknown mode.
+    """
+    if mode not in MODES:
+        raise SettingsError(f"quant_mode: unknown mode '{mode}'{did_you_mean(mode, MODES)}")
+    low, high = float(min(histogram.low[0], 0.0)), float(max(histogram.high[0], 0.0))
+    if mode == "max" or histogram.width[0] == 0:
+        return Range(low, high)
+    limit = _percentile(histogram, percentile) if mode == "percentile" else MODES[mode](histogram)
+    return Range(max(low, -limit), min(high, limit))
+
+
+def _magnitudes(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
+    """Counts by magnitude, and the upper edge of each bin; the sign is folded away, zeros are not in it."""
+    counts = histogram.counts[0].astype(np.float64)
+    if histogram.signed:
+        counts = counts[BINS // 2 :] + counts[BINS // 2 - 1 :: -1]
+    return counts, np.arange(1, len(counts) + 1) * histogram.width[0]
+
+
+def _percentile(histogram: Histogram, percentile: float) -> float:
+    """The magnitude that ``percentile`` percent of all values (zeros counted) do not exceed, to one bin."""
+    counts, edges = _magnitudes(histogram)
+    reached = histogram.zeros[0] + np.cumsum(counts)
+    wanted = percentile / 100 * histogram.seen
+    return float(edges[min(int(np.searchsorted(reached, wanted)), len(edges) - 1)])
+
+
+def _least_squares(histogram: Histogram) -> float:
+    """The limit of magnitude with the smallest squared error of rounding and clipping over the histogram."""
+    centres = histogram.centres[0]
+    counts = histogram.counts[0].astype(np.float64)
+    filled = counts > 0
+    centres, counts = centres[filled], counts[filled]
+    low, high = min(histogram.low[0], 0.0), max(histogram.high[0], 0.0)
+    limits = max(high, -low) * np.arange(_CANDIDATES, 0, -1) / _CANDIDATES
+
+    def error(limit: float) -> float:
+        scale, zero_point = Range(max(low, -limit), min(high, limit)).scale_and_zero_point
+        steps = np.clip(np.rint(centres / scale) + zero_point, 0, LEVELS - 1) - zero_point
+        return float(counts @ np.square(steps * scale - centres))
+
+    return float(min(limits, key=error))
+
+
+def _kl_divergence(histogram: Histogram) -> float:
+    """The limit of magnitude whose quantized distribution diverges least from the clipped one (TensorRT's method).
+
+    Szymon Migacz, "8-bit inference with TensorRT", GTC 2017; candidates are the bin edges from 128 bins on.
+    """
+    counts, edges = _magnitudes(histogram)
+    best, least = len(counts), np.inf
+    for bins in range(_KL_LEVELS, len(counts) + 1):
+        reference = counts[:bins].copy()
+        quantized = _spread_over_levels(reference)
+        reference[-1] += counts[bins:].sum()
+        divergence = _divergence(reference, quantized)
+        if divergence < least:
+            best, least = bins, divergence
+    return float(edges[best - 1])
+
+
+def _spread_over_levels(counts: np.ndarray) -> np.ndarray:
+    """``counts`` summed into levels, and each level's sum spread evenly over its bins that were not empty."""
+    level = np.minimum(np.arange(len(counts)) // (len(counts) // _KL_LEVELS), _KL_LEVELS - 1)
+    filled = counts > 0
+    sums = np.bincount(level, counts, _KL_LEVELS)
+    members = np.bincount(level, filled, _KL_LEVELS)
+    return np.where(filled, sums[level] / np.maximum(members[level], 1), 0.0)
+
+
+def _divergence(reference: np.ndarray, quantized: np.ndarray) -> float:
+    """Kullback-Leibler divergence of two unnormalised histograms; infinite where the second misses a bin."""
+    if not quantized.any() or ((quantized == 0) & (reference > 0)).any():
+        return np.inf
+    held = reference > 0
+    p, q = reference[held] / reference.sum(), quantized[held] / quantized.sum()
+    return float(p @ np.log(p / q))
+
+
+MODES: dict[str, Callable[[Histogram], float]] = {
+    "percentile": lambda histogram: _percentile(histogram, 99.999),
+    "max": lambda histogram: float(max(histogram.high[0], -histogram.low[0])),
+    "kl_divergence": _kl_divergence,
+    "mse": _least_squares,
+}
