@@ -63,7 +63,9 @@ def compile_model(
         return Compiled(to_half_weights(prepared), None, [])
     if batches is None:
         raise SettingsError(f"precision: {precision} needs calibration pictures, and none were given")
-    return _quantize(prepared, precision.removeprefix("int8-"), batches, recipe or Recipe(), progress or (lambda _: None))
+    return _quantize(
+        prepared, precision.removeprefix("int8-"), batches, recipe or Recipe(), progress or (lambda _: None)
+    )
 
 
 def _quantize(model: ModelProto, mode: str, batches: Batches, recipe: Recipe, progress: Progress) -> Compiled:

@@ -62,7 +62,9 @@ def tensor_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def session(model: ModelProto, level: ort.GraphOptimizationLevel | None = None, threads: int = 0) -> ort.InferenceSession:
+def session(
+    model: ModelProto, level: ort.GraphOptimizationLevel | None = None, threads: int = 0
+) -> ort.InferenceSession:
     """An ONNX Runtime session on the CPU; ``level`` is fully optimized unless given, 0 threads means all cores."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL if level is None else level

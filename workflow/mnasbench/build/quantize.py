@@ -1,6 +1,5 @@
 """Write a float graph as the int8 graph that ONNX Runtime runs: QuantizeLinear/DequantizeLinear with our ranges."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Collection, Mapping
