@@ -1,0 +1,182 @@
+"""Only what is stale is planned: one small chain is run once, and then asked what it would do after each change."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from checkout import Workflow, make_workflow
+from mnasbench.data.demo import make_demo
+from mnasbench.model.architecture import create
+
+VARIANTS = ("mnasnet0_5", "mnasnet1_0")
+# What one row needs of its own, and what stands behind all rows.
+ROW = (
+    "write_build_config",
+    "compile_model",
+    "measure_performance",
+    "run_accuracy",
+    "evaluate_outputs",
+    "gather_accuracy",
+)
+PICTURES = 48
+
+
+def _weights(variant: str, seed: int, path: Path) -> None:
+    torch.manual_seed(seed)
+    torch.save(create("torchvision", variant, 24).state_dict(), path)
+
+
+@pytest.fixture(scope="module")
+def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A checkout whose results are complete: two variants, fp32 and int8, on a few pictures at a small size."""
+    folder = tmp_path_factory.mktemp("stale")
+    workflow = make_workflow(repository, folder / "checkout")
+    make_demo(folder / "pictures", validation=PICTURES, training=24, seed=1, workers=2)
+    for number, variant in enumerate(VARIANTS):
+        _weights(variant, number, folder / f"{variant}.pth")
+    models = {variant: {"weights": str(folder / f"{variant}.pth"), "size": 64} for variant in VARIANTS}
+    workflow.configure(
+        {
+            "dataset": {"name": "small", "root": str(folder / "pictures")},
+            "calibration": {"images": 24},
+            "models": models,
+            "precisions": ["fp32", "int8-percentile"],
+            "vamp": {"instances": 1, "iterations": 3, "retries": 0},
+        }
+    )
+    workflow.run()
+    return workflow
+
+
+@pytest.fixture
+def kept(finished: Workflow) -> Iterator[Workflow]:
+    """The finished checkout; its sources, settings and results are put back after the test."""
+    aside = finished.root.parent / "aside"
+    shutil.copytree(finished.root.parent, aside, symlinks=True, ignore=lambda folder, _: {"aside", "numba"})
+    yield finished
+    for entry in aside.iterdir():
+        shutil.rmtree(finished.root.parent / entry.name, ignore_errors=True)
+        (finished.root.parent / entry.name).unlink(missing_ok=True)
+        entry.rename(finished.root.parent / entry.name)
+    aside.rmdir()
+
+
+def _configure(workflow: Workflow, change: Callable[[dict], None]) -> None:
+    settings = yaml.safe_load((workflow.root / "test.yaml").read_text())
+    change(settings)
+    workflow.configure(settings)
+
+
+def _row(jobs: dict[str, int], count: int) -> dict[str, int]:
+    return {rule: jobs.get(rule, 0) for rule in ROW} | {"count": count}
+
+
+def test_nothing_after_nothing(kept: Workflow) -> None:
+    assert kept.planned() == {}
+
+
+def test_nothing_after_touching_every_file(kept: Workflow) -> None:
+    for path in kept.root.parent.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts and "aside" not in path.parts:
+            path.touch()
+    assert kept.planned() == {}
+
+
+def test_nothing_after_a_comment_in_the_library(kept: Workflow) -> None:
+    for path in (kept.root / "workflow").rglob("*.py"):
+        path.write_text(path.read_text() + "\n# a comment\n")
+    assert kept.planned() == {}
+
+
+def test_nothing_where_the_checkout_moved(kept: Workflow) -> None:
+    moved = make_workflow(kept.root, kept.root.parent / "moved")
+    shutil.copytree(kept.root / "results", moved.root / "results", symlinks=True)
+    shutil.copytree(kept.root / ".snakemake", moved.root / ".snakemake")
+    shutil.copy(kept.root / "test.yaml", moved.root)
+    assert moved.planned() == {}
+
+
+def test_nothing_where_only_results_were_kept(kept: Workflow) -> None:
+    shutil.rmtree(kept.root / ".snakemake")
+    assert kept.planned() == {}
+
+
+def test_one_variants_setting_plans_its_chain(kept: Workflow) -> None:
+    _configure(kept, lambda settings: settings["models"]["mnasnet0_5"].update(resize=80))
+    jobs = kept.planned()
+    assert jobs == {"write_npz": 1, "summarize": 1} | dict.fromkeys(ROW, 2)
+
+
+def test_one_precision_added_plans_its_row(kept: Workflow) -> None:
+    _configure(kept, lambda settings: settings["precisions"].append("fp16"))
+    assert kept.planned() == {"summarize": 1} | dict.fromkeys(ROW, 2)
+
+
+def test_a_performance_setting_plans_measurements(kept: Workflow) -> None:
+    _configure(kept, lambda settings: settings["vamp"].update(iterations=4))
+    assert kept.planned() == {"summarize": 1, "measure_performance": 4}
+
+
+def test_an_edited_module_plans_the_steps_that_use_it(kept: Workflow) -> None:
+    file = kept.root / "workflow/mnasbench/result/evaluation.py"
+    file.write_text(file.read_text() + "\n_EDITED = True\n")
+    assert kept.planned() == {"evaluate_outputs": 4, "gather_accuracy": 4, "summarize": 1}
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
+def test_a_damaged_output_is_made_again(kept: Workflow, damage: str) -> None:
+    (graph,) = (kept.root / "results/build/mnasnet0_5/int8-percentile").glob("*/mnasnet0_5.onnx")
+    before = graph.read_bytes()
+    if damage == "deleted":
+        graph.unlink()
+    else:
+        graph.write_bytes(before[: len(before) // 2])
+    jobs = kept.planned()
+    assert jobs["compile_model"] == 1
+    assert "export_model" not in jobs and "write_npz" not in jobs
+    kept.run()
+    assert graph.read_bytes() == before
+    assert kept.planned() == {}
+
+
+def test_a_lost_input_array_is_made_again(kept: Workflow) -> None:
+    array = next((kept.root / "results/data/small/npz").rglob("*.npz"))
+    array.unlink()
+    assert kept.planned()["write_npz"] == 1
+    assert "compile_model" not in kept.planned()
+
+
+def test_a_replaced_picture_is_seen(kept: Workflow) -> None:
+    picture = next((kept.root.parent / "pictures/val").iterdir())
+    Image.new("RGB", (300, 280), (200, 10, 10)).save(picture, "JPEG")
+    jobs = kept.planned()
+    assert jobs["index_dataset"] == 1 and jobs["write_npz"] == 1 and jobs["summarize"] == 1
+    assert "export_model" not in jobs
+
+
+def test_replaced_weights_plan_that_variant(kept: Workflow) -> None:
+    _weights("mnasnet0_5", 7, kept.root.parent / "mnasnet0_5.pth")
+    assert kept.planned() == {"export_model": 1, "summarize": 1} | dict.fromkeys(ROW, 2)
+
+
+def test_named_targets_regenerate_just_their_rows(kept: Workflow) -> None:
+    _configure(kept, lambda settings: settings["vamp"].update(iterations=4))
+    assert kept.planned("mnasnet0_5") == {"measure_performance": 2}
+    assert kept.planned("mnasnet0_5-int8-percentile") == {"measure_performance": 1}
+
+
+def test_a_file_changed_under_a_result_is_noticed(kept: Workflow) -> None:
+    # The same size and another content: nothing that planning sees, but the step that reads it does.
+    exported = kept.root / "results/model/mnasnet0_5/mnasnet0_5_64.onnx"
+    content = bytearray(exported.read_bytes())
+    content[-100] ^= 1
+    exported.write_bytes(content)
+    _configure(kept, lambda settings: settings["precisions"].append("fp16"))
+    done = kept.call()
+    assert done.returncode != 0
+    assert "mnasnet0_5_64.onnx: was changed after the workflow made it" in done.stdout
