@@ -8,13 +8,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 
 from command_line import parser_for, run
 from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
-from mnasbench.data.preprocess import Preprocessing
+from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml
 
@@ -39,24 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _preprocessing(values: dict[str, Any]) -> Preprocessing:
-    resize = values["resize"]
-    return Preprocessing(
-        **{
-            **values,
-            "resize": resize if isinstance(resize, int) else tuple(resize),
-            "mean": tuple(values["mean"]),
-            "std": tuple(values["std"]),
-        }
-    )
-
-
 def write(arguments: argparse.Namespace) -> None:
     """Write both files."""
     exported = read_json(arguments.model)
     if not isinstance(exported, dict) or not {"file", "size"} <= set(exported):
         raise ModelError(f"{arguments.model}: is not the description that the export writes; export the model again")
-    wanted = _preprocessing(arguments.preprocessing)
+    wanted = preprocessing_from(arguments.preprocessing)
     config = BuildConfig(
         generation=arguments.generation,
         name=arguments.name,
@@ -79,10 +66,9 @@ def write(arguments: argparse.Namespace) -> None:
         softmax=arguments.engine == "vacc",
     )
     write_yaml(arguments.build_file, build_file(config))
-    write_json(
-        arguments.vdsp_params,
-        vdsp_params(wanted, arguments.vdsp_variant, resized=arguments.npz == "preprocessed"),
-    )
+    on_card = arguments.engine == "vacc"
+    content = vdsp_params(wanted, arguments.vdsp_variant, resized=arguments.npz == "preprocessed", fp16=on_card)
+    write_json(arguments.vdsp_params, content)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

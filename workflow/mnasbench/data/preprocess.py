@@ -6,6 +6,7 @@ The steps are torchvision's own on a PIL image: ``Resize`` (antialiased), ``Cent
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,11 @@ class Preprocessing:
             raise SettingsError(f"preprocessing.crop is {self.crop}, but must be in 1..{min(sides)} (the resized side)")
         if min(self.std) <= 0:
             raise SettingsError(f"preprocessing.std is {self.std}, but must be positive")
+
+
+def preprocessing_from(values: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing whose fields are ``values``, as JSON has them (lists for tuples)."""
+    return Preprocessing(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
