@@ -8,6 +8,7 @@ import pytest
 from mnasbench.errors import SettingsError
 from mnasbench.files import read_yaml
 from mnasbench.settings import load_settings, schema
+from write_settings_table import readme_with_table
 
 DEMO = {"models": {"mnasnet0_5": {}}}
 
@@ -97,3 +98,8 @@ def test_every_setting_is_described() -> None:
             walk(rules["additionalProperties"], f"{place}*.")
 
     walk(schema(), "")
+
+
+def test_the_documentation_lists_every_setting_as_the_schema_has_it(repository: Path) -> None:
+    text = (repository / "config" / "README.md").read_text()
+    assert readme_with_table(text) == text, "run workflow/scripts/write_settings_table.py"

@@ -1,0 +1,60 @@
+"""Write the table of settings in config/README.md from config/schema.yaml (for maintainers; a test compares them)."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from command_line import parser_for, run
+from mnasbench.files import canonical_json, read_text, write_text
+from mnasbench.settings import SCHEMA_FILE, schema
+
+README = SCHEMA_FILE.with_name("README.md")
+MARK = (
+    "<!-- settings: written by workflow/scripts/write_settings_table.py from schema.yaml; a test compares the two -->\n"
+)
+
+
+def _rows(rules: dict[str, Any], place: str = "") -> Iterator[str]:
+    for key, rule in rules.get("properties", {}).items():
+        about = " ".join(rule["description"].split())
+        entries = rule.get("additionalProperties")
+        if rule.get("properties") or isinstance(entries, dict):
+            yield f"| **{place}{key}** | | {about} |"
+            yield from _rows(rule, f"{place}{key}.")
+            if isinstance(entries, dict):
+                yield from _rows(entries, f"{place}{key}.<variant>.")
+        else:
+            default = canonical_json(rule["default"]).replace('"', "") if rule.get("default") is not None else ""
+            yield f"| `{place}{key}` | {default and f'`{default}`'} | {about} |"
+
+
+def settings_table() -> str:
+    """The table, one setting a row."""
+    return "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *_rows(schema())]) + "\n"
+
+
+def readme_with_table(text: str) -> str:
+    """``text`` of the README with the table behind its mark, whatever stood there before."""
+    return text.partition(MARK)[0] + MARK + "\n" + settings_table()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--readme", type=Path, default=README, help="the file to complete")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the table."""
+    return run(
+        build_parser(),
+        lambda arguments: write_text(arguments.readme, readme_with_table(read_text(arguments.readme))),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
