@@ -62,10 +62,9 @@ def torchvision_presets() -> dict[str, Any]:
 
 def timm_presets() -> dict[str, Any]:
     """Every timm classifier of square RGB pictures with the preprocessing of its default weights."""
-    import timm
+    from mnasbench.model.torchvision_import import import_timm
 
-    import mnasbench.model.torchvision_import  # noqa: F401 - timm imports torchvision itself
-
+    timm = import_timm()
     groups, models = _Groups(), {}
     for name in timm.list_models():
         config = timm.get_pretrained_cfg(name)

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import torch
 
 from mnasbench.errors import SettingsError, WeightsError, did_you_mean, one_line
-from mnasbench.model.torchvision_import import torchvision
+from mnasbench.model.torchvision_import import import_timm, torchvision
 from mnasbench.presets import LIBRARIES, preset, published_weights
 
 IMAGENET_CLASSES = 1000
@@ -29,9 +29,7 @@ def create(library: str, name: str, classes: int = IMAGENET_CLASSES) -> torch.nn
         if library == "torchvision":
             model: torch.nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
         else:
-            import timm
-
-            model = timm.create_model(name, pretrained=False, num_classes=classes)
+            model = import_timm().create_model(name, pretrained=False, num_classes=classes)
     return model.eval()
 
 
@@ -175,10 +173,8 @@ def download(library: str, name: str, weights: str) -> torch.nn.Module:
         model.load_state_dict(state)
         return model.eval()
     if library == "timm":
-        import timm
-
         try:
-            model = timm.create_model(name, pretrained=True)
+            model = import_timm().create_model(name, pretrained=True)
         except (OSError, RuntimeError) as error:
             raise WeightsError(_no_download(library, name, weights, error)) from error
         return model.eval()

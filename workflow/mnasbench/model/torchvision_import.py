@@ -5,15 +5,18 @@ not load, and ``import torchvision`` then fails where it registers shape functio
 not exist. Declaring their schemas first is enough for everything that is not detection. Import it from here:
 
     from mnasbench.model.torchvision_import import torchvision
+
+timm imports torchvision itself, so ``import_timm`` stands here too.
 """
 
 import importlib.machinery
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
-__all__ = ["torchvision"]
+__all__ = ["import_timm", "torchvision"]
 
 
 def _extension_loads() -> bool:
@@ -39,3 +42,11 @@ if not _extension_loads():
 
 import torchvision  # noqa: E402 - the schemas must stand before this
 import torchvision.models  # noqa: E402
+
+
+def import_timm() -> ModuleType:
+    """timm, imported where it is wanted: it takes a second."""
+    import timm
+
+    module: ModuleType = timm
+    return module
