@@ -29,7 +29,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 run: $(VENV)/installed
 	snakemake --cores $(CORES) $(CONFIGFILE)
-	@python workflow/scripts/summarize.py --show results/summary.csv
+	@python workflow/scripts/show_results.py
 
 check: $(VENV)/installed
 	snakemake --cores 1 $(CONFIGFILE) --dry-run --quiet

@@ -31,3 +31,12 @@ rule all:
         summary="results/summary.csv",
         text="results/summary.md",
         receipts=needed(),
+
+
+onstart:
+    FAILURES.unlink(missing_ok=True)
+
+
+onerror:
+    if FAILURES.is_file():
+        logger.error("What failed:\n" + FAILURES.read_text())

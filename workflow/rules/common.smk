@@ -42,6 +42,9 @@ RECORD = (
 )
 SCRIPT = ' -- python "$MNASBENCH_SCRIPTS/'
 
+# Where record.py notes what failed, to be said again when all has stopped.
+FAILURES = Path("results/logs/failures.txt")
+
 DATASET = SETTINGS["dataset"]
 DATA = f"results/data/{DATASET['name']}"
 DEMO_ROOT = f"results/data/{DEMO}/pictures"

@@ -22,6 +22,8 @@ from mnasbench import provenance
 from mnasbench.errors import InputError, ToolError, one_line
 from mnasbench.files import read_json, write_json
 
+FAILURES = Path("results/logs/failures.txt")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
@@ -78,6 +80,13 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
+def _tell_failure(line: str) -> None:
+    """Say what failed now, and leave it for the end of the run, where it is not buried (see the Snakefile)."""
+    print(line, file=sys.stderr)
+    with FAILURES.open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
+
+
 def record(arguments: argparse.Namespace) -> int:
     """Run, check, describe."""
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
@@ -88,7 +97,7 @@ def record(arguments: argparse.Namespace) -> int:
     code = _run_logged(command, arguments.log)
     seconds = time.monotonic() - clock
     if code:
-        print(f"{arguments.rule}: {_last_line(arguments.log)} [log: {arguments.log}]", file=sys.stderr)
+        _tell_failure(f"{arguments.rule}: {_last_line(arguments.log)} [log: {arguments.log}]")
         return code
     missing = [path for path in outputs if not path.is_file()]
     if missing:

@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from command_line import parser_for, run
-from mnasbench.errors import InputError
-from mnasbench.files import read_json, read_text, write_text
-from mnasbench.result.summary import COLUMNS, Row, make_row, read_csv, table, to_csv, to_markdown
+from mnasbench.files import read_json, write_text
+from mnasbench.result.summary import Row, make_row, read_csv, to_csv, to_markdown
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
-    parser.add_argument("--rows", type=json.loads, help="JSON: for each row its identity, its files, its reference")
-    parser.add_argument("--csv", type=Path, help="summary.csv to write")
-    parser.add_argument("--markdown", type=Path, help="summary.md to write")
-    parser.add_argument("--show", type=Path, metavar="CSV", help="print the table of an existing summary")
+    told = "JSON: for each row its identity, its files, its reference"
+    parser.add_argument("--rows", type=json.loads, required=True, help=told)
+    parser.add_argument("--csv", type=Path, required=True, help="summary.csv to write")
+    parser.add_argument("--markdown", type=Path, required=True, help="summary.md to write")
     return parser
 
 
@@ -71,22 +70,15 @@ def notes_on(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def summarize(arguments: argparse.Namespace) -> None:
-    """Gather or show."""
-    if arguments.show:
-        rows = read_csv(read_text(arguments.show))
-        if not rows or set(COLUMNS) - set(rows[0]):
-            raise InputError(f"{arguments.show}: is not a summary; make it with `make run`")
-        print(table(rows))
-        return
-    if not (arguments.rows and arguments.csv and arguments.markdown):
-        raise InputError("give --rows, --csv and --markdown, or --show")
-    text = to_csv([_row(described) for described in arguments.rows])
+    """Read, tabulate, write."""
+    rows = arguments.rows["rows"]
+    text = to_csv([_row(described) for described in rows])
     write_text(arguments.csv, text)
-    write_text(arguments.markdown, to_markdown(read_csv(text), notes_on(arguments.rows)))
+    write_text(arguments.markdown, to_markdown(read_csv(text), notes_on(rows)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Gather the summary, or show one."""
+    """Gather the summary."""
     return run(build_parser(), summarize, argv)
 
 

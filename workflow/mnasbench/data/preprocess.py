@@ -65,7 +65,8 @@ class Preprocessing:
 
 def preprocessing_from(values: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing whose fields are ``values``, as JSON has them (lists for tuples)."""
-    return Preprocessing(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Preprocessing(**fields)
 
 
 def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:

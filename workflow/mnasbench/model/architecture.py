@@ -174,10 +174,10 @@ def download(library: str, name: str, weights: str) -> torch.nn.Module:
         return model.eval()
     if library == "timm":
         try:
-            model = import_timm().create_model(name, pretrained=True)
+            downloaded: torch.nn.Module = import_timm().create_model(name, pretrained=True)
         except (OSError, RuntimeError) as error:
             raise WeightsError(_no_download(library, name, weights, error)) from error
-        return model.eval()
+        return downloaded.eval()
     raise SettingsError(f"model library '{library}' is not known{did_you_mean(library, LIBRARIES)}")
 
 

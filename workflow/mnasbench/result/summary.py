@@ -66,17 +66,18 @@ def make_row(
     latency = performance.get("latency_us", {})
     files = compiled["files"] if compiled else None
     names = ("top1", "top1_low", "top1_high", "top5")
-    optional = ("top1_drop", "top1_drop_low", "top1_drop_high", "mcnemar_p", "agreement", "sqnr_db")
+    against_fp32 = ("top1_drop", "top1_drop_low", "top1_drop_high", "mcnemar_p", "agreement", "sqnr_db")
+    known: dict[str, Any] = {name: accuracy[name] for name in names}
+    known |= {name: accuracy.get(name) for name in against_fp32}
+    known |= {f"latency_{name}_us": latency.get(name) for name in ("avg", "p50", "p90", "p95", "p99")}
     return Row(
+        **known,
         model=identity["model"],
         precision=identity["precision"],
         engine=identity["engine"],
         dataset=identity["dataset"],
         images=accuracy["images"],
-        **{name: accuracy[name] for name in names},
-        **{name: accuracy.get(name) for name in optional},
         throughput_qps=performance.get("throughput_qps"),
-        **{f"latency_{name}_us": latency.get(name) for name in ("avg", "p50", "p90", "p95", "p99")},
         verdict=performance.get("verdict", {}).get("status", ""),
         model_bytes=files["graph_bytes"] + files["params_bytes"] if files else None,
         params=exported["params"],
