@@ -84,10 +84,15 @@ def read_state_dict(path: Path) -> "OrderedDict[str, torch.Tensor]":
     return state
 
 
-def class_count(state: Mapping[str, torch.Tensor]) -> int:
-    """Number of classes that the last weight matrix of a state dict gives."""
-    matrices = [value for value in state.values() if value.ndim in (2, 4)]
-    return int(matrices[-1].shape[0]) if matrices else IMAGENET_CLASSES
+def class_count(library: str, name: str, state: Mapping[str, torch.Tensor]) -> int:
+    """Number of classes of a state dict: the rows of the first tensor whose shape depends on it in the architecture."""
+    with torch.device("meta"):
+        shapes = [
+            {key: value.shape for key, value in create(library, name, classes).state_dict().items()}
+            for classes in (IMAGENET_CLASSES, IMAGENET_CLASSES + 1)
+        ]
+    heads = [key for key, shape in shapes[0].items() if shape != shapes[1][key] and key in state]
+    return int(state[heads[0]].shape[0]) if heads and state[heads[0]].ndim else IMAGENET_CLASSES
 
 
 def _with_mnasnet_version(name: str, state: "OrderedDict[str, torch.Tensor]") -> None:
@@ -111,7 +116,7 @@ def load(library: str, name: str, path: Path) -> tuple[torch.nn.Module, int]:
     and, where one fits, which architecture of the same family they belong to.
     """
     state = read_state_dict(path)
-    classes = class_count(state)
+    classes = class_count(library, name, state)
     model = create(library, name, classes)
     if library == "torchvision":
         _with_mnasnet_version(name, state)

@@ -1,0 +1,61 @@
+"""Other variants, timm's models, another input size and another normalisation: a few lines of configuration each."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkout import Workflow
+from mnasbench.data.demo import make_demo
+from mnasbench.model.architecture import create
+
+MODELS = {
+    "mnasnet0_75": {"library": "torchvision", "size": 96},
+    "mnasnet1_3": {"library": "torchvision", "size": 64},
+    "small": {"library": "timm", "name": "mnasnet_small"},
+    # Mean and std of 0.5, another activation layout, and pictures of 160 pixels.
+    "minimal": {"library": "timm", "name": "tf_mobilenetv3_small_minimal_100", "size": 160},
+}
+
+
+def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_path: Path) -> None:
+    make_demo(tmp_path / "pictures", validation=48, training=24, seed=2, workers=2)
+    for number, (variant, model) in enumerate(MODELS.items()):
+        torch.manual_seed(number)
+        net = create(model["library"], model.get("name", variant), 24)
+        torch.save(net.state_dict(), tmp_path / f"{variant}.pth")
+    workflow.configure(
+        {
+            "dataset": {"name": "small", "root": str(tmp_path / "pictures")},
+            "calibration": {"images": 24},
+            "models": {name: {**model, "weights": str(tmp_path / f"{name}.pth")} for name, model in MODELS.items()},
+            "precisions": ["fp32", "int8-max"],
+            "vamp": {"instances": 1, "iterations": 3, "retries": 0},
+        }
+    )
+    workflow.run()
+    with (workflow.root / "results/summary.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["model"], row["precision"]) for row in rows] == [(m, p) for m in MODELS for p in ("fp32", "int8-max")]
+    for row in rows:
+        assert int(row["images"]) == 48
+        assert float(row["throughput_qps"]) > 0
+        if row["precision"] == "int8-max":
+            # Untrained nets: their answers are arbitrary, but int8 must follow the logits.
+            assert float(row["sqnr_db"]) > 10, row
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"models": {"mnasnet0_5": {"wieghts": "demo"}}}, "unknown key 'wieghts'; did you mean 'weights'"),
+        ({"models": {"mnasnet0_5": {"weights": "nowhere.pth"}}, "dataset": {"root": "x"}}, "nowhere.pth"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(workflow: Workflow, change: dict, told: str) -> None:
+    workflow.configure(change)
+    done = workflow.call("--dry-run")
+    assert done.returncode != 0
+    assert told in done.stdout
+    assert "Traceback" not in done.stdout
