@@ -42,7 +42,10 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 def _module_file(name: str) -> Path | None:
     """The file of one of our modules: ``mnasbench.x.y``, or a script by its bare name."""
     head, _, rest = name.partition(".")
-    base = _LIBRARY.joinpath(*rest.split(".")) if head == "mnasbench" else _SCRIPTS / head
+    if head == "mnasbench":
+        base = _LIBRARY.joinpath(*rest.split(".")) if rest else _LIBRARY
+    else:
+        base = _SCRIPTS / head
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate
@@ -166,9 +169,7 @@ def folder_listing(folder: Path) -> Iterator[tuple[str, int]]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 else:
-                    # A link to a picture counts with that picture's size, one to nothing with -1.
-                    size = _size_of(Path(entry.path))
-                    found.append((os.path.relpath(entry.path, folder), -1 if size is None else size))
+                    found.append((Path(entry.path).relative_to(folder).as_posix(), entry.stat().st_size))
     yield from sorted(found)
 
 

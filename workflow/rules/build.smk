@@ -30,11 +30,11 @@ rule compile_model:
         receipt="results/build/{variant}/{precision}/compile.receipt.json",
     log:
         "results/logs/build/compile_model-{variant}-{precision}.log",
-    threads: 2
     params:
         settings=lambda wildcards: settings(compiler=compiler(wildcards.precision)),
         code=code("ort_vamc.py"),
         command=lambda wildcards: compiler(wildcards.precision),
         made=lambda wildcards: compiled_files(wildcards.variant, wildcards.precision),
+    threads: 2
     shell:
         RECORD + " {params.made:q} -- {params.command:q} {input.build:q}"

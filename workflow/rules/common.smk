@@ -11,7 +11,6 @@ from mnasbench.files import canonical_json, read_yaml
 from mnasbench.provenance import code_digest, damaged_outputs
 from mnasbench.settings import DEMO, load_settings
 
-
 # Everything in conda or a container is the user's choice (--sdm apptainer); the lock file is what is tested.
 container: "docker://python:3.11"
 

@@ -7,11 +7,11 @@ rule make_demo:
         receipt="results/data/demo/demo.receipt.json",
     log:
         "results/logs/data/make_demo.log",
-    threads: 2
     params:
         settings=settings(seed=0),
         code=code("make_demo.py"),
         root=DEMO_ROOT,
+    threads: 2
     shell:
         RECORD + " --folders {params.root:q}" + SCRIPT + 'make_demo.py"'
         " --target_path {params.root:q} --seed 0 --workers {threads}"
@@ -26,15 +26,16 @@ rule index_dataset:
         receipt=f"{DATA}/manifest.receipt.json",
     log:
         "results/logs/data/index_dataset.log",
-    threads: 2
     params:
         settings=settings(
             dataset={key: DATASET[key] for key in ("name", "limit", "on_fault")}, shards=SETTINGS["shards"]
         ),
         code=code("index_dataset.py"),
         arguments=lambda wildcards: index_arguments(),
+    threads: 2
     shell:
-        RECORD + SCRIPT + 'index_dataset.py"' " {params.arguments:q} --manifest {output.manifest:q} --workers {threads}"
+        RECORD + SCRIPT + 'index_dataset.py"'
+        " {params.arguments:q} --manifest {output.manifest:q} --workers {threads}"
 
 
 rule sample_calibration:
@@ -63,13 +64,13 @@ rule write_npz:
         receipt=f"{DATA}/lists/{{geometry}}-{{shard}}.receipt.json",
     log:
         "results/logs/data/write_npz-{geometry}-{shard}.log",
-    threads: 2
     params:
         settings=lambda wildcards: settings(geometry=wildcards.geometry, shard=wildcards.shard, of=SETTINGS["shards"]),
         code=code("image2npz.py"),
         root=dataset_root(),
         folder=f"{DATA}/npz/{{geometry}}/{{shard}}",
         arguments=lambda wildcards: npz_arguments(wildcards),
+    threads: 2
     shell:
         RECORD + " --folders {params.folder:q}" + SCRIPT + 'image2npz.py"'
         " --dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"

@@ -11,14 +11,14 @@ rule measure_performance:
         receipt="results/run/{variant}/{precision}/performance.receipt.json",
     log:
         "results/logs/run/measure_performance-{variant}-{precision}.log",
-    # More than any machine has: Snakemake clamps it to --cores, and nothing else of this run shares the machine.
-    threads: 1024
     params:
         settings=lambda wildcards: settings(vamp=SETTINGS["vamp"], tool=performance_tool(wildcards.precision)),
         code=code("ort_vamp.py"),
         command=lambda wildcards: performance_tool(wildcards.precision),
         prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
         load=load_arguments(),
+    # More than any machine has: Snakemake clamps it to --cores, and nothing else of this run shares the machine.
+    threads: 1024
     shell:
         RECORD + " -- {params.command:q} -m {params.prefix:q} --vdsp_params {input.vdsp_params:q}"
         " {params.load:q} --datalist {input.datalist:q} --json {output.report:q}"
@@ -34,7 +34,6 @@ rule run_accuracy:
         receipt="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
     log:
         "results/logs/run/run_accuracy-{variant}-{precision}-{shard}.log",
-    threads: 2
     params:
         settings=lambda wildcards: settings(
             batch_size=SETTINGS["vamp"]["batch_size"], tool=performance_tool(wildcards.precision)
@@ -44,6 +43,7 @@ rule run_accuracy:
         prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
         batch_size=SETTINGS["vamp"]["batch_size"],
         folder="results/run/{variant}/{precision}/outputs/{shard}",
+    threads: 2
     shell:
         RECORD + " --folders {params.folder:q} -- {params.command:q} -m {params.prefix:q}"
         " --vdsp_params {input.vdsp_params:q} -i {threads} -p 1 -b {params.batch_size}"

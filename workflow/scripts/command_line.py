@@ -3,19 +3,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 from mnasbench.errors import MnasbenchError, one_line
 
-Item = TypeVar("Item")
-
 
 class HelpfulFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults that say something, and keeps the description's line breaks."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+    """Shows defaults and keeps the description's line breaks."""
 
 
 def parser_for(description: str | None) -> argparse.ArgumentParser:
@@ -47,16 +41,3 @@ def run(
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
-
-
-def progress(what: str) -> Callable[[Iterable[Item], int], Iterable[Item]]:
-    """A wrapper that shows how far a loop is, on a terminal only."""
-
-    def shown(items: Iterable[Item], total: int) -> Iterable[Item]:
-        if not sys.stderr.isatty():
-            return items
-        from tqdm import tqdm
-
-        return tqdm(items, total=total, desc=what, unit="picture")
-
-    return shown

@@ -87,24 +87,17 @@ def build(
             paths = find_pictures(config.dataset, config.suffix, config.images)
             known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
             batches = stack.enter_context(PictureStream(paths, preprocessing, progress or (lambda items, total: items)))
-        recipe = Recipe(per_channel=config.per_channel, float_layers=config.skip_layers)
+        recipe = Recipe(
+            per_channel=config.per_channel,
+            skip_layers=config.skip_layers,
+            softmax=config.softmax,
+            equalize=config.equalize,
+            bias_correction=config.bias_correction,
+            max_drop=config.max_drop,
+        )
         made = compile_model(model, config.precision, batches, recipe)
-    graph = _with_softmax(made.model) if config.softmax else made.model
-    info = _model_info(config, preprocessing, graph, made.quantization, known)
-    return write_package(config.prefix, graph, info), made.layers
-
-
-def _with_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with a softmax over its classes behind the logits, under the output's own name."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    (output,) = changed.graph.output
-    logits = f"{output.name}_logits"
-    for node in changed.graph.node:
-        node.output[:] = [logits if name == output.name else name for name in node.output]
-        node.input[:] = [logits if name == output.name else name for name in node.input]
-    changed.graph.node.append(onnx.helper.make_node("Softmax", [logits], [output.name], name="softmax", axis=-1))
-    return changed
+    info = _model_info(config, preprocessing, made.model, made.quantization, known)
+    return write_package(config.prefix, made.model, info), made.layers
 
 
 def _model_info(

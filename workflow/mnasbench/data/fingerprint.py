@@ -91,7 +91,7 @@ def scan(dataset: Dataset) -> dict[str, Found]:
     Every file that is not hidden counts as a picture. DatasetError where the folder is missing or empty,
     a picture has no label, or a label has no picture.
     """
-    files = dict(walk(dataset.root, dataset.part))
+    files = dict(_walk(dataset.root, dataset.part))
     if not files:
         raise DatasetError(f"{one_line(dataset.root / dataset.part)}: holds no pictures")
     classes = _classes_of(dataset, files)
@@ -101,22 +101,17 @@ def scan(dataset: Dataset) -> dict[str, Found]:
     return {name: Found(classes[name], *files[name]) for name in names}
 
 
-def walk(root: Path, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
-    """(name below ``root``, (size, mtime_ns)) of every file in ``root/below`` and its folders that is not hidden.
-
-    Raises DatasetError for a folder that cannot be listed and for a name that no list can carry.
-    """
-    folder = root / below
+def _walk(root: Path, part: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    folder = root / part
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                name = f"{below}/{entry.name}" if below else entry.name
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
-                    yield from walk(root, name)
+                    yield from _walk(root, f"{part}/{entry.name}")
                 else:
-                    yield _valid_name(name), _stat(entry)
+                    yield _valid_name(f"{part}/{entry.name}"), _stat(entry)
     except OSError as error:
         expected = "expected a folder of pictures, flat or in class folders"
         raise DatasetError(f"{one_line(folder)}: cannot be listed ({error.strerror or error}); {expected}") from error

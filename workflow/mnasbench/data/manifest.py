@@ -19,7 +19,6 @@ from mnasbench.data.fingerprint import (
     cache_beside,
     read_cache,
     scan,
-    walk,
     write_cache,
 )
 from mnasbench.data.labels import named
@@ -72,7 +71,7 @@ def index_dataset(
         sha256, width, height, mode, fault = known[name][2]
         shard = shard_of(name, shards)
         pictures.append(Picture(name, file.class_index, width, height, mode, max(file.size, 0), sha256, shard, fault))
-    _judge(dataset.root, pictures, on_fault)
+    _judge(dataset, pictures, on_fault)
     write_manifest(manifest, pictures)
     return pictures
 
@@ -80,20 +79,6 @@ def index_dataset(
 def shard_of(name: str, shards: int) -> int:
     """The shard (0-based) of a picture: by its name alone, so another picture's coming or going moves none."""
     return zlib.crc32(name.encode()) % shards
-
-
-def look_at_folder(folder: Path, workers: int | None = None) -> list[Picture]:
-    """Every file below ``folder`` as a picture of no known class; DatasetError names those that are faulty."""
-    names = sorted(name for name, _ in walk(folder))
-    if not names:
-        raise DatasetError(f"{one_line(folder)}: holds no pictures")
-    looks = map_in_processes(partial(look_at, folder), names, workers)
-    pictures = [
-        Picture(name, -1, width, height, mode, (folder / name).stat().st_size, sha256, 0, fault)
-        for name, (sha256, width, height, mode, fault) in zip(names, looks, strict=True)
-    ]
-    _judge(folder, pictures, "error")
-    return pictures
 
 
 def look_at(root: Path, name: str) -> Known:
@@ -131,14 +116,16 @@ def _is_whole_jpeg(content: bytes) -> bool:
     return True
 
 
-def _judge(root: Path, pictures: list[Picture], on_fault: OnFault) -> None:
+def _judge(dataset: Dataset, pictures: list[Picture], on_fault: OnFault) -> None:
     faulty = [picture for picture in pictures if picture.fault]
     if faulty and on_fault == "error":
         what = f"{len(faulty)} of {len(pictures)} pictures cannot be used"
         advice = "mend or remove them, or exclude them with on_fault: exclude"
-        raise DatasetError(f"{one_line(root)}: {what} ({advice}): {named(f'{p.name} {p.fault}' for p in faulty)}")
+        raise DatasetError(
+            f"{one_line(dataset.root)}: {what} ({advice}): {named(f'{p.name} {p.fault}' for p in faulty)}"
+        )
     if len(faulty) == len(pictures):
-        raise DatasetError(f"{one_line(root)}: no usable picture is left of {len(pictures)}")
+        raise DatasetError(f"{one_line(dataset.root)}: no usable picture is left of {len(pictures)}")
 
 
 def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:

@@ -1,0 +1,302 @@
+"""vdsp_params: the vendor's description of the preprocessing, in the three forms that its tools have used.
+
+``sdk1.0``: a flat object of integers; means and standard deviations are fp16 bit patterns (14275 is 0.485).
+``2023``: ``vdsp_op_type`` by name, and ``config``, a list of ``{Property, DType, ParamType, Value}``.
+``current``: ``{OpType, OpConfig}``; means and standard deviations are floats.
+
+All three are read; the one that the configuration asks for is written. Codes are those of the vendor's public
+headers (``COLOR_NO_CHANGE = 2``, ``COLOR_BGR2RGB = 3``) and published files; what only a card can confirm is
+marked (inferred). Keys that say nothing about pixels in host memory (pitches, formats) are accepted.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mnasbench.data.preprocess import Preprocessing
+from mnasbench.errors import SettingsError, did_you_mean, one_line
+from mnasbench.files import read_json
+
+VARIANTS = ("current", "2023", "sdk1.0")
+
+_Triple = tuple[float, float, float]
+_Value = TypeVar("_Value", int, str)
+
+_FLAT_RESIZE_CROP, _FLAT_RESIZE = 300, 301
+_OP_2023 = "RGB_RESIZE_CVTCOLOR_CROP_NORMALIZATION_TENSORIZATION_U8"
+_OP_CONVERT = "FUSION_OP_RGB_CVTCOLOR_NORM_TENSOR"
+_OP_RESIZE = "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR"
+_OP_RESIZE_CROP = "FUSION_OP_RGB_RESIZE_CVTCOLOR_CROP_NORM_TENSOR"
+
+_NORMA_NAMES = ("EQUAL", "DIV255", "MINUSMEAN_DIVSTD", "DIV255_MINUSMEAN_DIVSTD", "DIV1275_MINUSONE")
+_NORMA_CODES = {3: "MINUSMEAN_DIVSTD", 4: "DIV255_MINUSMEAN_DIVSTD"}
+_COLOUR_CODES = {2: "NO_CHANGE", 3: "BGR2RGB"}
+_RESIZE_CODES = {1: "BILINEAR_CV", 2: "BILINEAR_PILLOW"}  # 2 is inferred; published files hold 1
+_LIBRARIES = {"BILINEAR_CV": "opencv", "BILINEAR_PILLOW": "pillow", "BILINEAR": "opencv"}
+
+_GEOMETRY_FLAT = {
+    "iimage_format", "iimage_width", "iimage_height", "iimage_width_pitch", "iimage_height_pitch", "oimage_width",
+    "oimage_height", "oimage_width_pitch", "oimage_height_pitch", "short_edge_threshold", "crop_size", "color_space",
+}  # fmt: skip
+_VALUES_FLAT = {"meanr", "meang", "meanb", "stdr", "stdg", "stdb", "norma_type", "resize_type", "color_cvt_code"}
+_KEYS_CURRENT = {
+    "IimageFormat", "ImageFormat", "IimageWidth", "IimageHeight", "IimageWidthPitch", "IimageHeightPitch",
+    "OimageFormat", "OimageWidth", "OimageHeight", "OimageWidthPitch", "OimageHeightPitch", "ResizeWidth",
+    "ResizeHeight", "ShortEdgeThreshold", "CropX", "CropY", "Mean", "Std", "NormaType", "ColorCvtCode",
+    "ColorSpace", "ResizeType",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VdspParams:
+    """What a vdsp_params file asks for.
+
+    ``swap_colours``: red and blue change places before the normalisation (``RGB2BGR``, ``BGR2RGB``); the means
+    then belong to the channels in their new order (inferred).
+    """
+
+    preprocessing: Preprocessing
+    swap_colours: bool = False
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+def vdsp_params(
+    p: Preprocessing, variant: str = "current", *, resized: bool = False, fp16: bool = False
+) -> dict[str, Any]:
+    """The content of a vdsp_params file that asks for ``p``, in one of the three forms.
+
+    ``resized``: the inputs were resized and cropped beforehand, so only the normalisation is left. ``2023`` and
+    ``sdk1.0`` hold fp16 bit patterns, so they round means and standard deviations; ``current`` holds exact ones,
+    or with ``fp16`` the rounded ones of the vendor's own files. SettingsError where a form cannot say what ``p``
+    asks for.
+    """
+    if variant not in VARIANTS:
+        raise SettingsError(f"vdsp_params variant is {variant!r}{did_you_mean(variant, VARIANTS)}")
+    if resized:
+        p = replace(p, resize=p.crop, interpolation="bilinear")
+    if p.interpolation != "bilinear":
+        raise SettingsError(
+            f"vdsp_params know bilinear resampling only, not {p.interpolation}; use npz: preprocessed, "
+            "which resizes beforehand"
+        )
+    if variant == "current":
+        return _current(p, fp16)
+    return _listed(p) if variant == "2023" else _flat(p)
+
+
+def _flat_fields(p: Preprocessing) -> dict[str, int]:
+    if not isinstance(p.resize, int):
+        raise SettingsError(f"vdsp_params of this form hold a short side, not {p.resize}; use the form 'current'")
+    names = ("meanr", "meang", "meanb", "stdr", "stdg", "stdb")
+    bits = np.array((*p.mean, *p.std), dtype=np.float16).view(np.uint16)
+    return {
+        "short_edge_threshold": p.resize,
+        "crop_size": p.crop,
+        **dict(zip(names, bits.tolist(), strict=True)),
+    }
+
+
+def _flat(p: Preprocessing) -> dict[str, Any]:
+    resize = next(code for code, name in _RESIZE_CODES.items() if _LIBRARIES[name] == p.library)
+    fields = {"iimage_format": 5000, **_flat_fields(p), "resize_type": resize, "norma_type": 4, "color_cvt_code": 2}
+    return {"vdsp_op_type": _FLAT_RESIZE_CROP, **fields}
+
+
+def _listed(p: Preprocessing) -> dict[str, Any]:
+    def entry(name: str, value: int | str, kind: str) -> dict[str, Any]:
+        return {"Property": name, "DType": kind, "ParamType": "ELEMENT", "Value": value}
+
+    fields = _flat_fields(p)
+    config = [entry("iimage_format", "RGB_PLANAR", "ENUM")]
+    config += [entry(f"iimage_{side}", fields["short_edge_threshold"], "UINT") for side in ("width", "height")]
+    config += [entry(name, value, "UINT") for name, value in fields.items()]
+    config += [
+        entry("norma_type", "DIV255_MINUSMEAN_DIVSTD", "ENUM"),
+        entry("resize_type", _resize_type(p), "ENUM"),
+        entry("color_cvt_code", "COLOR_NO_CHANGE", "ENUM"),
+    ]
+    return {"vdsp_op_type": _OP_2023, "config": config}
+
+
+def _resize_type(p: Preprocessing) -> str:
+    return {"opencv": "BILINEAR_CV", "pillow": "BILINEAR_PILLOW"}[p.library]
+
+
+def _current(p: Preprocessing, fp16: bool) -> dict[str, Any]:
+    mean, std = (_rounded_to_fp16(p.mean), _rounded_to_fp16(p.std)) if fp16 else (p.mean, p.std)
+    values = {
+        "Mean": list(mean),
+        "Std": list(std),
+        "NormaType": "DIV255_MINUSMEAN_DIVSTD",
+        "ColorCvtCode": "NO_CHANGE",
+    }
+    out = {"OimageWidth": p.crop, "OimageHeight": p.crop}
+    if p.resize in (p.crop, (p.crop, p.crop)):
+        side = {"IimageWidth": p.crop, "IimageHeight": p.crop}
+        return {"OpType": _OP_CONVERT, "OpConfig": {"IimageFormat": "RGB_PLANAR", **side, **out, **values}}
+    if isinstance(p.resize, int):
+        # The published op knows two fixed sides only; the short side is an extension of the embedded engine.
+        geometry = {"ShortEdgeThreshold": p.resize}
+    else:
+        height, width = p.resize
+        geometry = {"ResizeWidth": width, "ResizeHeight": height}
+        geometry |= {"CropX": round((width - p.crop) / 2), "CropY": round((height - p.crop) / 2)}
+    config = {"IimageFormat": "RGB_PLANAR", **geometry, **out, **values, "ResizeType": _resize_type(p)}
+    return {"OpType": _OP_RESIZE_CROP, "OpConfig": config}
+
+
+def _rounded_to_fp16(values: _Triple) -> _Triple:
+    red, green, blue = (float(np.float16(value)) for value in values)
+    return red, green, blue
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+def read_vdsp_params(path: Path) -> VdspParams:
+    """Read any of the three forms; SettingsError names the key or value that is wrong and what is known."""
+    content = read_json(path)
+    try:
+        if not isinstance(content, Mapping):
+            raise SettingsError("is not a JSON object")
+        if "OpConfig" in content:
+            return _read_current(content)
+        if "config" in content:
+            return _read_listed(content)
+        if "vdsp_op_type" in content:
+            return _read_flat(content)
+        raise SettingsError("has neither 'OpType' nor 'vdsp_op_type', so it is not a vdsp_params file")
+    except SettingsError as error:
+        raise SettingsError(f"{one_line(path)}: {error}") from error
+
+
+def _read_flat(content: Mapping[str, Any]) -> VdspParams:
+    _refuse_unknown(content, _GEOMETRY_FLAT | _VALUES_FLAT | {"vdsp_op_type"})
+    op = _choice(content, "vdsp_op_type", (_FLAT_RESIZE_CROP, _FLAT_RESIZE))
+    # EQUAL, DIV255 and DIV1275_MINUSONE have no published number.
+    norma = _NORMA_CODES[_choice(content, "norma_type", tuple(_NORMA_CODES))]
+    colour = _COLOUR_CODES[_choice(content, "color_cvt_code", tuple(_COLOUR_CODES))]
+    library = _LIBRARIES[_RESIZE_CODES[_choice(content, "resize_type", tuple(_RESIZE_CODES))]]
+    return _from_flat_fields(content, op == _FLAT_RESIZE, norma, colour, library)
+
+
+def _read_listed(content: Mapping[str, Any]) -> VdspParams:
+    _refuse_unknown(content, {"vdsp_op_type", "config"})
+    _choice(content, "vdsp_op_type", (_OP_2023,))
+    fields: dict[str, Any] = {}
+    for entry in content["config"]:
+        if not isinstance(entry, Mapping) or "Property" not in entry or "Value" not in entry:
+            raise SettingsError("config: every entry must have 'Property' and 'Value'")
+        if entry["Property"] in fields:
+            raise SettingsError(f"config: property {entry['Property']!r} stands twice")
+        fields[str(entry["Property"])] = entry["Value"]
+    _refuse_unknown(fields, _GEOMETRY_FLAT | _VALUES_FLAT)
+    norma = _choice(fields, "norma_type", _NORMA_NAMES)
+    known = ("COLOR_NO_CHANGE", "COLOR_BGR2RGB", "COLOR_RGB2BGR")
+    colour = _choice(fields, "color_cvt_code", known).removeprefix("COLOR_")
+    library = _LIBRARIES[_choice(fields, "resize_type", tuple(_LIBRARIES))]
+    return _from_flat_fields(fields, False, norma, colour, library)
+
+
+def _from_flat_fields(fields: Mapping[str, Any], squeezed: bool, norma: str, colour: str, library: str) -> VdspParams:
+    if squeezed:
+        crop = _side(fields, "oimage_width")
+        if _side(fields, "oimage_height") != crop:
+            raise SettingsError("oimage_width and oimage_height differ; only square inputs are supported")
+        resize: int | tuple[int, int] = (crop, crop)
+    else:
+        crop, resize = _side(fields, "crop_size"), _side(fields, "short_edge_threshold")
+    mean, std = (
+        tuple(_from_bits(fields, name + channel) for channel in "rgb") if "MEAN" in norma else (0.0, 0.0, 0.0)
+        for name in ("mean", "std")
+    )
+    return _params(resize, crop, library, norma, colour, mean, std)
+
+
+def _read_current(content: Mapping[str, Any]) -> VdspParams:
+    _refuse_unknown(content, {"OpType", "OpConfig"})
+    config = content["OpConfig"]
+    if not isinstance(config, Mapping):
+        raise SettingsError("OpConfig is not an object")
+    _refuse_unknown(config, _KEYS_CURRENT)
+    op = _choice(content, "OpType", (_OP_CONVERT, _OP_RESIZE, _OP_RESIZE_CROP))
+    crop = _side(config, "OimageWidth")
+    if _side(config, "OimageHeight") != crop:
+        raise SettingsError("OimageWidth and OimageHeight differ; only square inputs are supported")
+    resize, library = _current_geometry(op, config, crop)
+    norma = _choice(config, "NormaType", _NORMA_NAMES)
+    colour = _choice(config, "ColorCvtCode", ("NO_CHANGE", "RGB2BGR", "BGR2RGB"))
+    mean, std = (_triple(config, name) if "MEAN" in norma else (0.0, 0.0, 0.0) for name in ("Mean", "Std"))
+    return _params(resize, crop, library, norma, colour, mean, std)
+
+
+def _current_geometry(op: str, config: Mapping[str, Any], crop: int) -> tuple[int | tuple[int, int], str]:
+    if op == _OP_CONVERT:
+        return crop, "pillow"
+    library = _LIBRARIES[_choice(config, "ResizeType", tuple(_LIBRARIES))]
+    if op == _OP_RESIZE:
+        return (crop, crop), library
+    if "ShortEdgeThreshold" in config:
+        return _side(config, "ShortEdgeThreshold"), library
+    height, width = _side(config, "ResizeHeight"), _side(config, "ResizeWidth")
+    for axis, size in (("X", width), ("Y", height)):
+        offset, centred = config.get(f"Crop{axis}"), (size - crop) / 2
+        if not isinstance(offset, int) or abs(offset - centred) >= 1:
+            raise SettingsError(f"Crop{axis} is {offset!r}, but only the centre crop is supported ({centred:g})")
+    return (height, width), library
+
+
+def _params(
+    resize: int | tuple[int, int], crop: int, library: str, norma: str, colour: str, mean: Any, std: Any
+) -> VdspParams:
+    if norma == "EQUAL":  # x
+        mean, std = (0.0,) * 3, (1 / 255,) * 3
+    elif norma == "DIV255":  # x / 255
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    elif norma == "DIV1275_MINUSONE":  # x / 127.5 - 1
+        mean, std = (0.5,) * 3, (0.5,) * 3
+    elif norma == "MINUSMEAN_DIVSTD":  # (x - mean) / std
+        mean, std = tuple(value / 255 for value in mean), tuple(value / 255 for value in std)
+    p = Preprocessing(resize=resize, crop=crop, library=library, mean=mean, std=std)
+    return VdspParams(p, swap_colours=colour != "NO_CHANGE")
+
+
+def _refuse_unknown(fields: Mapping[str, Any], known: set[str]) -> None:
+    for key in fields:
+        if key not in known:
+            raise SettingsError(f"unknown key {key!r}{did_you_mean(str(key), known)}")
+
+
+def _choice(fields: Mapping[str, Any], key: str, known: tuple[_Value, ...]) -> _Value:
+    value = fields.get(key)
+    if isinstance(value, bool) or value not in known:
+        given = "is missing" if key not in fields else f"is {value!r}"
+        raise SettingsError(f"{key} {given}{did_you_mean(str(value), map(str, known))}")
+    return known[known.index(value)]
+
+
+def _side(fields: Mapping[str, Any], key: str) -> int:
+    value = fields.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SettingsError(f"{key} is {value!r}, expected a number of pixels")
+    return value
+
+
+def _from_bits(fields: Mapping[str, Any], key: str) -> float:
+    value = fields.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0xFFFF:
+        raise SettingsError(f"{key} is {value!r}, expected the bits of an fp16 number as an integer (14275 is 0.485)")
+    number = float(np.array(value, dtype=np.uint16).view(np.float16))
+    if not math.isfinite(number):
+        raise SettingsError(f"{key} is {value}, whose fp16 number is {number}")
+    return number
+
+
+def _triple(fields: Mapping[str, Any], key: str) -> _Triple:
+    value = fields.get(key)
+    numbers = value if isinstance(value, list) else []
+    if len(numbers) != 3 or not all(type(item) in (int, float) and math.isfinite(item) for item in numbers):
+        raise SettingsError(f"{key} is {value!r}, expected three numbers")
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])

@@ -1,0 +1,115 @@
+"""The second road to the same answers: from pictures straight to class probabilities, without npz between."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mnasbench.build.package import CompiledModel
+from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.data.preprocess import decode_rgb
+from mnasbench.errors import SettingsError
+from mnasbench.files import write_text
+from mnasbench.run.inputs import Preprocessor, UInt8Array
+from mnasbench.run.session import Engine, Float32Array
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The k most probable classes of one picture, best first; equal scores in class order."""
+
+    path: Path
+    classes: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+def classify(
+    compiled: CompiledModel,
+    params: VdspParams,
+    pictures: Sequence[Path],
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    workers: int = 2,
+    k: int = 5,
+) -> Iterator[Prediction]:
+    """The ``k`` best classes of each picture file, in order, inferred in batches of ``batch``.
+
+    ``workers`` threads decode, resize and crop ahead of the inference. Raises DatasetError for a picture that
+    cannot be read, SettingsError where ``k`` exceeds the classes.
+    """
+    engine = Engine(compiled, threads)
+    preprocess = Preprocessor(params, engine.format)
+
+    def cropped(path: Path) -> UInt8Array:
+        return preprocess.geometry(np.ascontiguousarray(decode_rgb(path).transpose(2, 0, 1)))
+
+    def infer(paths: Sequence[Path], pixels: list[UInt8Array]) -> Iterator[Prediction]:
+        filled = pixels + pixels[-1:] * (batch - len(pixels))  # as in the accuracy run: equal company
+        scores = engine.infer(preprocess.tensor(filled))[: len(paths)]
+        probabilities = scores if compiled.info["outputs"][0].get("softmax") else softmax(scores)
+        for path, row in zip(paths, probabilities, strict=True):
+            best = best_classes(row, k)
+            yield Prediction(path, best, tuple(float(row[i]) for i in best))
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start, pixels in _ahead(pool, cropped, pictures, batch, depth=2 + workers // batch):
+            yield from infer(pictures[start : start + batch], pixels)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, load: Callable[[Path], UInt8Array], paths: Sequence[Path], batch: int, depth: int
+) -> Iterator[tuple[int, list[UInt8Array]]]:
+    """Batches of loaded pictures with the index of their first, at most ``depth`` batches ahead in memory."""
+    waiting: deque[tuple[int, list[Future[UInt8Array]]]] = deque()
+    starts = iter(range(0, len(paths), batch))
+    while True:
+        for start in starts:
+            waiting.append((start, [pool.submit(load, path) for path in paths[start : start + batch]]))
+            if len(waiting) >= depth:
+                break
+        if not waiting:
+            return
+        start, futures = waiting.popleft()
+        yield start, [future.result() for future in futures]
+
+
+def softmax(scores: Float32Array) -> Float32Array:
+    """Softmax over the last axis, float32 (n, classes)."""
+    exponents = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    probabilities: Float32Array = exponents / exponents.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def best_classes(row: Float32Array, k: int) -> tuple[int, ...]:
+    """Indices of the ``k`` largest values of float32 (classes,), largest first; ties in index order."""
+    if not 0 < k <= len(row):
+        raise SettingsError(f"k is {k}, but the model knows {len(row)} classes")
+    return tuple(int(i) for i in np.argsort(-row, kind="stable")[:k])
+
+
+def result_lines(prediction: Prediction, class_names: Sequence[str]) -> str:
+    """The vendor's result text for one picture: a line for each class, best first, each ended by a newline."""
+    ranked = enumerate(zip(prediction.classes, prediction.probabilities, strict=True))
+    return "".join(
+        f"{prediction.path}: Relay top-{rank} id: {i}, prob: {probability:.8f}, class name: {class_names[i]}\n"
+        for rank, (i, probability) in ranked
+    )
+
+
+def write_result_text(path: Path, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
+    """Write the vendor's result text of all ``predictions``, atomically.
+
+    Raises SettingsError where a predicted class has no name.
+    """
+    lines = []
+    for prediction in predictions:
+        if max(prediction.classes) >= len(class_names):
+            raise SettingsError(
+                f"class {max(prediction.classes)} was predicted, but there are only {len(class_names)} class names"
+            )
+        lines.append(result_lines(prediction, class_names))
+    write_text(path, "".join(lines))

@@ -1,0 +1,84 @@
+"""A whole performance measurement: load, figures, verdict, and what they rest on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from mnasbench.build.package import CompiledModel
+from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.provenance import machine
+from mnasbench.run.figures import figures
+from mnasbench.run.inputs import UInt8Array
+from mnasbench.run.interference import VALID, Monitor, verdict
+from mnasbench.run.performance import Load, measure
+from mnasbench.run.session import usable_cpus
+
+
+def measure_performance(
+    compiled: CompiledModel, params: VdspParams, pictures: Sequence[UInt8Array], load: Load, retries: int = 0
+) -> dict[str, Any]:
+    """The report of a performance run, as written by ``--json``.
+
+    A run that is not VALID is made again up to ``retries`` times; the last one counts, and ``attempts`` lists the
+    verdicts of all, so that nobody can pick the fastest.
+    """
+    attempts: list[str] = []
+    while True:
+        report = _measure_once(compiled, params, pictures, load)
+        attempts.append(report["verdict"]["status"])
+        if attempts[-1] == VALID or len(attempts) > retries:
+            return {**report, "attempts": attempts}
+
+
+def _measure_once(
+    compiled: CompiledModel, params: VdspParams, pictures: Sequence[UInt8Array], load: Load
+) -> dict[str, Any]:
+    with Monitor() as monitor:
+        measured = measure(compiled, params, pictures, load)
+    found = figures(measured, load)
+    threads = load.sessions * load.threads
+    seen = monitor.observation(measured.started, float(measured.records.end[-1]), measured.cpu_seconds, threads)
+    return {
+        "model": compiled.info["name"],
+        "precision": compiled.info["precision"],
+        "engine": compiled.info["engine"],
+        **found,
+        "verdict": verdict(seen, found),
+        "machine": {**machine(), "usable_cpus": usable_cpus()},
+        "digests": compiled.digests,
+        "inputs": {"distinct": len(pictures), "shape": list(pictures[0].shape)},
+    }
+
+
+def find_peak(
+    compiled: CompiledModel,
+    params: VdspParams,
+    pictures: Sequence[UInt8Array],
+    load: Load,
+    latency_bound_us: float,
+    *,
+    runs: int = 8,
+) -> dict[str, Any]:
+    """The highest rate of Poisson arrivals whose p99 latency stays within a bound, and the curve that shows it.
+
+    Bisection between nothing and the saturation throughput, in ``runs`` open-loop runs of ``load.seconds`` each.
+    Returns ``{latency_bound_us, saturation_rps, peak_rps, peak_report, curve: [{rate, p99_us, met, verdict}]}``;
+    ``peak_rps`` is None where no tried rate met the bound. A run with too few requests for a p99 counts as missed.
+    """
+    saturation = _measure_once(compiled, params, pictures, replace(load, scenario="offline", rate=None))
+    low, high = 0.0, saturation["throughput_qps"] / load.batch
+    curve, best = [], None
+    for _ in range(runs):
+        rate = (low + high) / 2
+        report = _measure_once(compiled, params, pictures, replace(load, scenario="open_loop", rate=rate))
+        p99 = report["latency_us"]["p99"]
+        met = p99 is not None and p99 <= latency_bound_us
+        curve.append({"rate": rate, "p99_us": p99, "met": met, "verdict": report["verdict"]["status"]})
+        low, high, best = (rate, high, report) if met else (low, rate, best)
+    return {
+        "latency_bound_us": latency_bound_us,
+        "saturation_rps": saturation["throughput_qps"] / load.batch,
+        "peak_rps": low or None,
+        "peak_report": best,
+        "curve": sorted(curve, key=lambda point: point["rate"]),
+    }

@@ -1,0 +1,155 @@
+"""A compiled model opened for running: the same digests, session options and input format in every run.
+
+Accuracy and performance runs both come through ``Engine``, so neither can use a file or an option that the
+other does not.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from mnasbench.build.package import CompiledModel, read_package
+from mnasbench.errors import ModelError, SettingsError, one_line
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """What the graph's input takes.
+
+    ``scale`` is None: float32 (batch, 3, size, size), normalised. Otherwise the graph begins quantized and takes
+    uint8 (batch, size, size, channels), ``round(normalised / scale) + zero_point``, channels beyond the third
+    holding ``zero_point``.
+    """
+
+    name: str
+    size: int
+    channels: int
+    scale: float | None
+    zero_point: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one picture."""
+        if self.scale is None:
+            return self.channels, self.size, self.size
+        return self.size, self.size, self.channels
+
+    @property
+    def dtype(self) -> npt.DTypeLike:
+        """Element type of the tensor."""
+        return np.float32 if self.scale is None else np.uint8
+
+
+def input_format(info: Mapping[str, Any]) -> InputFormat:
+    """The input that model_info describes; ModelError where it is none that this engine writes."""
+    try:
+        entry = info["inputs"][0]
+        dtype, shape = entry["dtype"], entry["shape"]
+        quantized = dtype == "uint8"
+        size, channels = (shape[1], shape[3]) if quantized else (shape[2], shape[1])
+        scale = float(entry["scale"]) if quantized else None
+        found = InputFormat(entry["name"], int(size), int(channels), scale, int(entry.get("zero_point", 0)))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"model_info: its input cannot be understood ({one_line(error)}); build the model again"
+        ) from error
+    if dtype not in ("float32", "uint8") or (not quantized and found.channels != 3):
+        raise ModelError(f"model_info: input {found.name} is {dtype} {shape}, expected float32 [batch, 3, size, size]")
+    return found
+
+
+def usable_cpus() -> int:
+    """Whole CPUs that this process may use: the affinity mask, cut to the cgroup's CPU quota; at least 1."""
+    cpus = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota()
+    return max(1, min(cpus, int(quota))) if quota is not None else cpus
+
+
+def _cgroup_quota() -> float | None:
+    """The tightest CPU quota from this process's cgroup up to the root, in CPUs; None without one."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    root = Path("/sys/fs/cgroup")
+    quotas = [_cpu_max(folder) for folder in (root / own, *(root / own).parents) if folder.is_relative_to(root)]
+    v1 = _cpu_cfs_quota(root / "cpu")
+    found = [quota for quota in (*quotas, v1) if quota is not None]
+    return min(found, default=None)
+
+
+def _cpu_max(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _cpu_cfs_quota(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        return quota / int((folder / "cpu.cfs_period_us").read_text(encoding="ascii")) if quota > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """The options of every session: all graph optimizations, ``threads`` threads within an operator.
+
+    Threads do not spin while they wait, because several sessions share the cores.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # warnings of the graph optimizer are for its developers
+    return options
+
+
+class Engine:
+    """One session of a compiled model. ``infer`` may be called from one thread at a time."""
+
+    def __init__(self, compiled: CompiledModel, threads: int = 1) -> None:
+        """Load the graph; ModelError where ONNX Runtime refuses it, SettingsError for a thread count below 1."""
+        if threads < 1:
+            raise SettingsError(f"threads is {threads}, expected at least 1")
+        self.compiled = compiled
+        self.threads = threads
+        self.format = input_format(compiled.info)
+        begin = time.perf_counter()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(compiled.graph_path), session_options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ModelError(f"{one_line(compiled.graph_path)}: cannot be loaded ({one_line(error)})") from error
+        self.load_seconds = time.perf_counter() - begin
+        names = [node.name for node in self._session.get_inputs()]
+        if names != [self.format.name]:
+            raise ModelError(
+                f"{one_line(compiled.graph_path)}: its inputs are {names}, model_info says {self.format.name}"
+            )
+        self._output = self._session.get_outputs()[0].name
+
+    @classmethod
+    def open(cls, prefix: Path, threads: int = 1) -> "Engine":
+        """Verify the three files at ``prefix`` against their digests, then load them."""
+        return cls(read_package(prefix), threads)
+
+    def infer(self, tensor: npt.NDArray[Any]) -> Float32Array:
+        """Scores, float32 (n, classes), of a tensor in the session's input format; n may be any size."""
+        scores: Float32Array = self._session.run([self._output], {self.format.name: tensor})[0]
+        return scores

@@ -1,0 +1,200 @@
+"""Performance and accuracy runs of a compiled model on the CPU, with vamp's flags and report.
+
+Without --path_output the model's speed is measured; with it, every input of --datalist is run through the model
+and its scores are written to that folder.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from command_line import HelpfulFormatter, run
+from mnasbench.build.package import CompiledModel, read_package
+from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
+from mnasbench.errors import InputError, did_you_mean
+from mnasbench.files import write_json
+from mnasbench.run.accuracy import run_accuracy
+from mnasbench.run.inputs import UInt8Array, listed_pictures, read_datalist, synthetic_pictures
+from mnasbench.run.measurement import find_peak, measure_performance
+from mnasbench.run.performance import SCENARIOS, Load
+from mnasbench.run.report_text import report_text
+from mnasbench.run.session import input_format, usable_cpus
+
+# 10 MB of different 224 x 224 pictures: more than the L2 caches of the cores that work on them hold.
+DISTINCT_INPUTS = 64
+
+
+def shape(text: str) -> tuple[int, int, int]:
+    """``[3,224,224]`` or ``3,224,224`` as three numbers."""
+    parts = text.strip().removeprefix("[").removesuffix("]").split(",")
+    try:
+        channels, height, width = (int(part) for part in parts)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as [3,224,224]") from None
+    if channels != 3 or height < 1 or width < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected three channels and a positive height and width")
+    return channels, height, width
+
+
+def count_or_auto(text: str) -> int | str:
+    """A positive number, or ``auto``."""
+    if text == "auto":
+        return text
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'auto'") from None
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+class VampParser(argparse.ArgumentParser):
+    """Says what the vendor's documents get wrong: ``-i 1 p 1`` lacks a dash."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message; a bare letter among the unknown arguments gets a hint."""
+        words = message.removeprefix("unrecognized arguments: ").split() if "unrecognized" in message else []
+        known = {option for action in self._actions for option in action.option_strings}
+        forgotten = next((word for word in words if f"-{word}" in known), None)
+        if forgotten:
+            message += f"; a dash was forgotten: -{forgotten}"
+        elif words:
+            message += did_you_mean(words[0].partition("=")[0], known)
+        super().error(message)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command: vamp's, then those of the embedded engine."""
+    parser = VampParser(prog="ort-vamp", description=__doc__, formatter_class=HelpfulFormatter, allow_abbrev=False)
+    add = parser.add_argument
+    add("-m", "--model", type=Path, required=True, metavar="PREFIX", help="compiled model, without a suffix")
+    add("--vdsp_params", type=Path, required=True, metavar="FILE", help="preprocessing, any of the three forms")
+    add("-i", "--instance", type=count_or_auto, default=1, metavar="N", help="sessions in each process, or auto")
+    add("-p", "--processes", type=int, default=1, metavar="N", help="processes")
+    add("-b", "--batch_size", type=int, default=1, metavar="N", help="pictures a request")
+    add("-s", "--shape", type=shape, metavar="[3,H,W]", help="shape of made-up inputs; default: the model's")
+    add("-d", "--device", default="0", metavar="N", help="said back in the report; a CPU is one device")
+    add("--iterations", type=int, metavar="N", help="requests in all; default: as many as fit into --seconds")
+    add("--datalist", type=Path, metavar="FILE", help="npz inputs, one path a line")
+    add("--path_output", type=Path, metavar="DIR", help="accuracy run: write the scores of each input here")
+    for flag in ("--dtype", "--forward_mode", "--backend", "--hwconfig", "-t"):
+        add(flag, dest="ignored", action="append", metavar="X", help="the card's; accepted, without effect here")
+    own = parser.add_argument_group("of the embedded engine")
+    own.add_argument("--json", type=Path, metavar="FILE", help="write the full report")
+    own.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each session")
+    own.add_argument("--scenario", choices=SCENARIOS, help="how requests arrive; default: offline")
+    own.add_argument("--rate", type=float, metavar="R", help="open loop: requests a second, Poisson arrivals")
+    own.add_argument("--find-peak", action="store_true", help="search the highest rate that meets --latency-bound")
+    own.add_argument("--latency-bound", type=float, metavar="US", help="p99 in microseconds, for --find-peak")
+    own.add_argument("--seconds", type=float, default=10.0, metavar="S", help="length of a measurement")
+    own.add_argument("--warmup", type=float, default=1.0, metavar="S", help="seconds of load before it")
+    own.add_argument("--retries", type=int, default=0, metavar="N", help="measure again while not VALID")
+    own.add_argument("--seed", type=int, default=0, metavar="N", help="of arrivals and made-up inputs")
+    return parser
+
+
+def vamp(arguments: argparse.Namespace) -> None:
+    """Measure, or compute scores."""
+    compiled = read_package(arguments.model)
+    params = read_vdsp_params(arguments.vdsp_params)
+    if arguments.ignored:
+        print("ort-vamp: some of the card's flags were given; they have no effect here", file=sys.stderr)
+    if arguments.path_output is not None:
+        report = accuracy(arguments, compiled, params)
+    elif arguments.find_peak:
+        report = peak(arguments, compiled, params)
+    else:
+        report = performance(arguments, compiled, params)
+    if arguments.json is not None:
+        write_json(arguments.json, report)
+
+
+def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
+    """Run every listed input through the model."""
+    if arguments.datalist is None:
+        raise InputError("--path_output needs --datalist, the list of inputs")
+    inputs = read_datalist(arguments.datalist)
+    with tqdm(total=len(inputs), unit="img", disable=None) as bar:
+        run = run_accuracy(
+            compiled,
+            params,
+            inputs,
+            arguments.path_output,
+            instances=instances(arguments, compiled) * arguments.processes,
+            batch=arguments.batch_size,
+            threads=arguments.threads,
+            progress=lambda done, total: bar.update(done - bar.n) and None,
+        )
+    return {**asdict(run), "throughput_qps": run.throughput_qps}
+
+
+def instances(arguments: argparse.Namespace, compiled: CompiledModel) -> int:
+    """The number asked for; ``auto`` is one for each usable CPU, divided among processes and threads."""
+    if arguments.instance != "auto":
+        return int(arguments.instance)
+    return max(1, usable_cpus() // (arguments.threads * arguments.processes))
+
+
+def inputs_of(arguments: argparse.Namespace, compiled: CompiledModel) -> tuple[list[UInt8Array], str]:
+    """The pictures that a measurement cycles through, and where they come from."""
+    if arguments.datalist is not None:
+        return listed_pictures(read_datalist(arguments.datalist), DISTINCT_INPUTS), "datalist"
+    size = input_format(compiled.info).size
+    return synthetic_pictures(arguments.shape or (3, size, size), DISTINCT_INPUTS, arguments.seed), "noise"
+
+
+def load_of(arguments: argparse.Namespace, compiled: CompiledModel) -> Load:
+    """The load that the flags describe."""
+    return Load(
+        scenario=arguments.scenario or ("open_loop" if arguments.rate is not None else "offline"),
+        instances=1 if arguments.scenario == "single_stream" else instances(arguments, compiled),
+        processes=arguments.processes,
+        batch=arguments.batch_size,
+        threads=arguments.threads,
+        seconds=arguments.seconds,
+        requests=arguments.iterations,
+        rate=arguments.rate,
+        warmup_seconds=arguments.warmup,
+        seed=arguments.seed,
+    )
+
+
+def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
+    """Measure once, print the vendor's report."""
+    pictures, source = inputs_of(arguments, compiled)
+    report = measure_performance(compiled, params, pictures, load_of(arguments, compiled), arguments.retries)
+    report["inputs"]["source"] = source
+    print(report_text(report, arguments.device), end="")
+    verdict = report["verdict"]
+    for reason, advice in zip(verdict["reasons"], verdict["advice"], strict=True):
+        print(f"ort-vamp: {verdict['status']}: {reason}; {advice}", file=sys.stderr)
+    return report
+
+
+def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
+    """Search the highest rate within the latency bound, print the curve."""
+    if arguments.latency_bound is None:
+        raise InputError("--find-peak needs --latency-bound, the p99 in microseconds that must hold")
+    pictures, _ = inputs_of(arguments, compiled)
+    found = find_peak(compiled, params, pictures, load_of(arguments, compiled), arguments.latency_bound)
+    for point in found["curve"]:
+        p99 = "-" if point["p99_us"] is None else f"{point['p99_us']:.0f}"
+        print(f"rate (requests/s): {point['rate']:.2f}, p99 (us): {p99}, {'met' if point['met'] else 'missed'}")
+    peak_rate = "none" if found["peak_rps"] is None else f"{found['peak_rps']:.2f}"
+    print(f"peak rate with p99 within {arguments.latency_bound:.0f} us (requests/s): {peak_rate}")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure a compiled model, or compute its scores."""
+    return run(build_parser(), vamp, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
