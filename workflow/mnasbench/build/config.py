@@ -400,8 +400,11 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     return content
 
 
-def _sampler(config: BuildConfig) -> dict[str, Any]:
-    return {"suffix": config.suffix, "get_data_num": config.images}
+def _pictures(config: BuildConfig) -> dict[str, Any]:
+    """Where the calibration pictures are; without them the section still says how pictures are prepared."""
+    if config.dataset is None:
+        return {}
+    return {"path": str(config.dataset), "sampler": {"suffix": config.suffix, "get_data_num": config.images}}
 
 
 def _size(preprocessing: Preprocessing) -> int | list[int]:
@@ -426,11 +429,10 @@ def _write_first(config: BuildConfig) -> dict[str, Any]:
         if config.skip_layers:
             calibration["skip_conv_layers"] = list(config.skip_layers)
         content["engine"]["calibration"] = calibration
-    if config.dataset is not None and config.preprocessing is not None:
+    if config.preprocessing is not None:
         wanted = config.preprocessing
         content["dataset"] = {
-            "path": str(config.dataset),
-            "sampler": _sampler(config),
+            **_pictures(config),
             "transform_ops": [
                 {"type": "DecodeImage"},
                 {"type": "Resize", "size": _size(wanted), **_beyond_first(wanted)},
@@ -471,7 +473,7 @@ def _write_second(config: BuildConfig) -> dict[str, Any]:
     }
     if config.softmax:
         content["graph"] = {"extra_ops": {"type": "softmax"}}
-    if config.dataset is not None and config.preprocessing is not None:
+    if config.preprocessing is not None:
         wanted = config.preprocessing
         resize = {
             "type": "Resize",
@@ -481,8 +483,7 @@ def _write_second(config: BuildConfig) -> dict[str, Any]:
         }
         content["dataset"] = {
             "type": "tvm",
-            "path": str(config.dataset),
-            "sampler": _sampler(config),
+            **_pictures(config),
             "process_ops": [
                 {"type": "DecodeImage"},
                 resize,
