@@ -187,7 +187,8 @@ def force_repairs():
         return
     receipts = [Path(receipt) for receipt in chain_receipts(MODELS, PRECISIONS)]
     receipts += [Path("results/summary.receipt.json")]
-    repairs = {output for receipt in receipts if receipt.is_file() for output in damaged_outputs(receipt)}
+    # The receipt is the one output of a job that its rule always declares.
+    repairs = {str(receipt) for receipt in receipts if receipt.is_file() and damaged_outputs(receipt)}
     manifest = Path(f"{DATA}/manifest.csv")
     if manifest.is_file():
         try:
