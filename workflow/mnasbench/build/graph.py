@@ -51,6 +51,12 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
     return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
 
 
+def integers(node: NodeProto, name: str, default: list[int]) -> list[int]:
+    """A node's integer attribute or list of integers, as a list."""
+    value = attribute(node, name, default)
+    return [value] if isinstance(value, int) else [int(item) for item in value]  # type: ignore[attr-defined]
+
+
 def tensor_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
     """Shape of each activation for one image (the batch counts as 1); tensors of unknown shape are left out."""
     inferred = onnx.shape_inference.infer_shapes(model)
@@ -147,7 +153,7 @@ def _drop_unused_constants(model: ModelProto) -> None:
 
 
 def _own_weights(model: ModelProto) -> None:
-    """Give each weighted node its own copy of its weights and bias: later steps change them one layer at a time."""
+    """Give each weighted node its own weights and bias (zeros where it had none): later steps change them."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type not in WEIGHTED:
@@ -159,6 +165,12 @@ def _own_weights(model: ModelProto) -> None:
                 own.name = f"{node.output[0]}::{position}"
                 node.input[position] = own.name
                 model.graph.initializer.append(own)
+        if len(node.input) == 2 and node.input[1] in {tensor.name for tensor in model.graph.initializer}:
+            dims = model.graph.initializer[-1].dims
+            outputs = dims[0] if node.op_type == "Conv" or attribute(node, "transB", 0) else dims[1]
+            zeros = numpy_helper.from_array(np.zeros(outputs, np.float32), f"{node.output[0]}::2")
+            model.graph.initializer.append(zeros)
+            node.input.append(zeros.name)
     _drop_unused_constants(model)
 
 

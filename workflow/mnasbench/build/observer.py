@@ -1,108 +1,113 @@
 """What calibration sees of a tensor, in memory that does not depend on how many pictures there are."""
 
-from dataclasses import dataclass, field
-
 import numba
 import numpy as np
 
 from mnasbench.errors import ModelError
 
-# 2,048 bins resolve 8 bits eightfold; it is also what ONNX Runtime's entropy calibrator works well with.
+# 2,048 bins resolve 8 bits eightfold; ONNX Runtime's entropy calibrator needs as many to be of use.
 BINS = 2048
 
 
-@dataclass
-class Histogram:
-    """A histogram for each channel whose bins double in width when a larger value arrives.
+class Moments:
+    """Extremes and mean of each channel.
 
-    Bins cover ``[0, BINS * width)`` of a tensor that is never negative (``signed`` False) and
-    ``[-BINS / 2 * width, BINS / 2 * width)`` of one that may be. Exact zeros, the spike that ReLU leaves, are
-    counted apart: every quantizer here represents zero exactly, so they add no error and would only drown the rest.
-
-    ``counts`` (channels, BINS) uint32; ``zeros`` (channels,) int64; ``low``, ``high``, ``width`` (channels,) float64,
-    exact minimum, maximum and bin width in the tensor's unit; ``total`` and ``squares`` (channels,) float64, the
-    sums of values and of squared values; ``seen`` the values seen in each channel.
+    ``low``, ``high``, ``mean`` (channels,) float64 in the tensor's unit; ``seen`` the values seen in a channel,
+    ``images`` the pictures.
     """
 
-    channels: int
-    signed: bool
-    seen: int = 0
-    counts: np.ndarray = field(init=False)
-    zeros: np.ndarray = field(init=False)
-    low: np.ndarray = field(init=False)
-    high: np.ndarray = field(init=False)
-    width: np.ndarray = field(init=False)
-    total: np.ndarray = field(init=False)
-    squares: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.counts = np.zeros((self.channels, BINS), np.uint32)
-        self.zeros = np.zeros(self.channels, np.int64)
-        self.low = np.full(self.channels, np.inf)
-        self.high = np.full(self.channels, -np.inf)
-        self.width = np.zeros(self.channels)
-        self.total = np.zeros(self.channels)
-        self.squares = np.zeros(self.channels)
-
-    def add(self, values: np.ndarray) -> None:
-        """Count ``values``, float32 of shape (n, channels, ...); ModelError where one is not a finite number."""
-        flat = np.ascontiguousarray(values, np.float32).reshape(len(values), self.channels, -1)
-        state = (self.counts, self.zeros, self.low, self.high, self.width, self.total, self.squares)
-        if not _count(flat, self.signed, *state):
-            raise ModelError("the float model gives values that are not finite numbers; check its weights")
-        self.seen += flat.shape[0] * flat.shape[2]
+    def __init__(self, channels: int) -> None:
+        self.low = np.full(channels, np.inf)
+        self.high = np.full(channels, -np.inf)
+        self.total = np.zeros(channels)
+        self.seen = 0
+        self.images = 0
 
     @property
-    def centres(self) -> np.ndarray:
-        """Middle of each bin, (channels, BINS) float64."""
-        first = -BINS // 2 if self.signed else 0
-        return (np.arange(first, first + BINS) + 0.5) * self.width[:, None]
+    def mean(self) -> np.ndarray:
+        """Mean of each channel, (channels,) float64."""
+        return self.total / max(self.seen, 1)
+
+    def add(self, values: np.ndarray) -> None:
+        """See float32 values of shape (n, channels, ...); ModelError where one is not a finite number."""
+        flat = np.ascontiguousarray(values, np.float32).reshape(len(values), len(self.low), -1)
+        total = flat.sum(axis=2, dtype=np.float64).sum(axis=0)
+        if not np.isfinite(total).all():
+            raise ModelError("the float model gives values that are not finite numbers; check its weights")
+        self.total += total
+        self.low = np.minimum(self.low, flat.min(axis=2).min(axis=0))
+        self.high = np.maximum(self.high, flat.max(axis=2).max(axis=0))
+        self.seen += flat.shape[0] * flat.shape[2]
+        self.images += flat.shape[0]
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _count(  # type: ignore[no-untyped-def]
-    values, signed, counts, zeros, low, high, width, total, squares
-):  # pragma: no cover - compiled
-    images, channels, places = values.shape
-    bins = counts.shape[1]
-    first = bins // 2 if signed else 0
-    reach = bins - first
-    finite = np.ones(channels, np.bool_)
-    for c in numba.prange(channels):
-        smallest, largest, added, squared = np.inf, -np.inf, 0.0, 0.0
-        for i in range(images):
-            for p in range(places):
-                value = values[i, c, p]
-                smallest = min(smallest, value)
-                largest = max(largest, value)
-                added += value
-                squared += value * value
-        if not np.isfinite(squared):
-            finite[c] = False
-            continue
-        low[c] = min(low[c], smallest)
-        high[c] = max(high[c], largest)
-        total[c] += added
-        squares[c] += squared
-        limit = max(largest, -smallest) if signed else largest
-        if limit <= 0:
-            zeros[c] += images * places
-            continue
-        if width[c] == 0:
-            width[c] = limit / reach
-        while limit > width[c] * reach:
-            width[c] *= 2
-            merged = np.zeros(bins, counts.dtype)
-            for b in range(bins):
-                merged[first + (b - first) // 2] += counts[c, b]
-            counts[c] = merged
-        inverse = 1.0 / width[c]
-        for i in range(images):
-            for p in range(places):
-                value = values[i, c, p]
-                if value == 0:
-                    zeros[c] += 1
-                else:
-                    b = int(np.floor(value * inverse)) + first
-                    counts[c, min(max(b, 0), bins - 1)] += 1
-    return finite.all()
+class Histogram:
+    """A histogram of a whole tensor whose bins double in width when a larger value arrives.
+
+    Bins are ``width`` wide, a power of two, and cover ``[0, BINS * width)``, or the same length centred on zero once
+    a negative value was seen; so the counts do not depend on the order of the pictures. Exact zeros, the spike
+    that ReLU leaves, are counted apart: every range here represents zero exactly, so they add no error and would
+    only drown the rest.
+
+    ``counts`` (BINS,) int64; ``zeros`` and ``seen`` numbers of values; ``low`` and ``high`` exact extremes, in the
+    tensor's unit.
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BINS, np.int64)
+        self.zeros = 0
+        self.seen = 0
+        self.low, self.high = np.inf, -np.inf
+        self.width = 0.0
+        self.signed = False
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Borders of the bins, (BINS + 1,) float64."""
+        return np.arange(-self._first, BINS - self._first + 1) * self.width
+
+    @property
+    def _first(self) -> int:
+        """How many bins lie below zero."""
+        return BINS // 2 if self.signed else 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Count float32 values of any shape; ModelError where one is not a finite number."""
+        flat = np.ascontiguousarray(values, np.float32).ravel()
+        low, high = float(flat.min()), float(flat.max())
+        if not np.isfinite(low + high):
+            raise ModelError("the float model gives values that are not finite numbers; check its weights")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.seen += flat.size
+        self._reach()
+        self.zeros += int(_count(flat, 1 / self.width, self._first, self.counts))
+
+    def _reach(self) -> None:
+        """Widen the bins until the extremes fall into them."""
+        signed = self.low < 0
+        limit = max(self.high, -self.low)
+        width = 2.0 ** np.ceil(np.log2(limit / (BINS // 2 if signed else BINS))) if limit > 0 else 2.0**-126
+        width = float(max(width, 2.0**-126))  # a smaller one would overflow when inverted in float32
+        if signed == self.signed and width <= self.width:
+            return
+        old, first = self.counts, self._first
+        width = max(width, self.width)
+        self.signed, ratio = signed, (width / self.width if self.width else 1)
+        self.width = width
+        self.counts = np.zeros(BINS, np.int64)
+        places = np.flatnonzero(old)
+        np.add.at(self.counts, np.floor_divide(places - first, ratio).astype(int) + self._first, old[places])
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(values, inverse, first, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Count each value's bin; return how many are exactly zero. A value on the last border is in the last bin."""
+    scale, offset, last = np.float32(inverse), np.float32(first), len(counts) - 1
+    zeros = 0
+    for value in values:
+        if value == 0:
+            zeros += 1
+        else:
+            # Shifted before it is cut to an integer, so that cutting rounds down on both sides of zero.
+            counts[min(int(value * scale + offset), last)] += 1
+    return zeros

@@ -3,7 +3,6 @@
 Every mode returns a range that holds zero, which the zero padding of Conv needs to be exact.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from onnxruntime.quantization.quant_utils import compute_scale_zp
 from mnasbench.build.observer import BINS, Histogram
 from mnasbench.errors import SettingsError, did_you_mean
 
+MODES = ("percentile", "max", "kl_divergence", "mse")
 # Steps of an unsigned 8-bit activation.
 LEVELS = 256
 # ONNX Runtime's and TensorRT's entropy calibrators compare distributions of this many levels.
@@ -36,50 +36,57 @@ class Range:
 
 
 def range_of(histogram: Histogram, mode: str, percentile: float = 99.999) -> Range:
-    """The range of a whole tensor by ``mode`` (percentile, max, kl_divergence, mse); ``histogram`` has one channel.
+    """The range of a whole tensor by ``mode`` (percentile, max, kl_divergence, mse).
 
     ``percentile`` in percent of the values' magnitude, used by that mode alone. SettingsError for an unknown mode.
     """
-    if mode not in MODES:
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    if mode == "max":
+        limit = max(high, -low)
+    elif mode == "percentile":
+        limit = _percentile(histogram, percentile)
+    elif mode == "kl_divergence":
+        limit = _kl_divergence(histogram)
+    elif mode == "mse":
+        limit = _least_squares(histogram)
+    else:
         raise SettingsError(f"quant_mode: unknown mode '{mode}'{did_you_mean(mode, MODES)}")
-    low, high = float(min(histogram.low[0], 0.0)), float(max(histogram.high[0], 0.0))
-    if mode == "max" or histogram.width[0] == 0:
-        return Range(low, high)
-    limit = _percentile(histogram, percentile) if mode == "percentile" else MODES[mode](histogram)
     return Range(max(low, -limit), min(high, limit))
 
 
 def _magnitudes(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
     """Counts by magnitude, and the upper edge of each bin; the sign is folded away, zeros are not in it."""
-    counts = histogram.counts[0].astype(np.float64)
+    counts = histogram.counts.astype(np.float64)
     if histogram.signed:
         counts = counts[BINS // 2 :] + counts[BINS // 2 - 1 :: -1]
-    return counts, np.arange(1, len(counts) + 1) * histogram.width[0]
+    return counts, np.arange(1, len(counts) + 1) * histogram.width
 
 
 def _percentile(histogram: Histogram, percentile: float) -> float:
     """The magnitude that ``percentile`` percent of all values (zeros counted) do not exceed, to one bin."""
     counts, edges = _magnitudes(histogram)
-    reached = histogram.zeros[0] + np.cumsum(counts)
+    reached = histogram.zeros + np.cumsum(counts)
     wanted = percentile / 100 * histogram.seen
     return float(edges[min(int(np.searchsorted(reached, wanted)), len(edges) - 1)])
 
 
 def _least_squares(histogram: Histogram) -> float:
     """The limit of magnitude with the smallest squared error of rounding and clipping over the histogram."""
-    centres = histogram.centres[0]
-    counts = histogram.counts[0].astype(np.float64)
-    filled = counts > 0
-    centres, counts = centres[filled], counts[filled]
-    low, high = min(histogram.low[0], 0.0), max(histogram.high[0], 0.0)
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     limits = max(high, -low) * np.arange(_CANDIDATES, 0, -1) / _CANDIDATES
+    return float(min(limits, key=lambda limit: squared_error(histogram, Range(max(low, -limit), min(high, limit)))))
 
-    def error(limit: float) -> float:
-        scale, zero_point = Range(max(low, -limit), min(high, limit)).scale_and_zero_point
-        steps = np.clip(np.rint(centres / scale) + zero_point, 0, LEVELS - 1) - zero_point
-        return float(counts @ np.square(steps * scale - centres))
 
-    return float(min(limits, key=error))
+def squared_error(histogram: Histogram, chosen: Range) -> float:
+    """Sum of squared errors that rounding to the range's steps and clipping to it make, in the tensor's unit squared.
+
+    Every value counts as the middle of its bin.
+    """
+    filled = histogram.counts > 0
+    centres = (histogram.edges[:-1] + histogram.width / 2)[filled]
+    scale, zero_point = chosen.scale_and_zero_point
+    steps = np.clip(np.rint(centres / scale) + zero_point, 0, LEVELS - 1) - zero_point
+    return float(histogram.counts[filled] @ np.square(steps * scale - centres))
 
 
 def _kl_divergence(histogram: Histogram) -> float:
@@ -115,11 +122,3 @@ def _divergence(reference: np.ndarray, quantized: np.ndarray) -> float:
     held = reference > 0
     p, q = reference[held] / reference.sum(), quantized[held] / quantized.sum()
     return float(p @ np.log(p / q))
-
-
-MODES: dict[str, Callable[[Histogram], float]] = {
-    "percentile": lambda histogram: _percentile(histogram, 99.999),
-    "max": lambda histogram: float(max(histogram.high[0], -histogram.low[0])),
-    "kl_divergence": _kl_divergence,
-    "mse": _least_squares,
-}

@@ -1,0 +1,161 @@
+"""Layer by layer from the image to the logits, with the inputs that the quantized layers before really give.
+
+For each layer with weights two things are set that cost nothing at run time: how its weights are rounded
+(:mod:`mnasbench.build.rounding`), and its bias, so that the mean of each output channel is the float model's
+(full sequential bias correction, Nagel et al. 2019, section 4.2).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, NodeProto, helper
+
+from mnasbench.build.equalize import as_groups, from_groups
+from mnasbench.build.graph import WEIGHTED, integers, constants, consumers, session
+from mnasbench.build.quantize import weight_scales
+from mnasbench.build.ranges import LEVELS, Range
+from mnasbench.build.rounding import round_by_error, round_to_nearest
+
+# Wider layers (a 3 x 3 Conv on 512 channels) are rounded to the nearest: the inverse of their moments takes minutes.
+_WIDEST = 2304
+# Values of each input that the moments are taken from: a multiple of the widest of MNASNet's layers.
+_PLACES = 8192
+# Pictures that the moments are taken from at least, however many places each has.
+_LEAST_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Rounded weights and corrected biases by name, the weights' scales by name, layers rounded to the nearest."""
+
+    values: dict[str, np.ndarray]
+    scales: dict[str, np.ndarray]
+    nearest: list[str]
+
+
+def correct(
+    model: ModelProto,
+    images: np.ndarray,
+    ranges: Mapping[str, Range],
+    means: Mapping[str, np.ndarray],
+    *,
+    steps: int,
+    per_channel: bool,
+    by_error: bool,
+    correct_bias: bool,
+    float_nodes: frozenset[str] = frozenset(),
+) -> Corrected:
+    """Walk ``model`` with ``images`` (n, 3, H, W) through quantized activations; set weights and biases.
+
+    ``ranges``: of each activation that is quantized; ``means``: of each weighted layer's output, by channel, in the
+    float model over the same images. Holds the activations of one layer of all images at a time.
+    """
+    values = dict(constants(model))
+    readers = {name: len(nodes) for name, nodes in consumers(model).items()}
+    source = model.graph.input[0].name
+    opset = next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    alive = {source: _quantized(images, ranges.get(source))}
+    changed: dict[str, np.ndarray] = {}
+    scales: dict[str, np.ndarray] = {}
+    nearest: list[str] = []
+    for node in model.graph.node:
+        inputs = {name: alive[name] if name in alive else values[name] for name in node.input if name}
+        is_layer = node.op_type in WEIGHTED and node.name not in float_nodes
+        if is_layer:
+            weight, bias = node.input[1:3]
+            scales[weight] = weight_scales(node, values[weight], steps, per_channel)
+            rounded, was_nearest = _rounded(
+                node, inputs[node.input[0]], values[weight], scales[weight], steps, by_error
+            )
+            nearest += [node.name] if was_nearest else []
+            changed[weight] = inputs[weight] = rounded
+        outputs = _run(node, inputs, opset)
+        if is_layer and correct_bias:
+            drift = means[node.output[0]] - _channel_means(outputs[node.output[0]])
+            changed[bias] = (values[bias] + drift).astype(np.float32)
+            outputs[node.output[0]] += drift.astype(np.float32).reshape(-1, *[1] * (outputs[node.output[0]].ndim - 2))
+        alive |= {name: _quantized(value, ranges.get(name)) for name, value in outputs.items()}
+        for name in {name for name in node.input if name in alive}:
+            readers[name] -= 1
+            if not readers[name]:
+                del alive[name]
+    return Corrected(changed, scales, nearest)
+
+
+def _channel_means(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.mean(axis=tuple(a for a in range(values.ndim) if a != 1), dtype=np.float64))
+
+
+def _quantized(values: np.ndarray, chosen: Range | None) -> np.ndarray:
+    """``values`` as the steps of its range give them back; unchanged where the tensor stays float."""
+    if chosen is None:
+        return values
+    scale, zero_point = chosen.scale_and_zero_point
+    result = values / scale
+    np.rint(result, out=result)
+    np.clip(result, -zero_point, LEVELS - 1 - zero_point, out=result)
+    result *= scale
+    return np.asarray(result)
+
+
+def _run(node: NodeProto, inputs: Mapping[str, np.ndarray], opset: object) -> dict[str, np.ndarray]:
+    """The outputs of one node."""
+    given = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in inputs.items()
+    ]
+    made = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    graph = helper.make_graph([node], node.name, given, made)
+    names = [value.name for value in made]
+    results = session(helper.make_model(graph, opset_imports=[opset], ir_version=10)).run(names, dict(inputs))
+    return dict(zip(names, results, strict=True))
+
+
+def _rounded(
+    node: NodeProto, values: np.ndarray, weight: np.ndarray, scales: np.ndarray, steps: int, by_error: bool
+) -> tuple[np.ndarray, bool]:
+    """The weight on its grid, and whether its error could not be taken into account."""
+    grouped = as_groups(node, weight.astype(np.float64))
+    groups, outputs, inputs, taps = grouped.shape
+    flat = grouped.reshape(groups, outputs, inputs * taps)
+    grid = scales.astype(np.float64).reshape(groups, outputs)
+    too_wide = inputs * taps > _WIDEST
+    if too_wide or not by_error:
+        flat = round_to_nearest(flat, grid, steps)
+    else:
+        flat = round_by_error(flat, grid, steps, _moments(node, values, groups, taps))
+    return from_groups(node, flat.reshape(grouped.shape), weight.shape).astype(np.float32), too_wide and by_error
+
+
+def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.ndarray:
+    """Covariance of what each weight of a group is multiplied by, (groups, inputs x taps, inputs x taps) float64."""
+    size = values.shape[1] // groups * taps
+    total = np.zeros((groups, size))
+    squares = np.zeros((groups, size, size))
+    seen = 0
+    for columns in _columns(node, values, groups):
+        total += columns.sum(axis=2, dtype=np.float64)
+        squares += columns @ columns.transpose(0, 2, 1)
+        seen += columns.shape[2]
+        if seen >= max(_PLACES, _LEAST_IMAGES * columns.shape[2]):
+            break
+    mean = total / seen
+    return np.asarray(squares / seen - mean[:, :, None] * mean[:, None, :])
+
+
+def _columns(node: NodeProto, values: np.ndarray, groups: int) -> Iterator[np.ndarray]:
+    """What the weights are multiplied by, picture by picture (a Gemm: all at once): (groups, weights, places)."""
+    if node.op_type == "Gemm":
+        yield values.T[None]
+        return
+    kernel = integers(node, "kernel_shape", [])
+    strides, dilations = integers(node, "strides", [1, 1]), integers(node, "dilations", [1, 1])
+    pads = integers(node, "pads", [0] * 4)
+    span = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    for image in values:
+        padded = np.pad(image, ((0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(1, 2))
+        windows = windows[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
+        _, high, wide, *_ = windows.shape
+        yield windows.transpose(0, 3, 4, 1, 2).reshape(groups, -1, high * wide)
