@@ -19,9 +19,9 @@ from onnx import ModelProto, NodeProto
 from mnasbench.build.graph import (
     WEIGHTED,
     attribute,
-    integers,
     constants,
     consumers,
+    integers,
     producers,
     tensor_shapes,
     with_constants,

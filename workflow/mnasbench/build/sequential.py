@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from mnasbench.build.equalize import as_groups, from_groups
-from mnasbench.build.graph import WEIGHTED, integers, constants, consumers, session
+from mnasbench.build.graph import WEIGHTED, constants, consumers, integers, session
 from mnasbench.build.quantize import weight_scales
 from mnasbench.build.ranges import LEVELS, Range
 from mnasbench.build.rounding import round_by_error, round_to_nearest

@@ -87,7 +87,7 @@ def build(
             paths = find_pictures(config.dataset, config.suffix, config.images)
             known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
             batches = stack.enter_context(PictureStream(paths, preprocessing, progress or (lambda items, total: items)))
-        recipe = Recipe(per_channel=config.per_channel, float_layers=config.skip_layers)
+        recipe = Recipe(per_channel=config.per_channel, equalize=config.equalize, correct_bias=config.bias_correction)
         made = compile_model(model, config.precision, batches, recipe)
     graph = _with_softmax(made.model) if config.softmax else made.model
     info = _model_info(config, preprocessing, graph, made.quantization, known)
