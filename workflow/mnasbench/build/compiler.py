@@ -198,18 +198,8 @@ class _Int8Build:
             back = min(max(1, 2 * back), len(ranked))
             self.floats = wanted | frozenset(ranked[:back])
             quantized, corrected = self._quantize(self.floats)
-        lost = sqnr_db(reference, logits_of(quantized, held_out))
-        return (
-            quantized,
-            corrected,
-            {
-                "max_drop": limit,
-                "drop": drop,
-                "sqnr_db": lost,
-                "images": len(held_out),
-                "put_back": list(ranked[:back]),
-            },
-        )
+        kept = {"max_drop": limit, "drop": drop, "images": len(held_out), "put_back": list(ranked[:back])}
+        return quantized, corrected, kept
 
     def _description(
         self, corrected: Corrected, operators: dict[str, int], between: float, budget: dict[str, Any] | None
