@@ -102,6 +102,7 @@ def record(arguments: argparse.Namespace) -> int:
     missing = [path for path in outputs if not path.is_file()]
     if missing:
         raise ToolError(f"{arguments.rule}: left no {one_line(missing[0])}; its log is {one_line(arguments.log)}")
+    print(f"{arguments.log.stem}: {seconds:.1f} s", file=sys.stderr)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     write_json(
         arguments.receipt,
