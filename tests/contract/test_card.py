@@ -8,9 +8,10 @@ import pytest
 
 from checkout import Workflow
 
+# What each generation is asked for, where its compiler leaves its files, and how its vamp names outputs.
 GENERATIONS = {
-    1: {"vdsp_params": "2023", "prefix": "mnasnet0_5-int8-percentile-3_64_64-vacc/mnasnet0_5", "outputs": "name"},
-    2: {"vdsp_params": "current", "prefix": "mnasnet0_5/mod", "outputs": "number"},
+    1: ("2023", "int8-percentile", "mnasnet0_5-int8-percentile-3_64_64-vacc/mnasnet0_5", "name"),
+    2: ("current", "int8-mse", "mnasnet0_5/mod", "number"),
 }
 
 
@@ -21,34 +22,30 @@ def _rows(card: Workflow) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_the_whole_workflow_through_the_vendors_tools(card: Workflow, settings: dict, generation: int) -> None:
-    expected = GENERATIONS[generation]
-    card.environment["STAND_IN_OUTPUTS"] = expected["outputs"]
-    card.configure({**settings, "vacc": {"generation": generation}, "vdsp_params": expected["vdsp_params"]})
+    form, int8, place, outputs = GENERATIONS[generation]
+    card.environment["STAND_IN_OUTPUTS"] = outputs
+    settings |= {"precisions": ["fp32", "fp16", int8], "vdsp_params": form, "vacc": {"generation": generation}}
+    card.configure(settings)
     card.run()
 
     rows = _rows(card)
-    assert {name: row["engine"] for name, row in rows.items()} == {
-        "fp32": "ort",
-        "fp16": "vacc",
-        "int8-percentile": "vacc",
-    }
-    for name in ("fp16", "int8-percentile"):
+    assert {name: row["engine"] for name, row in rows.items()} == {"fp32": "ort", "fp16": "vacc", int8: "vacc"}
+    for name in ("fp16", int8):
         row = rows[name]
         assert (row["images"], row["verdict"], row["latency_p99_us"]) == ("48", "", "")
         assert float(row["throughput_qps"]) > 0 and float(row["latency_avg_us"]) > 0
-        # Outputs that belong to other inputs would agree by chance only, and share no signal.
-        assert float(row["agreement"]) > 90 and float(row["sqnr_db"]) > 15
+        # Outputs that belong to other inputs would agree with them by chance only.
+        assert float(row["agreement"]) > 80 and float(row["sqnr_db"]) > 15
 
-    built = card.root / "results/build/mnasnet0_5/int8-percentile"
-    prefix = built / expected["prefix"]
-    files = [prefix.with_name(prefix.name + suffix) for suffix in (".so", ".json", ".params")]
-    assert int(rows["int8-percentile"]["model_bytes"]) == sum(file.stat().st_size for file in files)
+    built = card.root / "results/build/mnasnet0_5" / int8
+    files = [(built / place).with_name(Path(place).name + suffix) for suffix in (".so", ".json", ".params")]
+    assert int(rows[int8]["model_bytes"]) == sum(file.stat().st_size for file in files)
     info = json.loads((built / "model_info.json").read_text())
     assert set(info) == {"model_name", "model_lib_path", "model_graph_path", "model_params_path", "hw_config_file"}
     assert (card.root / info["model_graph_path"]).samefile(files[1])
 
-    speed = json.loads((card.root / "results/run/mnasnet0_5/int8-percentile/performance.json").read_text())
-    score = json.loads((card.root / "results/run/mnasnet0_5/int8-percentile/accuracy-0.json").read_text())
+    run = card.root / "results/run/mnasnet0_5" / int8
+    speed, score = (json.loads((run / name).read_text()) for name in ("performance.json", "accuracy-0.json"))
     assert speed["digests"] == score["digests"] and len(speed["digests"]) == 3
     assert (speed["samples"], speed["requests"]) == (12, 3)
 

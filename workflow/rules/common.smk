@@ -177,6 +177,8 @@ def chain_receipts(variants, precisions):
         if MODELS[variant].weights == DEMO:
             yield f"results/model/{variant}/train.receipt.json"
         yield f"{exported(variant)}.receipt.json"
+        if "fp32" in precisions:
+            yield f"results/result/{variant}/parity.receipt.json"
         for precision in precisions:
             yield from row_receipts(variant, precision)
 
@@ -357,6 +359,17 @@ def reference_arguments(wildcards):
     return ["--reference_path", f"results/run/{wildcards.variant}/fp32/outputs/{wildcards.shard}"]
 
 
+def judged_precision():
+    """The precision whose preprocessing file the parity certificate is about: the card's, where there is a card."""
+    return next((precision for precision in PRECISIONS if on_card(precision)), "fp32")
+
+
+def published_resize(variant):
+    """The short side that the model's publisher resizes to, whatever this configuration does."""
+    model = MODELS[variant]
+    return model.preset.resize_for(model.size)
+
+
 def answers(variant, precision):
     return [f"results/result/{variant}/{precision}/answers-{shard}.csv" for shard in SHARDS]
 
@@ -386,12 +399,13 @@ def summary_rows():
                     "performance": f"results/run/{variant}/{precision}/performance.json",
                     "accuracy": f"results/result/{variant}/{precision}/accuracy.json",
                     "reference": reference,
+                    "parity": f"results/result/{variant}/parity.json" if "fp32" in PRECISIONS else None,
                 }
             )
     return rows
 
 
 def row_files(row):
-    return [row[key] for key in ("exported", "performance", "accuracy")] + [
+    return [row[key] for key in ("exported", "performance", "accuracy", "parity") if row[key]] + [
         f"results/build/{row['identity']['model']}/{row['identity']['precision']}/compile.receipt.json"
     ]
