@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from mnasbench.build.graph import session
+from mnasbench.errors import BuildError
+
 # Depthwise kernels work on 16 channels at a time; other convolutions on 16 output channels in steps of 4.
 _DEPTHWISE_MULTIPLE = 16
 _MIN_CHANNELS, _CHANNEL_MULTIPLE = 16, 4
@@ -23,10 +26,38 @@ _CHANNELWISE = frozenset(
 )
 # Of these, the ones whose constants are scalars for the whole tensor. A constant of Add or Mul may be per channel.
 _WITH_SCALARS = frozenset({"Clip", "QuantizeLinear", "DequantizeLinear"})
+# Float kernels for other channel counts add in another order; some 60 layers stay a tenfold below this.
+_FLOAT_ROUNDING = 1e-5
 # Operators that a chain of convolutions may hold: all but Conv treat every value alike.
 _CHAINED = frozenset({"Clip", "Conv", "DequantizeLinear", "QuantizeLinear", "Relu"})
 
 Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class FastInput:
+    """The input of a graph after ``fast_input``: uint8 (batch, rows, width / 2, 12 * parts), quantized.
+
+    Each pixel of it is a block of 2 x 2 pixels, its values in the order row, column, colour. With ``parts`` 2 the
+    upper and the lower part of the picture, ``rows`` rows of blocks each and overlapping in the middle, lie behind
+    each other as channels. A value is ``round(normalised / scale) + zero_point``. model_info keeps it as the
+    input's ``blocks``.
+    """
+
+    scale: float
+    zero_point: int
+    size: int
+    rows: int
+    parts: int
+
+    def quantize(self, normalised: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """The input for normalised pictures, float32 (n, 3, size, size)."""
+        steps = np.rint(normalised / np.float32(self.scale)) + self.zero_point
+        pixels = np.clip(steps, 0, 255).astype(np.uint8)
+        half = self.size // 2
+        blocks = pixels.reshape(-1, 3, half, 2, half, 2).transpose(0, 2, 4, 3, 5, 1).reshape(-1, half, half, 12)
+        starts = (0, half - self.rows)[: self.parts]
+        return np.concatenate([blocks[:, start : start + self.rows] for start in starts], axis=-1)
 
 
 @dataclass
@@ -136,6 +167,30 @@ class _Parameters:
         model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in self.values.items())
 
 
+def for_runtime(model: ModelProto) -> tuple[ModelProto, FastInput | None]:
+    """The finished graph, float or QDQ, as ONNX Runtime runs it fastest, and its input where that changed.
+
+    A QDQ graph's answers stay equal to the bit, a float graph's to rounding; BuildError where, on seeded noise,
+    they do not.
+    """
+    changed, blocks = fast_input(model)
+    changed = pad_channels(changed)
+    _require_equal(model, changed, blocks)
+    return changed, blocks
+
+
+def _require_equal(before: ModelProto, after: ModelProto, blocks: FastInput | None) -> None:
+    _, channels, height, width = (dim.dim_value for dim in before.graph.input[0].type.tensor_type.shape.dim)
+    noise = np.random.default_rng(0).normal(size=(1, channels, height, width)).astype(np.float32)
+    name = before.graph.input[0].name
+    expected = session(before).run(None, {name: noise})[0]
+    scores = session(after).run(None, {name: noise if blocks is None else blocks.quantize(noise)})[0]
+    allowed = 0.0 if any(node.op_type == "QuantizeLinear" for node in before.graph.node) else _FLOAT_ROUNDING
+    difference = float(np.abs(expected - scores).max() / np.abs(expected).max())
+    if not difference <= allowed:
+        raise BuildError(f"layout: changed an answer by {difference:.1e} of the largest score, allowed is {allowed:g}")
+
+
 def pad_channels(model: ModelProto) -> ModelProto:
     """The same function with channels of zeros added where int8 kernels are faster for it.
 
@@ -220,23 +275,6 @@ def _set_attribute(node: NodeProto, name: str, value: int | list[int]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ fast input
-@dataclass(frozen=True)
-class FastInput:
-    """The input of a graph after ``fast_input``: uint8 (batch, rows, width / 2, 12 * parts), quantized.
-
-    Each pixel of it is a block of 2 x 2 pixels, its values in the order row, column, colour. With ``parts`` 2 the
-    upper and the lower part of the picture, ``rows`` rows of blocks each and overlapping in the middle, lie behind
-    each other as channels. A value is ``round(normalised / scale) + zero_point``. model_info keeps it as the
-    input's ``blocks``.
-    """
-
-    scale: float
-    zero_point: int
-    size: int
-    rows: int
-    parts: int
-
-
 @dataclass
 class _Head:
     """What a graph begins with: quantization, then convolutions one after another until the first branch.
@@ -281,9 +319,7 @@ def fast_input(model: ModelProto) -> tuple[ModelProto, FastInput | None]:
         _join_halves(copy, head, parameters, rows, needed)
         rows, parts = needed, 2
     name = copy.graph.input[0].name
-    nodes = [
-        node for node in copy.graph.node if node is not head.quantize and node.output[0] != head.quantize.output[0]
-    ]
+    nodes = [node for node in copy.graph.node if node.output[0] != head.quantize.output[0]]
     to_planar = helper.make_node("Transpose", [name], [head.quantize.output[0]], "input_planar", perm=[0, 3, 1, 2])
     del copy.graph.node[:]
     copy.graph.node.extend([to_planar, *nodes])

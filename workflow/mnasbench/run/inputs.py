@@ -66,7 +66,8 @@ class Preprocessor:
 def _quantized(table: npt.NDArray[np.float32], target: FastInput) -> UInt8Array:
     """QuantizeLinear of each entry: rounded half to even, saturated."""
     steps = np.rint(table / np.float32(target.scale)) + target.zero_point
-    return np.clip(steps, 0, 255).astype(np.uint8)
+    quantized: UInt8Array = np.clip(steps, 0, 255).astype(np.uint8)
+    return quantized
 
 
 @numba.njit(nogil=True, cache=True)
