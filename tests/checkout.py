@@ -51,7 +51,7 @@ class Workflow:
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Write the configuration."""
-        (self.root / "test.yaml").write_text(yaml.safe_dump(settings))
+        (self.root / "test.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
     def script(self, name: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one of the commands by hand."""

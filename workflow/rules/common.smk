@@ -276,12 +276,16 @@ def performance_tool(precision):
 
 
 def compiled_files(variant, precision):
-    return [compiled(variant, precision) + suffix for suffix in (".onnx", ".params", ".json")]
+    made = [compiled(variant, precision) + suffix for suffix in (".onnx", ".params", ".json")]
+    if precision.startswith("int8"):
+        made.append(str(Path(compiled(variant, precision)).with_name("quantization.csv")))
+    return made
 
 
 def load_arguments():
     vamp = SETTINGS["vamp"]
     arguments = ["-i", str(vamp["instances"]), "-p", str(vamp["processes"]), "-b", str(vamp["batch_size"])]
+    arguments += ["--retries", str(vamp["retries"])]
     return arguments + (["--iterations", str(vamp["iterations"])] if vamp["iterations"] else [])
 
 

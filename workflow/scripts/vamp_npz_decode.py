@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mnasbench.run.classify import Prediction, best_classes, softmax, write_result_text
 
 from command_line import parser_for, run
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.npz import read_output
 from mnasbench.result.pairing import find_outputs, read_datalist
+from mnasbench.run.classify import Prediction, best_classes, softmax, write_result_text
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
-
 from command_line import parser_for, run
 from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
+from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml

@@ -1,6 +1,6 @@
 """From the exported float graph to the graph that is run, in one of the six precisions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,19 +8,29 @@ import numpy as np
 from onnx import ModelProto
 
 from mnasbench.build.calibration import Batches, observe, sample
-from mnasbench.build.equalize import equalize
-from mnasbench.build.graph import WEIGHTED, prepare, tensor_shapes, with_constants
+from mnasbench.build.cpu import sums_int8_exactly
+from mnasbench.build.equalize import Equalized, equalize
+from mnasbench.build.gate import agreement, check_exact, check_levels, check_operators, logits_of
+from mnasbench.build.graph import DISABLED_OPTIMIZERS, WEIGHTED, prepare, tensor_shapes, with_constants
 from mnasbench.build.half import to_half_weights
+from mnasbench.build.layers import layer_rows
 from mnasbench.build.observer import Histogram, Moments
-from mnasbench.build.quantize import FULL_STEPS, quantized_tensors, write_qdq
+from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, quantized_tensors, write_qdq
 from mnasbench.build.ranges import MODES, Range, range_of
-from mnasbench.build.sequential import correct
-from mnasbench.errors import SettingsError, did_you_mean
+from mnasbench.build.sensitivity import sensitivities
+from mnasbench.build.sequential import Corrected, correct
+from mnasbench.errors import BuildError, SettingsError, did_you_mean, one_line
 
 PRECISIONS = ("fp32", "fp16", *(f"int8-{mode}" for mode in MODES))
 
 # Activations of one tensor of all correction pictures; bounds the memory of the sequential pass.
 _CORRECTION_BYTES = 96 << 20
+# Pictures on which the gate compares graphs.
+_GATE_IMAGES = 32
+# Every fifth calibration picture is held out where a budget is to be judged.
+_HOLD_OUT = 5
+# Held-out pictures on which layers are ranked.
+_RANKING_IMAGES = 32
 
 Progress = Callable[[str], None]
 
@@ -35,6 +45,10 @@ class Recipe:
     a clipped extreme costs more than steps a tenth coarser.
     equalize, round_by_error, correct_bias: the steps that bring accuracy back, to be switched off one by one.
     correction_images: how many calibration pictures the sequential pass holds at most.
+    float_layers: layers that stay in fp32: names as in quantization.csv, or positions among the Convs.
+    max_drop: points of top-1 agreement with fp32, on held-out calibration pictures, that int8 may cost; the most
+    sensitive layers go back to fp32 until it holds. None: no budget.
+    reduce_range: 7-bit weights, for CPUs whose int8 sums saturate. None: as this CPU needs it.
     """
 
     per_channel: bool = True
@@ -44,6 +58,9 @@ class Recipe:
     round_by_error: bool = True
     correct_bias: bool = True
     correction_images: int = 64
+    float_layers: tuple[str | int, ...] = ()
+    max_drop: float | None = None
+    reduce_range: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +82,14 @@ def compile_model(
     """Compile an exported classifier (float32, one image input, logits out) in the named precision.
 
     ``batches`` gives the calibration pictures, float32 (n, 3, H, W) normalised, afresh at each call; it is needed
-    for int8 alone. Raises SettingsError for an unknown precision or missing pictures, ModelError for a graph
-    that is no classifier.
+    for int8 alone. ``progress`` is told the name of each step. Raises SettingsError for an unknown precision,
+    missing pictures or an unknown layer, ModelError for a graph that is no classifier, BuildError where the gate
+    (:mod:`mnasbench.build.gate`) or the budget does not hold.
     """
     if precision not in PRECISIONS:
-        raise SettingsError(f"precision: unknown precision '{precision}'{did_you_mean(precision, PRECISIONS)}")
+        raise SettingsError(
+            f"precision: unknown precision '{one_line(precision)}'{did_you_mean(precision, PRECISIONS)}"
+        )
     prepared = prepare(model)
     if precision == "fp32":
         return Compiled(prepared, None, [])
@@ -77,44 +97,175 @@ def compile_model(
         return Compiled(to_half_weights(prepared), None, [])
     if batches is None:
         raise SettingsError(f"precision: {precision} needs calibration pictures, and none were given")
-    return _quantize(
-        prepared, precision.removeprefix("int8-"), batches, recipe or Recipe(), progress or (lambda _: None)
+    build = _Int8Build(
+        model, prepared, precision.removeprefix("int8-"), recipe or Recipe(), progress or (lambda _: None)
     )
+    return build.run(batches)
 
 
-def _quantize(model: ModelProto, mode: str, batches: Batches, recipe: Recipe, progress: Progress) -> Compiled:
-    tensors = quantized_tensors(model)
-    progress("observing the channels' extremes")
-    moments = _observe_moments(model, tensors, batches)
-    images = moments[tensors[0]].images
-    if recipe.equalize:
-        progress("equalizing channels")
-        model = equalize(model, moments).model
-    progress("observing the tensors' distributions")
-    histograms = {name: Histogram() for name in tensors}
-    observe(model, {name: [histogram] for name, histogram in histograms.items()}, batches)
-    ranges = {
-        name: _widened(range_of(histogram, mode, recipe.percentile), recipe.headroom)
-        for name, histogram in histograms.items()
-    }
-    progress("rounding weights and correcting biases")
-    chosen = sample(batches, images, _correction_images(model, recipe))
-    corrected = correct(
-        model,
-        chosen,
-        ranges,
-        _layer_means(model, chosen),
-        steps=FULL_STEPS,
-        per_channel=recipe.per_channel,
-        by_error=recipe.round_by_error,
-        correct_bias=recipe.correct_bias,
-    )
-    progress("writing the int8 graph")
-    quantized = write_qdq(with_constants(model, corrected.values), ranges, corrected.scales)
-    return Compiled(quantized, {"mode": mode, "images": images, **asdict(recipe)}, [])
+class _Int8Build:
+    """One int8 build: what is measured once, and the graphs that are made from it."""
+
+    def __init__(
+        self, exported: ModelProto, prepared: ModelProto, mode: str, recipe: Recipe, progress: Progress
+    ) -> None:
+        self.exported, self.float_model = exported, prepared
+        self.mode, self.recipe, self.progress = mode, recipe, progress
+        self.floats = _resolve_layers(prepared, recipe.float_layers)
+        self.reduced = not sums_int8_exactly() if recipe.reduce_range is None else recipe.reduce_range
+        self.exact_change: dict[str, float] = {}
+        self.equalized: Equalized | None = None
+
+    def run(self, batches: Batches) -> Compiled:
+        """Calibrate, quantize, keep the budget, pass the gate."""
+        held_out, calibration = (None, batches) if self.recipe.max_drop is None else _split(batches)
+        self._calibrate(calibration)
+        quantized, corrected = self._quantize(self.floats)
+        budget = None
+        if held_out is not None:
+            quantized, corrected, budget = self._keep_budget(quantized, corrected, held_out)
+        self.progress("checking the build")
+        images = self.images[:_GATE_IMAGES]
+        operators = check_operators(self.float_model, quantized, self.floats)
+        between = check_levels(quantized, images, logits_of(self.float_model, images))
+        rows = layer_rows(
+            self.float_model, corrected.values, self._ranges(self.floats), self.histograms, self.moments, self.floats
+        )
+        return Compiled(quantized, self._description(corrected, operators, between, budget), rows)
+
+    def _calibrate(self, batches: Batches) -> None:
+        tensors = quantized_tensors(self.float_model)
+        if self.recipe.equalize:
+            self.progress("observing the channels' extremes")
+            self.equalized = equalize(self.float_model, _observe_moments(self.float_model, tensors, batches))
+        prepared, self.float_model = self.float_model, self.equalized.model if self.equalized else self.float_model
+        self.progress("observing the distributions")
+        shapes = tensor_shapes(self.float_model)
+        self.histograms = {name: Histogram() for name in tensors}
+        self.moments = {name: Moments(shapes[name][1]) for name in tensors}
+        observe(self.float_model, {name: [self.histograms[name], self.moments[name]] for name in tensors}, batches)
+        self.count = self.moments[tensors[0]].images
+        self.images = sample(batches, self.count, _correction_images(self.float_model, self.recipe))
+        few = self.images[:_GATE_IMAGES]
+        logits = [logits_of(graph, few) for graph in (self.exported, prepared, self.float_model)]
+        self.exact_change["preparation"] = check_exact(logits[0], logits[1], "preparation")
+        if self.equalized:
+            self.exact_change["equalization"] = check_exact(logits[1], logits[2], "equalization")
+
+    def _ranges(self, floats: frozenset[str]) -> dict[str, Range]:
+        factor, recipe = self.recipe.headroom, self.recipe
+        chosen = {
+            name: range_of(self.histograms[name], self.mode, recipe.percentile)
+            for name in quantized_tensors(self.float_model, floats)
+        }
+        return {name: Range(value.low * factor, value.high * factor) for name, value in chosen.items()}
+
+    def _quantize(self, floats: frozenset[str]) -> tuple[ModelProto, Corrected]:
+        self.progress("rounding weights and correcting biases")
+        ranges = self._ranges(floats)
+        corrected = correct(
+            self.float_model,
+            self.images,
+            ranges,
+            _layer_means(self.float_model, self.images),
+            steps=REDUCED_STEPS if self.reduced else FULL_STEPS,
+            per_channel=self.recipe.per_channel,
+            by_error=self.recipe.round_by_error,
+            correct_bias=self.recipe.correct_bias,
+            float_nodes=floats,
+        )
+        self.progress("writing the int8 graph")
+        rounded = with_constants(self.float_model, corrected.values)
+        return write_qdq(rounded, ranges, corrected.scales, floats), corrected
+
+    def _keep_budget(
+        self, quantized: ModelProto, corrected: Corrected, held_out: np.ndarray
+    ) -> tuple[ModelProto, Corrected, dict[str, Any]]:
+        """Put the most sensitive layers back to float, twice as many each time, until the agreement holds."""
+        limit = float(self.recipe.max_drop or 0.0)
+        reference = logits_of(self.float_model, held_out)
+        ranked: Sequence[str] = ()
+        wanted, back = self.floats, 0
+        while (drop := 100 - agreement(reference, logits_of(quantized, held_out))) > limit:
+            if not ranked:
+                self.progress("ranking layers by what int8 costs them")
+                few = held_out[:_RANKING_IMAGES]
+                ranked = list(sensitivities(self.float_model, corrected.values, self._ranges(self.floats), few))
+            if back >= len(ranked):
+                raise BuildError(
+                    f"budget: even with every layer in fp32 {drop:.2f} points are lost, allowed are {limit:g}"
+                )
+            back = min(max(1, 2 * back), len(ranked))
+            self.floats = wanted | frozenset(ranked[:back])
+            quantized, corrected = self._quantize(self.floats)
+        kept = {"max_drop": limit, "drop": drop, "images": len(held_out), "put_back": list(ranked[:back])}
+        return quantized, corrected, kept
+
+    def _description(
+        self, corrected: Corrected, operators: dict[str, int], between: float, budget: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        notes = []
+        if self.reduced:
+            notes.append(
+                "weights have 7 bits, because without VNNI instructions the sums of 8-bit products saturate in 16 bits"
+            )
+        if self.equalized and self.equalized.left:
+            notes.append(
+                f"{len(self.equalized.left)} groups of activations could not be equalized exactly, and were not"
+            )
+        if corrected.nearest:
+            notes.append(f"rounded to the nearest, too wide for rounding by error: {', '.join(corrected.nearest)}")
+        recipe = asdict(self.recipe) | {"float_layers": sorted(self.floats), "reduce_range": self.reduced}
+        return {
+            "mode": self.mode,
+            "images": self.count,
+            **recipe,
+            "float_macs_share": _share_of_macs(self.float_model, self.floats),
+            "budget": budget,
+            "exact_change": self.exact_change,
+            "levels_sqnr_db": between if np.isfinite(between) else None,
+            "operators": operators,
+            "disabled_optimizers": list(DISABLED_OPTIMIZERS),
+            "notes": notes,
+        }
 
 
-def _observe_moments(model: ModelProto, tensors: list[str], batches: Batches) -> dict[str, Moments]:
+def _resolve_layers(model: ModelProto, layers: Sequence[str | int]) -> frozenset[str]:
+    """Names of the layers that are given by name or by position among the Convs; SettingsError for one unknown."""
+    convs = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    names = [node.name for node in model.graph.node]
+    found = set()
+    for layer in layers:
+        if isinstance(layer, int):
+            if not 0 <= layer < len(convs):
+                raise SettingsError(f"skip_conv_layers: there is no Conv {layer}; the model has 0 to {len(convs) - 1}")
+            found.add(convs[layer])
+        elif layer in names:
+            found.add(layer)
+        else:
+            raise SettingsError(f"exclude_layers: unknown layer '{one_line(layer)}'{did_you_mean(layer, names)}")
+    return frozenset(found)
+
+
+def _split(batches: Batches) -> tuple[np.ndarray, Batches]:
+    """Every fifth picture held out, and the stream of the others."""
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        start = 0
+        for batch in batches():
+            out = (np.arange(start, start + len(batch)) % _HOLD_OUT) == _HOLD_OUT - 1
+            start += len(batch)
+            yield batch[out], batch[~out]
+
+    held_out = np.concatenate([out for out, _ in parts()])
+    if not len(held_out):
+        raise SettingsError(
+            f"max_drop: needs at least {_HOLD_OUT} calibration pictures, one in {_HOLD_OUT} is held out"
+        )
+    return held_out, lambda: (rest for _, rest in parts() if len(rest))
+
+
+def _observe_moments(model: ModelProto, tensors: Sequence[str], batches: Batches) -> dict[str, Moments]:
     shapes = tensor_shapes(model)
     moments = {name: Moments(shapes[name][1]) for name in tensors}
     observe(model, {name: [moment] for name, moment in moments.items()}, batches)
@@ -132,5 +283,13 @@ def _correction_images(model: ModelProto, recipe: Recipe) -> int:
     return max(8, min(recipe.correction_images, _CORRECTION_BYTES // largest))
 
 
-def _widened(chosen: Range, factor: float) -> Range:
-    return Range(chosen.low * factor, chosen.high * factor)
+def _share_of_macs(model: ModelProto, layers: frozenset[str]) -> float:
+    """Share of the model's multiply-adds that ``layers`` do."""
+    shapes = tensor_shapes(model)
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    macs = {}
+    for node in model.graph.node:
+        if node.op_type in WEIGHTED:
+            weight = int(np.prod(sizes[node.input[1]]))
+            macs[node.name] = weight * int(np.prod(shapes[node.output[0]][2:]))
+    return sum(macs.get(name, 0) for name in layers) / sum(macs.values())

@@ -34,7 +34,10 @@ _SCALE_PASSES = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePo
 
 @dataclass(frozen=True)
 class Equalized:
-    """The changed graph, the groups of tensors that share scales, and the groups that could not be scaled."""
+    """The changed graph, the groups of tensors that share scales, and the groups that could not be scaled.
+
+    The image and the logits are in neither: their scales are not ours to choose.
+    """
 
     model: ModelProto
     scaled: list[list[str]]
@@ -68,10 +71,13 @@ def equalize(model: ModelProto, moments: Mapping[str, Moments], balance: float =
     values = {name: value.astype(np.float64) for name, value in constants(model).items()}
     made_by, read_by = producers(model), consumers(model)
     scaled, left = [], []
+    ends = {model.graph.input[0].name, model.graph.output[0].name}
     for group in _tied_tensors(model, values):
+        if ends & set(group):
+            continue
         makers = [made_by[name] for name in group if name in made_by and not _is_inside(made_by[name], group)]
         readers = [node for name in group for node in read_by.get(name, []) if not _is_inside(node, group)]
-        if not _is_scalable(model, group, makers, readers, moments):
+        if not _is_scalable(group, makers, readers, moments):
             left.append(group)
             continue
         _scale_group(group, makers, readers, made_by, moments, values, balance)
@@ -108,17 +114,14 @@ def _is_inside(node: NodeProto, group: list[str]) -> bool:
 
 
 def _is_scalable(
-    model: ModelProto,
     group: list[str],
     makers: list[NodeProto],
     readers: list[NodeProto],
     moments: Mapping[str, Moments],
 ) -> bool:
-    ends = {model.graph.input[0].name, model.graph.output[0].name}
     tensors = set(group)
     return (
-        not ends & tensors
-        and all(node.op_type in WEIGHTED for node in makers)
+        all(node.op_type in WEIGHTED for node in makers)
         and all(node.op_type in WEIGHTED and not tensors & set(node.input[1:]) for node in readers)
         and any(name in moments for name in group)
         and bool(readers)

@@ -14,6 +14,8 @@ from mnasbench.errors import ModelError, one_line
 
 # Layers that carry weights; everything else follows their precision.
 WEIGHTED = ("Conv", "Gemm")
+# At session time it would requantize, for the whole tensor, the weights of a Conv that was to stay in fp32.
+DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
 
 
 def producers(model: ModelProto) -> dict[str, NodeProto]:
@@ -77,7 +79,12 @@ def session(
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(DISABLED_OPTIMIZERS),
+        )
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise ModelError(f"ONNX Runtime cannot load the graph ({one_line(error)}); export the model again") from error
 
@@ -90,7 +97,12 @@ def optimized(model: ModelProto, level: ort.GraphOptimizationLevel) -> ModelProt
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         try:
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            ort.InferenceSession(
+                model.SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(DISABLED_OPTIMIZERS),
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ModelError(f"ONNX Runtime cannot optimize the graph ({one_line(error)})") from error
         return onnx.load(options.optimized_model_filepath)

@@ -1,9 +1,11 @@
 """The demo dataset: pictures that the project draws itself, in ImageNet's layout.
 
-A class is a shape filled with a pattern. Size, place, rotation, colours, lighting, background, clutter, occlusion,
-noise and JPEG quality vary, so that a classifier has to look for both, and does not always find them.
+A class is a hue and a pattern in that hue, on some shape. Shape, size, place, rotation, shade, lighting, background,
+clutter, occlusion, noise and JPEG quality vary, so that a classifier has to look for both, and does not always find
+them (a few pictures are greyscale, as in ImageNet).
 """
 
+import colorsys
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,11 +19,17 @@ from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import InputError, one_line
 from mnasbench.files import write_text
 
+HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # 60 degrees apart
+# Each with the range of its period, as a share of the picture's short side.
+PATTERNS = {"plain": (1.0, 1.0), "striped": (0.03, 0.045), "chequered": (0.08, 0.12), "dotted": (0.06, 0.085)}
+CLASSES = tuple(f"{pattern} {hue}" for hue in HUES for pattern in PATTERNS)
 SHAPES = ("disc", "square", "triangle", "star", "cross", "ring")
-PATTERNS = ("plain", "striped", "chequered", "dotted")
-CLASSES = tuple(f"{pattern} {shape}" for shape in SHAPES for pattern in PATTERNS)
 # ImageNet's validation set has about 2 % greyscale pictures; a few more, so that small parts have some, too.
 _GREYSCALE_SHARE = 0.05
+# Standard deviation of an object's hue, in steps from one hue to the next: some end up nearer to their neighbour.
+_HUE_SPREAD = 0.15
+# How far a muted colour's channels are from its grey.
+_MUTED = 25
 # Masks are drawn at twice the size and averaged, which gives smooth edges.
 _SUPERSAMPLING = 2
 
@@ -93,17 +101,19 @@ def draw_picture(rng: np.random.Generator, class_index: int) -> Image.Image:
     short = int(rng.integers(240, 334))
     long = int(short * rng.uniform(1.0, 1.5))
     width, height = (long, short) if rng.random() < 0.75 else (short, long)
-    shape, pattern = SHAPES[class_index // len(PATTERNS)], PATTERNS[class_index % len(PATTERNS)]
+    hue = class_index // len(PATTERNS)
+    pattern, periods = list(PATTERNS.items())[class_index % len(PATTERNS)]
+    shape = SHAPES[rng.integers(len(SHAPES))]
 
     scene = _background(rng, width, height)
     for _ in range(rng.integers(0, 4)):
         scene.paste(_colour(rng), mask=_blob(rng, width, height, 0.04, 0.12))
-    radius = short * rng.uniform(0.22, 0.45)
-    centre = width / 2 + rng.uniform(-0.12, 0.12) * width, height / 2 + rng.uniform(-0.12, 0.12) * height
+    radius = short * rng.uniform(0.3, 0.48)
+    centre = width / 2 + rng.uniform(-0.06, 0.06) * width, height / 2 + rng.uniform(-0.06, 0.06) * height
     mask = _mask(width, height, lambda draw, scale: _draw_shape(draw, rng, shape, centre, radius, scale))
-    ink, paper = _two_colours(rng)
+    ink, paper = _ink_and_paper(rng, hue)
     filling = Image.new("RGB", (width, height), paper)
-    filling.paste(ink, mask=_pattern(rng, pattern, width, height, radius))
+    filling.paste(ink, mask=_pattern(rng, pattern, width, height, short * rng.uniform(*periods)))
     scene.paste(filling, mask=mask)
     for _ in range(rng.integers(0, 3)):
         scene.paste(_colour(rng), mask=_blob(rng, width, height, 0.05, 0.16))
@@ -114,22 +124,26 @@ def draw_picture(rng: np.random.Generator, class_index: int) -> Image.Image:
 
 
 def _colour(rng: np.random.Generator) -> Colour:
-    red, green, blue = rng.integers(10, 246, 3).tolist()
+    """A muted colour: nearer to grey than an object's."""
+    grey = rng.uniform(20, 235)
+    red, green, blue = (grey + rng.uniform(-_MUTED, _MUTED, 3)).clip(0, 255).astype(int).tolist()
     return red, green, blue
 
 
-def _two_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Two colours that differ enough in brightness for the pattern to show, in greyscale, too."""
+def _ink_and_paper(rng: np.random.Generator, hue: int) -> tuple[Colour, Colour]:
+    """A colour of the hue, and a muted one that differs enough in brightness for the pattern to show."""
+    angle = (hue + rng.normal(0, _HUE_SPREAD)) / len(HUES)
+    ink = tuple(int(255 * part) for part in colorsys.hsv_to_rgb(angle % 1, rng.uniform(0.6, 1), rng.uniform(0.5, 1)))
     while True:
-        first, second = _colour(rng), _colour(rng)
-        if abs(sum(first) - sum(second)) > 150:
-            return first, second
+        paper = _colour(rng)
+        if abs(sum(ink) - sum(paper)) > 200:
+            return (ink[0], ink[1], ink[2]), paper
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """Smooth random colours: a coarse grid of them, enlarged."""
     cells = int(rng.integers(2, 9))
-    spread = rng.uniform(5, 60)
+    spread = rng.uniform(3, 14)
     grid = (_colour(rng) + rng.normal(0, spread, (cells, cells, 3))).clip(0, 255).astype(np.uint8)
     return Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -169,7 +183,7 @@ def _draw_shape(
     if shape in ("disc", "ring"):
         draw.ellipse([x - r, y - r, x + r, y + r], fill=255)
         if shape == "ring":
-            hole = r * rng.uniform(0.4, 0.6)
+            hole = r * rng.uniform(0.25, 0.4)
             draw.ellipse([x - hole, y - hole, x + hole, y + hole], fill=0)
         return
     turn = rng.uniform(0, 2 * math.pi)
@@ -178,7 +192,7 @@ def _draw_shape(
 
 
 def _cross() -> list[tuple[float, float]]:
-    arm = 0.3  # half an arm's width, of the radius
+    arm = 0.42  # half an arm's width, of the radius
     corners = [(1.0, arm), (arm, arm), (arm, 1.0)]
     quarter = [(math.hypot(x, y), math.degrees(math.atan2(y, x))) for x, y in corners]
     return [(rho, angle + 90 * turn) for turn in range(4) for rho, angle in quarter]
@@ -187,18 +201,18 @@ def _cross() -> list[tuple[float, float]]:
 # Corners as (radius, angle in degrees).
 _OUTLINES = {
     "square": [(1.0, 90.0 * k) for k in range(4)],
-    "triangle": [(1.1, 120.0 * k) for k in range(3)],
-    "star": [(1.1 if k % 2 == 0 else 0.45, 36.0 * k) for k in range(10)],
+    "triangle": [(1.25, 120.0 * k) for k in range(3)],
+    "star": [(1.1 if k % 2 == 0 else 0.6, 36.0 * k) for k in range(10)],
     "cross": _cross(),
 }
 
 
-def _pattern(rng: np.random.Generator, pattern: str, width: int, height: int, radius: float) -> Image.Image:
-    """Mask of where the ink of a pattern is."""
+def _pattern(rng: np.random.Generator, pattern: str, width: int, height: int, period: float) -> Image.Image:
+    """Mask of where the ink of a pattern is; ``period`` in pixels."""
     if pattern == "plain":
-        return Image.new("L", (width, height))
+        return Image.new("L", (width, height), 255)
     turn = rng.uniform(0, math.pi)
-    frequency = 2 * math.pi / (radius * rng.uniform(0.28, 0.5))
+    frequency = 2 * math.pi / period
     along = np.float32(frequency * math.cos(turn)), np.float32(frequency * math.sin(turn))
     x = np.arange(width, dtype=np.float32)[None]
     y = np.arange(height, dtype=np.float32)[:, None]
@@ -221,5 +235,5 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Array:
     """Uniform noise around zero, of an amplitude that differs from picture to picture."""
     noise = rng.integers(0, 256, shape, dtype=np.uint8).astype(np.float32)
     noise -= np.float32(127.5)
-    noise *= np.float32(rng.uniform(0, 30) / 128)
+    noise *= np.float32(rng.uniform(0, 15) / 128)
     return noise

@@ -44,7 +44,7 @@ def class_order(folders: Iterable[str], wnids: Path | None = None) -> dict[str, 
     present = sorted(set(folders))
     if wnids is not None:
         known = read_class_names(wnids)
-    elif present and all(_WNID.fullmatch(name) for name in present) and set(present) <= set(imagenet_wnids()):
+    elif present and all(map(_is_wnid, present)) and set(present) <= set(imagenet_wnids()):
         known = imagenet_wnids()
     else:
         known = present
@@ -83,21 +83,25 @@ def read_labels(path: Path, classes: int | None = None, wnids: Path | None = Non
 def _indices(
     path: Path, words: Mapping[str, tuple[int, str]], classes: int | None, wnids: Path | None
 ) -> dict[str, int]:
-    if all(_is_index(word) for _, word in words.values()):
+    # One kind of class for the whole file: that of its first line.
+    are_wnids = _is_wnid(next(iter(words.values()))[1])
+    expected = "a WordNet id as in n01440764" if are_wnids else "a class index"
+    for number, word in words.values():
+        if not (_is_wnid(word) if are_wnids else _is_index(word)):
+            raise DatasetError(f"{_at(path, number)}: {one_line(word)!r} is not {expected}")
+    if not are_wnids:
         labels = {name: int(word) for name, (_, word) in words.items()}
     else:
-        for number, word in words.values():
-            if not _WNID.fullmatch(word):
-                expected = (
-                    "a class index" if _is_index(next(iter(words.values()))[1]) else "a WordNet id as in n01440764"
-                )
-                raise DatasetError(f"{_at(path, number)}: {one_line(word)!r} is not {expected}")
         order = class_order((word for _, word in words.values()), wnids)
         labels = {name: order[word] for name, (_, word) in words.items()}
     for name, index in labels.items():
         if classes is not None and index >= classes:
             raise DatasetError(f"{_at(path, words[name][0])}: class {index} is outside 0..{classes - 1}")
     return labels
+
+
+def _is_wnid(word: str) -> bool:
+    return _WNID.fullmatch(word) is not None
 
 
 def _is_index(word: str) -> bool:

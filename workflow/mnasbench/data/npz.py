@@ -54,10 +54,10 @@ def _read_array(path: Path, key: str) -> npt.NDArray[np.generic]:
         if version != (1, 0):
             raise ValueError(f"npy format {version[0]}.{version[1]}")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (ValueError, EOFError, TypeError, SyntaxError) as error:
+    except (ValueError, EOFError, TypeError, SyntaxError, RecursionError) as error:
         raise DatasetError(f"{one_line(path)}: {key} is not a numpy array ({one_line(error)})") from error
     count = int(np.prod(shape, dtype=object)) if shape else 1
-    if dtype.hasobject or len(content) - stream.tell() != count * dtype.itemsize:
+    if dtype.hasobject or min(shape, default=0) < 0 or len(content) - stream.tell() != count * dtype.itemsize:
         raise DatasetError(f"{one_line(path)}: {key} claims {dtype} {shape}, which its bytes are not")
     flat = np.frombuffer(content, dtype=dtype, offset=stream.tell())
     return flat.reshape(shape, order="F" if fortran else "C")

@@ -11,6 +11,7 @@ from mnasbench.data.fingerprint import Picture
 from mnasbench.data.npz import write_npz
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_picture
+from mnasbench.data.resample import compile_now
 from mnasbench.errors import DatasetError, InputError, one_line
 from mnasbench.files import sha256_of_bytes, write_text
 
@@ -51,6 +52,8 @@ def write_npz_inputs(
         raise InputError(
             f"{one_line(target)}: {len(paths)} npz files need {need / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free"
         )
+    if preprocessing is not None:
+        compile_now()
     jobs = list(zip(pictures, paths, strict=True))
     for _ in progress(map_in_processes(partial(_write_one, root, preprocessing), jobs, workers), len(jobs)):
         pass

@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import Image
 
+from mnasbench.data.resample import resize_to_crop
 from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +27,7 @@ MAX_PIXELS = 89_478_485
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Modes whose conversion to RGB keeps 8 bits a channel; 16-bit and float greyscale would be clipped to white.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_INTERPOLATIONS = ("bilinear", "bicubic")
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -51,7 +53,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         """Raise SettingsError where the fields contradict each other."""
         for field, value, known in (
-            ("interpolation", self.interpolation, tuple(_INTERPOLATIONS)),
+            ("interpolation", self.interpolation, _INTERPOLATIONS),
             ("library", self.library, ("pillow", "opencv")),
         ):
             if value not in known:
@@ -130,11 +132,21 @@ def decode_rgb(path: Path) -> UInt8Array:
     return decode(read_picture(path), path)
 
 
-def decode(content: bytes, path: Path) -> UInt8Array:
-    """As ``decode_rgb``, of a file's content that was read already; ``path`` is for the message."""
+def decode(content: bytes, path: Path, layout: Literal["RGB", "RGBX"] = "RGB") -> UInt8Array:
+    """As ``decode_rgb``, of a file's content that was read already; ``path`` is for the message.
+
+    ``layout="RGBX"`` gives (height, width, 4), the fourth byte without meaning. Common JPEGs go through simplejpeg,
+    which is faster and gives the same pixels; Pillow decodes, and judges, everything else.
+    """
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours in ("YCbCr", "Gray") and height * width <= MAX_PIXELS:
+            return np.asarray(simplejpeg.decode_jpeg(content, layout))
+    except ValueError:
+        pass  # no JPEG, or one with a fault: Pillow says which
     image = open_image(content, path)
     try:
-        return np.array(image.convert("RGB"))
+        return np.array(image.convert("RGB").convert(layout))
     except Exception as error:  # see open_image
         raise DatasetError(f"{one_line(path)}: is cut short or damaged ({_reason(error)})") from error
 
@@ -144,24 +156,47 @@ def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
 
     With ``library="pillow"`` equal, bit for bit, to torchvision's ``Resize`` + ``CenterCrop`` on PIL.
     """
-    height, width = resized_size(pixels.shape[0], pixels.shape[1], p.resize)
     if p.library == "opencv":
-        resized = _resize_with_opencv(pixels, height, width, p.interpolation)
-    else:
-        resized = np.array(Image.fromarray(pixels).resize((width, height), _INTERPOLATIONS[p.interpolation]))
+        return _resize_with_opencv(pixels, p)
+    rgbx = np.empty((*pixels.shape[:2], 4), dtype=np.uint8)
+    rgbx[..., :3] = pixels
+    return _resize_as_pillow(rgbx, p)
+
+
+def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
+    height, width = resized_size(rgbx.shape[0], rgbx.shape[1], p.resize)
     top, left = crop_offset(height, p.crop), crop_offset(width, p.crop)
-    return np.ascontiguousarray(resized[top : top + p.crop, left : left + p.crop].transpose(2, 0, 1))
+    if rows_first(rgbx.shape[0], rgbx.shape[1], height, width):
+        return resize_to_crop(rgbx, (height, width), (top, left), p.crop, p.interpolation == "bicubic")
+    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.interpolation]
+    resized = np.asarray(Image.fromarray(rgbx[..., :3]).resize((width, height), method))
+    return _planar_crop(resized, top, left, p.crop)
 
 
-def _resize_with_opencv(pixels: UInt8Array, height: int, width: int, interpolation: str) -> UInt8Array:
+def rows_first(height: int, width: int, resized_height: int, resized_width: int) -> bool:
+    """Whether every Pillow resizes within rows first, as ``resample`` does.
+
+    Pillow 13 takes the columns first where the height loses more than twice as many pixels as the width; earlier
+    ones never do. The two orders round differently, so these (tall, or squeezed) pictures are left to Pillow.
+    """
+    lost_rows, lost_columns = height - resized_height, width - resized_width
+    return lost_rows <= max(0, 2 * lost_columns)
+
+
+def _planar_crop(resized: UInt8Array, top: int, left: int, crop: int) -> UInt8Array:
+    return np.ascontiguousarray(resized[top : top + crop, left : left + crop].transpose(2, 0, 1))
+
+
+def _resize_with_opencv(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     try:
         import cv2
     except ImportError as error:
-        raise SettingsError(
-            "preprocessing.library is 'opencv', but cv2 is missing: install opencv-python-headless"
-        ) from error
-    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[interpolation]
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=method), dtype=np.uint8)
+        advice = "install opencv-python-headless"
+        raise SettingsError(f"preprocessing.library is 'opencv', but cv2 is missing: {advice}") from error
+    height, width = resized_size(pixels.shape[0], pixels.shape[1], p.resize)
+    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[p.interpolation]
+    resized = np.asarray(cv2.resize(pixels, (width, height), interpolation=method), dtype=np.uint8)
+    return _planar_crop(resized, crop_offset(height, p.crop), crop_offset(width, p.crop), p.crop)
 
 
 def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
@@ -171,7 +206,9 @@ def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
 
 def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array:
     """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message."""
-    return resize_and_crop(decode(content, path), p)
+    if p.library == "opencv":
+        return _resize_with_opencv(decode(content, path), p)
+    return _resize_as_pillow(decode(content, path, "RGBX"), p)
 
 
 def normalise(pixels: UInt8Array, p: Preprocessing) -> Float32Array:

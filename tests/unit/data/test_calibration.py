@@ -1,0 +1,87 @@
+"""The calibration set has every class, follows its seed, and does not care what happens to other pictures."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnasbench.data.calibration import choose, sample_calibration, write_calibration
+from mnasbench.data.fingerprint import Dataset
+from mnasbench.errors import DatasetError, InputError, SettingsError
+from unit.data.pictures import flat_dataset, foldered_dataset, write_picture
+
+CLASSES = {f"{index}.JPEG": index % 7 for index in range(60)}
+
+
+@given(images=st.integers(7, 60), seed=st.integers(0, 1000))
+def test_classes_are_as_even_as_can_be(images: int, seed: int) -> None:
+    chosen = choose(CLASSES, images, seed)
+    counts = Counter(CLASSES[name] for name in chosen)
+    assert len(set(chosen)) == images
+    assert set(counts) == set(range(7))
+    # A class falls behind only when it has no picture left; the smallest here has 8.
+    assert min(counts.values()) >= min(8, images // 7)
+
+
+def test_the_seed_decides_and_other_pictures_do_not() -> None:
+    chosen = choose(CLASSES, 21, 0)
+    assert choose(dict(reversed(CLASSES.items())), 21, 0) == chosen
+    assert choose(CLASSES, 21, 1) != chosen
+    without = {name: index for name, index in CLASSES.items() if name != next(n for n in CLASSES if n not in chosen)}
+    assert choose(without, 21, 0) == chosen
+    fewer = {name: index for name, index in CLASSES.items() if name != chosen[0]}
+    assert set(chosen) - set(choose(fewer, 21, 0)) == {chosen[0]}
+
+
+@pytest.mark.parametrize(
+    ("images", "wanted", "message"),
+    [
+        (2, None, "calibration.images is 2, fewer than the 3 classes"),
+        (7, None, "has 6 usable pictures, fewer than calibration.images"),
+        (6, range(5), "has no picture of 2 classes: 3, 4"),
+    ],
+)
+def test_what_cannot_be_had_is_named(tmp_path: Path, images: int, wanted: range | None, message: str) -> None:
+    root = foldered_dataset(tmp_path, {"x": 2, "y": 2, "z": 2})
+    with pytest.raises(DatasetError, match=message):
+        sample_calibration(Dataset(root), images, 0, wanted_classes=wanted)
+
+
+def test_no_picture_at_all_is_a_wrong_setting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="expected 1 or more"):
+        sample_calibration(Dataset(tmp_path), 0, 0)
+
+
+def test_a_faulty_picture_is_named_or_passed_over(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path, {"a.JPEG": 0, "b.JPEG": 0, "c.JPEG": 1})
+    (root / "val" / "a.JPEG").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"val/a\.JPEG is an empty file"):
+        sample_calibration(Dataset(root), 3, 0)
+    assert sample_calibration(Dataset(root), 2, 0, on_fault="exclude") == ["val/b.JPEG", "val/c.JPEG"]
+    (root / "val" / "c.JPEG").write_bytes(b"")
+    with pytest.raises(DatasetError, match="has no picture of 1 classes: 1"):
+        sample_calibration(Dataset(root), 2, 0, on_fault="exclude", wanted_classes=[0, 1])
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_the_list_and_the_folder_hold_the_same_pictures(tmp_path: Path, mode: str) -> None:
+    root = foldered_dataset(tmp_path / "data", {"x": 2, "y": 2})
+    names = sample_calibration(Dataset(root), 4, 0)
+    for _ in range(2):  # the second call replaces the first one's folder
+        write_calibration(root, names, tmp_path / "list.txt", tmp_path / "set", mode)
+    listed = [Path(line) for line in (tmp_path / "list.txt").read_text().splitlines()]
+    assert listed == [root / name for name in names]
+    placed = sorted((tmp_path / "set").glob("*.JPEG"))
+    assert [path.read_bytes() for path in placed] == [path.read_bytes() for path in listed]
+    assert all(path.is_symlink() == (mode == "link") for path in placed)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    root = foldered_dataset(tmp_path / "data", {"x": 1})
+    mine = write_picture(tmp_path / "mine" / "holiday.jpg")
+    with pytest.raises(InputError, match="holds other files"):
+        write_calibration(root, ["val/x/x_0.JPEG"], tmp_path / "list.txt", tmp_path / "mine")
+    assert mine.exists()
+    assert not (tmp_path / "list.txt").exists()

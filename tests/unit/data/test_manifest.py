@@ -1,0 +1,204 @@
+"""The manifest says what the dataset is, and planning notices whatever changes."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mnasbench.data import manifest as manifest_module
+from mnasbench.data.fingerprint import Dataset, cache_beside, dataset_changes, read_manifest, scan
+from mnasbench.data.manifest import index_dataset, shard_of
+from mnasbench.errors import DatasetError, MnasbenchError
+from mnasbench.files import sha256_of_file
+from unit.data.pictures import flat_dataset, foldered_dataset, write_picture
+
+LABELS = {"a.JPEG": 1, "b c.JPEG": 0, "d'é:\".JPEG": 1}
+
+
+def test_a_flat_dataset_is_indexed(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path, LABELS)
+    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=3)
+    assert {picture.name.removeprefix("val/"): picture.class_index for picture in pictures} == LABELS
+    for picture in pictures:
+        path = root / picture.name
+        assert (picture.width, picture.height, picture.mode) == (48, 40, "RGB")
+        assert picture.bytes == path.stat().st_size
+        assert picture.sha256 == sha256_of_file(path)
+        assert picture.shard == shard_of(picture.name, 3)
+    assert read_manifest(tmp_path / "manifest.csv") == pictures
+    shards = [read_manifest(tmp_path / "manifest.csv", shard) for shard in range(3)]
+    assert sorted((p for shard in shards for p in shard), key=lambda p: p.name) == pictures
+
+
+def test_class_folders_are_indexed_and_links_followed(tmp_path: Path) -> None:
+    root = foldered_dataset(tmp_path / "real", {"n01443537": 2, "n15075141": 1})
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "val").symlink_to(root / "val")
+    pictures = index_dataset(Dataset(tmp_path / "linked"), tmp_path / "manifest.csv")
+    assert [picture.class_index for picture in pictures] == [1, 1, 999]
+
+
+def test_real_photographs_are_indexed(real: Path, tmp_path: Path) -> None:
+    pictures = index_dataset(Dataset(real), tmp_path / "manifest.csv")
+    assert len(pictures) == 300
+    assert sum(picture.mode == "L" for picture in pictures) == 9
+    for picture in pictures[::30]:
+        assert (picture.width, picture.height) == Image.open(real / picture.name).size
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "val" / "stray.JPEG").write_bytes(b"x"), r"has no label for val/stray\.JPEG"),
+        (lambda root: (root / "val" / "a.JPEG").unlink(), r"labels pictures that are not in val/: a\.JPEG"),
+        (lambda root: (root / "val_label.txt").unlink(), "no label file, and no class folder for"),
+        (lambda root: (root / "val" / "a\nb.JPEG").write_bytes(b"x"), "line break"),
+        (lambda root: Path(os.fsdecode(os.fsencode(root) + b"/val/\xff.JPEG")).write_bytes(b"x"), "not UTF-8"),
+        (lambda root: [path.unlink() for path in (root / "val").iterdir()], "holds no pictures"),
+        (lambda root: (root / "val").rename(root / "valid"), "val: cannot be listed"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_its_labels_is_named(tmp_path: Path, spoil, message: str) -> None:
+    root = flat_dataset(tmp_path, LABELS)
+    spoil(root)
+    with pytest.raises(DatasetError, match=message) as error:
+        index_dataset(Dataset(root), tmp_path / "manifest.csv")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "manifest.csv").exists()
+
+
+def faulty_dataset(root: Path) -> Path:
+    names = ["cut.JPEG", "empty.JPEG", "fine.JPEG", "link.JPEG", "text.JPEG", "sixteen.JPEG"]
+    flat_dataset(root, dict.fromkeys(names, 0))
+    val = root / "val"
+    (val / "cut.JPEG").write_bytes((val / "cut.JPEG").read_bytes()[:-300])
+    (val / "empty.JPEG").write_bytes(b"")
+    (val / "text.JPEG").write_text("no picture")
+    (val / "link.JPEG").unlink()
+    (val / "link.JPEG").symlink_to(val / "gone")
+    Image.new("I;16", (30, 30)).save(val / "sixteen.JPEG", "PNG")
+    return root
+
+
+def test_faulty_pictures_are_all_named_and_nothing_is_written(tmp_path: Path) -> None:
+    root = faulty_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="5 of 6 pictures cannot be used") as error:
+        index_dataset(Dataset(root), tmp_path / "manifest.csv")
+    for name in ("cut", "empty", "link", "text", "sixteen"):
+        assert f"val/{name}.JPEG" in str(error.value)
+    assert not (tmp_path / "manifest.csv").exists()
+
+
+def test_faulty_pictures_can_be_excluded_and_stay_counted(tmp_path: Path) -> None:
+    root = faulty_dataset(tmp_path)
+    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv", on_fault="exclude")
+    faults = {Path(picture.name).stem: picture.fault for picture in pictures if picture.fault}
+    assert "cut short" in faults["cut"]
+    assert "empty file" in faults["empty"]
+    assert "cannot be read" in faults["link"]
+    assert "unknown format" in faults["text"]
+    assert "16" in faults["sixteen"]
+    assert [picture.name for picture in read_manifest(tmp_path / "manifest.csv")] == ["val/fine.JPEG"]
+    assert len(read_manifest(tmp_path / "manifest.csv", with_faulty=True)) == 6
+    assert dataset_changes(Dataset(root), tmp_path / "manifest.csv") == []
+    (root / "val" / "fine.JPEG").write_bytes(b"")
+    with pytest.raises(DatasetError, match="no usable picture is left"):
+        index_dataset(Dataset(root), tmp_path / "manifest.csv", on_fault="exclude")
+
+
+def test_a_second_index_reads_only_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = flat_dataset(tmp_path, LABELS)
+    first = index_dataset(Dataset(root), tmp_path / "manifest.csv")
+    read = []
+    look = manifest_module.look_at
+    monkeypatch.setattr(manifest_module, "look_at", lambda root, name: read.append(name) or look(root, name))
+    assert index_dataset(Dataset(root), tmp_path / "manifest.csv") == first
+    assert read == []
+    write_picture(root / "val" / "a.JPEG", seed=99)
+    index_dataset(Dataset(root), tmp_path / "manifest.csv")
+    assert read == ["val/a.JPEG"]
+    index_dataset(Dataset(root), tmp_path / "manifest.csv", rehash=True)
+    assert len(read) == 4
+
+
+def test_every_change_is_noticed_and_a_touch_is_none(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path, LABELS)
+    manifest = tmp_path / "manifest.csv"
+    index_dataset(Dataset(root), manifest)
+    assert dataset_changes(Dataset(root), manifest) == []
+    os.utime(root / "val" / "a.JPEG", (1, 1))
+    assert dataset_changes(Dataset(root), manifest) == []
+
+    content = bytearray((root / "val" / "a.JPEG").read_bytes())
+    content[300] ^= 1
+    (root / "val" / "a.JPEG").write_bytes(content)
+    assert dataset_changes(Dataset(root), manifest) == ["val/a.JPEG: has changed"]
+    cache_beside(manifest).write_text("{}")
+    assert dataset_changes(Dataset(root), manifest) == ["val/a.JPEG: has changed"]
+    cache_beside(manifest).unlink()
+    assert dataset_changes(Dataset(root), manifest) == ["val/a.JPEG: has changed"]
+
+    index_dataset(Dataset(root), manifest)
+    (root / "val" / "b c.JPEG").rename(root / "val" / "e.JPEG")
+    text = (root / "val_label.txt").read_text().replace("b c.JPEG 0", "e.JPEG 0").replace("a.JPEG 1", "a.JPEG 0")
+    (root / "val_label.txt").write_text(text)
+    changes = ["val/b c.JPEG: is gone", "val/a.JPEG: class 1 became 0", "val/e.JPEG: is new"]
+    assert dataset_changes(Dataset(root), manifest) == changes
+
+
+def test_a_replaced_picture_stays_in_its_shard(tmp_path: Path) -> None:
+    labels = {f"{index}.JPEG": 0 for index in range(20)}
+    root = flat_dataset(tmp_path, labels)
+    before = index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=4)
+    write_picture(root / "val" / "7.JPEG", seed=99)
+    after = index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=4)
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert [picture.name for picture in changed] == ["val/7.JPEG"]
+    assert [picture.shard for picture in before] == [picture.shard for picture in after]
+    assert len({picture.shard for picture in before}) > 1
+
+
+def test_a_limit_takes_the_same_pictures_whatever_they_hold(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path, {f"{index}.JPEG": index % 3 for index in range(20)})
+    chosen = list(scan(Dataset(root, limit=8)))
+    write_picture(root / chosen[0], seed=99)
+    assert list(scan(Dataset(root, limit=8))) == chosen
+    assert set(chosen) < set(scan(Dataset(root, limit=12)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a manifest"),
+        ("name,class\n", "is not a manifest"),
+        ("{header}\na,1,2\n", "line 2"),
+        ("{header}\na,one,1,1,RGB,1,x,0,\n", "line 2"),
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, text: str, message: str) -> None:
+    header = "name,class_index,width,height,mode,bytes,sha256,shard,fault"
+    path = tmp_path / "manifest.csv"
+    path.write_text(text.format(header=header))
+    with pytest.raises(MnasbenchError, match=message):
+        read_manifest(path)
+
+
+def test_planning_imports_nothing_heavy(repository: Path) -> None:
+    heavy = "numpy", "pandas", "PIL", "numba", "simplejpeg", "torch"
+    code = f"import sys, mnasbench.data.fingerprint; print([name for name in {heavy} if name in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(repository / "workflow")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_labels_and_parts_can_be_named(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path, {"a.JPEG": 0}, part="train")
+    (root / "train_label.txt").rename(tmp_path / "elsewhere.txt")
+    dataset = Dataset(root, part="train", labels=tmp_path / "elsewhere.txt")
+    assert [found.class_index for found in scan(dataset).values()] == [0]
+    with pytest.raises(DatasetError, match=r"class 0 is outside|outside"):
+        scan(replace(dataset, classes=0))

@@ -1,0 +1,91 @@
+"""What a build must hold before its files are written; where it does not, there are no files."""
+
+from collections import Counter
+from collections.abc import Collection
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto
+
+from mnasbench.build.graph import optimized, session
+from mnasbench.build.quantize import QUANTIZED_OPERATORS
+from mnasbench.errors import BuildError
+
+# Largest change of a logit by steps that are exact, in shares of the largest logit: fp32's rounding over some
+# 60 layers stays a hundredfold below it.
+EXACT = 1e-4
+_TWICE_DB = 10 * np.log10(2)
+
+
+def logits_of(model: ModelProto, images: np.ndarray, level: ort.GraphOptimizationLevel | None = None) -> np.ndarray:
+    """Logits (n, classes) float32 of images (n, 3, H, W), 16 at a time so that memory stays small."""
+    runner = session(model, level)
+    name = model.graph.input[0].name
+    return np.concatenate([runner.run(None, {name: images[i : i + 16]})[0] for i in range(0, len(images), 16)])
+
+
+def sqnr_db(reference: np.ndarray, values: np.ndarray) -> float:
+    """10 log10 of the power of ``reference`` over that of the difference; infinite where there is none."""
+    signal = np.square(reference, dtype=np.float64).sum()
+    noise = np.square(np.subtract(reference, values, dtype=np.float64)).sum()
+    return float(10 * np.log10(signal / noise)) if noise else float("inf")
+
+
+def agreement(reference: np.ndarray, values: np.ndarray) -> float:
+    """Percent of rows (n, classes) whose largest value stands in the same class."""
+    return float(100 * np.mean(reference.argmax(axis=1) == values.argmax(axis=1)))
+
+
+def check_exact(before: np.ndarray, after: np.ndarray, step: str) -> float:
+    """The largest change of a logit in shares of the largest logit; BuildError where ``step`` was not exact."""
+    change = float(np.abs(before - after).max() / max(np.abs(before).max(), np.finfo(np.float32).tiny))
+    if not change <= EXACT:
+        raise BuildError(
+            f"gate: {step} changed fp32 logits by {change:.1e} of the largest, allowed is {EXACT:.0e}; "
+            f"switch {step} off for this model and report it"
+        )
+    return change
+
+
+def check_operators(model: ModelProto, quantized: ModelProto, float_nodes: Collection[str]) -> dict[str, int]:
+    """Operator counts of the graph as ONNX Runtime runs it; BuildError where a layer did not get its precision.
+
+    ``model`` is the float graph, ``float_nodes`` its layers that were to stay float. Every other Conv must run in
+    int8; where every operator has an int8 kernel nothing but the image may be quantized at run time.
+    """
+    counts = Counter(
+        node.op_type for node in optimized(quantized, ort.GraphOptimizationLevel.ORT_ENABLE_ALL).graph.node
+    )
+    convs = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    kept = sum(name in float_nodes for name in convs)
+    floats = counts["Conv"] + counts["FusedConv"]
+    if counts["QLinearConv"] != len(convs) - kept or floats != kept:
+        raise BuildError(
+            f"gate: {counts['QLinearConv']} Convs run in int8 and {floats} in fp32, "
+            f"expected {len(convs) - kept} and {kept}; name the Convs that cannot be int8 as float layers"
+        )
+    whole = not float_nodes and all(node.op_type in QUANTIZED_OPERATORS for node in model.graph.node)
+    if whole and (counts["QuantizeLinear"] > 1 or counts["DequantizeLinear"] > 1):
+        raise BuildError(
+            f"gate: the optimized graph has {counts['QuantizeLinear']} QuantizeLinear and {counts['DequantizeLinear']} "
+            "DequantizeLinear, expected at most one of each; an operator between int8 layers fell back to fp32"
+        )
+    return dict(sorted(counts.items()))
+
+
+def check_levels(quantized: ModelProto, images: np.ndarray, reference: np.ndarray) -> float:
+    """SQNR (dB) between the graph run literally and fully optimized; BuildError where optimizing it loses accuracy.
+
+    Int8 kernels and the literal graph, which computes in fp32, round a few values differently, and every such
+    value makes others differ in the layers after it; both stay equally near to ``reference``, the float model's
+    logits. Saturating kernels do not: twice the literal graph's error is taken for that.
+    """
+    literal = logits_of(quantized, images, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    fused = logits_of(quantized, images)
+    lost_literal, lost_fused = sqnr_db(reference, literal), sqnr_db(reference, fused)
+    if not lost_fused >= lost_literal - _TWICE_DB:
+        raise BuildError(
+            f"gate: the optimized graph stands {lost_fused:.1f} dB from fp32, the literal one {lost_literal:.1f} dB; "
+            "this CPU's int8 kernels saturate, build with reduce_range"
+        )
+    return sqnr_db(literal, fused)

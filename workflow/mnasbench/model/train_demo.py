@@ -1,0 +1,217 @@
+"""Weights for the demo dataset: a real architecture, trained on the demo's own pictures in about a minute.
+
+A bag of small tricks, each measured to be worth its time on one core:
+
+- it trains on small crops at the resolution of the evaluation, not on shrunken pictures: hue and pattern are local, and
+  the scale of the pattern stays what it will be;
+- residual branches start closed (their last BatchNorm's weight is 0) and the classifier starts at 0, so that a deep
+  net learns from its first step (Goyal et al. 2017, section 5.1);
+- BatchNorm's statistics are taken anew from whole pictures after training ("precise BN", Wu and Johnson 2021);
+- the classifier is then fitted to whole pictures to the optimum of its convex problem.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from mnasbench.data.fingerprint import Dataset, scan
+from mnasbench.data.parallel import map_in_processes
+from mnasbench.data.preprocess import Preprocessing, UInt8Array, normalise, pixels_of
+from mnasbench.errors import SettingsError, one_line
+from mnasbench.files import written_atomically
+from mnasbench.model.architecture import create
+from mnasbench.presets import preset
+
+_BATCH = 64
+_CROP = 64  # the smallest that leaves MNASNet's last layers 2 x 2
+_STEPS = 200  # mnasnet1_0: 62 s on one core
+_RATE = 5e-3
+_WEIGHT_DECAY = 0.02
+# Where the crop may lie: this many pixels off the middle, where the object is.
+_SHIFT = 32
+_STATISTICS_PICTURES = 192
+_HEAD_PICTURES = 720
+_HEAD_PENALTY = 1e-3
+
+Tensors = Callable[[UInt8Array], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Whole pictures, uint8 (n, 3, crop, crop), their classes, and how a batch becomes a tensor."""
+
+    pixels: UInt8Array
+    classes: torch.Tensor
+    preprocessing: Preprocessing
+
+    def tensor(self, pixels: UInt8Array) -> torch.Tensor:
+        """Normalised float32 in channels-last memory, in which torch's CPU convolutions train twice as fast."""
+        batch = torch.from_numpy(normalise(pixels, self.preprocessing))
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def whole(self, count: int) -> Iterator[torch.Tensor]:
+        """The first ``count`` pictures (every class as often), whole, in batches."""
+        for start in range(0, min(count, len(self.pixels)), _BATCH):
+            yield self.tensor(self.pixels[start : min(start + _BATCH, count)])
+
+
+def train_demo(library: str, name: str, root: Path, seed: int = 0) -> "OrderedDict[str, torch.Tensor]":
+    """State dict (with torchvision's ``_metadata``) of ``name``, trained on ``root/train``.
+
+    Deterministic: it runs on one thread, from ``seed``. Raises SettingsError for an architecture without a linear
+    classifier, DatasetError where ``root`` is not a demo set.
+    """
+    with _one_seeded_thread(seed):
+        examples = load_training_set(library, name, root)
+        model = create(library, name, int(examples.classes.max()) + 1)
+        _lay_out(model, torch.channels_last)
+        classifier = _classifier_of(library, name, model)
+        _fit_on_crops(model, classifier, examples, np.random.default_rng(seed))
+        _retake_statistics(model, examples)
+        _fit_classifier(model, classifier, examples)
+        _lay_out(model, torch.contiguous_format)
+        # An OrderedDict with an attribute more, _metadata; a copy of it would lose that.
+        return cast("OrderedDict[str, torch.Tensor]", model.state_dict())
+
+
+def _lay_out(model: torch.nn.Module, memory_format: torch.memory_format) -> None:
+    model.to(memory_format=memory_format)  # type: ignore[call-overload] # torch's stubs lack it
+
+
+def save_weights(state: "OrderedDict[str, torch.Tensor]", path: Path) -> None:
+    """Write a state dict with ``torch.save``, atomically."""
+    with written_atomically(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_training_set(library: str, name: str, root: Path) -> TrainingSet:
+    """The pictures of ``root/train``, preprocessed as the architecture's publisher does."""
+    published = preset(library, name)
+    p = Preprocessing(published.resize, published.crop, published.interpolation, mean=published.mean, std=published.std)
+    found = scan(Dataset(root, part="train"))
+    paths = [root / picture for picture in found]
+    pixels = np.stack(list(map_in_processes(partial(pixels_of, p=p), paths, workers=1)))
+    return TrainingSet(pixels, torch.tensor([file.class_index for file in found.values()]), p)
+
+
+@contextmanager
+def _one_seeded_thread(seed: int) -> Iterator[None]:
+    # Sums in backward passes are split by thread; one thread gives one answer on any machine of a kind.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _classifier_of(library: str, name: str, model: torch.nn.Module) -> torch.nn.Linear:
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    if not linear:
+        raise SettingsError(f"{library} {one_line(name)} has no linear classifier; give weights for it from a file")
+    return linear[-1]
+
+
+def _fit_on_crops(
+    model: torch.nn.Module, classifier: torch.nn.Linear, examples: TrainingSet, rng: np.random.Generator
+) -> None:
+    """AdamW with a one-cycle learning rate on random crops; leaves BatchNorm's statistics to be retaken."""
+    torch.nn.init.zeros_(classifier.weight)
+    torch.nn.init.zeros_(classifier.bias)
+    _close_residual_branches(model)
+    side = _crop_side(model, examples.preprocessing.crop)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.2)
+    model.train()
+    count = len(examples.pixels)
+    order = np.concatenate([rng.permutation(count) for _ in range(_STEPS * _BATCH // count + 1)])
+    for step in range(_STEPS):
+        chosen = order[step * _BATCH : (step + 1) * _BATCH]
+        batch = np.stack([_random_crop(examples.pixels[index], side, rng) for index in chosen])
+        loss = torch.nn.functional.cross_entropy(model(examples.tensor(batch)), examples.classes[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def _close_residual_branches(model: torch.nn.Module) -> None:
+    for module in model.modules():
+        # torchvision's MNASNet calls it apply_residual, timm's blocks has_skip.
+        if getattr(module, "apply_residual", False) or getattr(module, "has_skip", False):
+            norms = [child for child in module.modules() if isinstance(child, torch.nn.BatchNorm2d)]
+            if norms:
+                torch.nn.init.zeros_(norms[-1].weight)
+
+
+def _crop_side(model: torch.nn.Module, whole: int) -> int:
+    """The side to train at: _CROP, or the whole picture for an architecture that takes no other size."""
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, _CROP, _CROP))
+    except (RuntimeError, AssertionError, ValueError):
+        return whole
+    return min(_CROP, whole)
+
+
+def _random_crop(pixels: UInt8Array, side: int, rng: np.random.Generator) -> UInt8Array:
+    """A crop near the middle, turned by a multiple of 90 degrees and perhaps mirrored."""
+    middle = (pixels.shape[-1] - side) // 2
+    shift = min(_SHIFT, middle)
+    top, left = rng.integers(middle - shift, middle + shift + 1, 2)
+    crop: UInt8Array = np.rot90(pixels[:, top : top + side, left : left + side], int(rng.integers(4)), axes=(1, 2))
+    return crop[:, :, ::-1] if rng.random() < 0.5 else crop
+
+
+@torch.no_grad()
+def _retake_statistics(model: torch.nn.Module, examples: TrainingSet) -> None:
+    """BatchNorm's statistics as the mean over batches of whole pictures."""
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a cumulative average
+    model.train()
+    for batch in examples.whole(_STATISTICS_PICTURES):
+        model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+def _fit_classifier(model: torch.nn.Module, classifier: torch.nn.Linear, examples: TrainingSet) -> None:
+    """Multinomial logistic regression on the features of whole pictures, with an L2 penalty, by L-BFGS."""
+    seen: list[torch.Tensor] = []
+    hook = classifier.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        for batch in examples.whole(_HEAD_PICTURES):
+            model(batch)
+    hook.remove()
+    features = torch.cat(seen)
+    classes = examples.classes[: len(features)]
+    mean, spread = features.mean(0), features.std(0) + 1e-6
+    standard = (features - mean) / spread
+    weight = torch.zeros_like(classifier.weight, requires_grad=True)
+    bias = torch.zeros_like(classifier.bias, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(standard @ weight.T + bias, classes)
+        loss = loss + _HEAD_PENALTY * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.no_grad():
+        classifier.weight.copy_(weight / spread)
+        classifier.bias.copy_(bias - (weight / spread) @ mean)
