@@ -42,7 +42,7 @@ def keeps_accuracy(row: Row) -> bool:
 
 
 def recommend(rows: Sequence[Row]) -> Recommendation:
-    """The most accurate variant, in its fastest precision that keeps its accuracy; VALID runs only, where there are any.
+    """The most accurate variant in its fastest precision that keeps its accuracy; VALID runs only, if there are any.
 
     Ties in accuracy go to the faster row.
     """

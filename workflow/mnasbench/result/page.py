@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parent / "templates"
-UNKNOWN = "–"
+UNKNOWN = "\N{EN DASH}"
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

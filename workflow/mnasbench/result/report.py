@@ -47,8 +47,7 @@ def make_report(
         "kept_share": KEPT_SHARE,
         "recommendation": recommend(rows),
         "decision_plots": [
-            _svg(plots.decision_plot(results.rows, front, published, width))
-            for width in (_WIDE, _NARROW)
+            _svg(plots.decision_plot(results.rows, front, published, width)) for width in (_WIDE, _NARROW)
         ]
         if front
         else [],

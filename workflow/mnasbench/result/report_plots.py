@@ -11,8 +11,8 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mnasbench.result.results_folder import RowResults
@@ -38,31 +38,33 @@ _MARKERS = {
     "int8-kl_divergence": "D",
     "int8-mse": "P",
 }
-_STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.edgecolor": _ROLES["muted"],
-    "axes.labelcolor": _ROLES["ink"],
-    "axes.titlecolor": _ROLES["ink"],
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "grid.color": _ROLES["grid"],
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 11,
-    "text.color": _ROLES["ink"],
-    "xtick.color": _ROLES["muted"],
-    "xtick.labelcolor": _ROLES["muted"],
-    "ytick.color": _ROLES["muted"],
-    "ytick.labelcolor": _ROLES["muted"],
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
+_STYLE = matplotlib.RcParams(
+    {
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "font.size": 12,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.edgecolor": _ROLES["muted"],
+        "axes.labelcolor": _ROLES["ink"],
+        "axes.titlecolor": _ROLES["ink"],
+        "axes.titlesize": 12,
+        "axes.titlelocation": "left",
+        "grid.color": _ROLES["grid"],
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+        "legend.fontsize": 11,
+        "text.color": _ROLES["ink"],
+        "xtick.color": _ROLES["muted"],
+        "xtick.labelcolor": _ROLES["muted"],
+        "ytick.color": _ROLES["muted"],
+        "ytick.labelcolor": _ROLES["muted"],
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+    }
+)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -74,7 +76,7 @@ def _svg(figure: Figure, name: str) -> str:
     """The figure as an ``<svg>`` element; ``name`` tells its identifiers from those of the page's other plots."""
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"mnasbench-{name}"}):
-        FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -161,8 +163,8 @@ def _use_plain_scale(axes: Axes, throughputs: Sequence[float | None]) -> None:
 
 
 def _decision_legend(figure: Figure, variants: list[str], precisions: list[str], published: bool, width: float) -> None:
-    def line(label: str, **look: Any) -> matplotlib.lines.Line2D:
-        return matplotlib.lines.Line2D([], [], label=label, linestyle="none", **look)
+    def line(label: str, **look: Any) -> Line2D:
+        return Line2D([], [], label=label, linestyle="none", **look)
 
     handles = [
         line(name, marker="o", markersize=9, color=series_colour(number)) for number, name in enumerate(variants)
@@ -171,7 +173,7 @@ def _decision_legend(figure: Figure, variants: list[str], precisions: list[str],
         handles.append(line(precision, marker=_marker(precision), markersize=8, color=_ROLES["muted"]))
     hollow = {"markerfacecolor": _ROLES["surface"], "markeredgecolor": _ROLES["muted"]}
     handles.append(line("hollow: run not VALID", marker="o", markersize=8, **hollow))
-    handles.append(matplotlib.lines.Line2D([], [], color=_ROLES["front"], linewidth=6, alpha=0.35, label="Pareto front"))
+    handles.append(Line2D([], [], color=_ROLES["front"], linewidth=6, alpha=0.35, label="Pareto front"))
     if published:
         handles.append(line("published, other machines", marker="x", color=_ROLES["published"]))
     figure.legend(handles=handles, loc="outside lower center", ncols=4 if width > 500 else 2)

@@ -135,7 +135,7 @@ def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> 
     return Coverage(len(paths), by_class, missing)
 
 
-# ------------------------------------------------------------------------------------------------ parity with torchvision
+# ------------------------------------------------------------------------------------------- parity with torchvision
 def parity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
     """Parity certificates by name, where the workflow wrote any."""
     files = sorted(path for path in results.folder.rglob("parity*.json") if not path.name.endswith(".receipt.json"))
@@ -201,7 +201,8 @@ def digests_of(results: Results, result: RowResults) -> dict[str, str]:
     found |= {name: str(value) for name, value in (result.model_info.get("sources") or {}).items()}
     for receipt in chain_of(results, result):
         if receipt.rule == "index_dataset":
-            found |= {"manifest": entry["sha256"] for entry in receipt.content["outputs"].values()}
+            (manifest,) = receipt.content["outputs"].values()
+            found["manifest"] = str(manifest["sha256"])
         if receipt.variant:
             found[f"code of {receipt.rule}"] = str(receipt.content["code_sha256"])
     return found
