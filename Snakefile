@@ -17,6 +17,9 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/model.smk"
@@ -30,6 +33,7 @@ rule all:
     input:
         summary="results/summary.csv",
         text="results/summary.md",
+        page="results/report.html",
         receipts=needed(),
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnasbench.data.fingerprint import Dataset, dataset_changes
 from mnasbench.errors import MnasbenchError
-from mnasbench.files import canonical_json, read_yaml
+from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
 from mnasbench.provenance import code_digest, damaged_outputs
 from mnasbench.settings import DEMO, load_settings
 
@@ -204,7 +204,7 @@ def force_repairs():
     if not workflow.is_main_process:
         return
     receipts = [Path(receipt) for receipt in chain_receipts(MODELS, PRECISIONS)]
-    receipts += [Path("results/summary.receipt.json")]
+    receipts += [Path("results/summary.receipt.json"), Path("results/report.receipt.json")]
     # The receipt is the one output of a job that its rule always declares.
     repairs = {str(receipt) for receipt in receipts if receipt.is_file() and damaged_outputs(receipt)}
     manifest = Path(f"{DATA}/manifest.csv")
@@ -229,12 +229,16 @@ def index_arguments():
     return arguments
 
 
+def calibration_source():
+    """Root of the dataset that calibration pictures are chosen from, and its folder."""
+    if SETTINGS["calibration"]["source"] is not None:
+        return SETTINGS["calibration"]["source"], "val"
+    return dataset_root(), "train" if SETTINGS.is_demo else "val"
+
+
 def calibration_arguments():
-    chosen = SETTINGS["calibration"]
-    arguments = ["--images", str(chosen["images"]), "--seed", str(chosen["seed"])]
-    if chosen["source"] is not None:
-        return [*arguments, "--root", chosen["source"]]
-    return [*arguments, "--root", dataset_root(), *(["--part", "train"] if SETTINGS.is_demo else [])]
+    chosen, (root, part) = SETTINGS["calibration"], calibration_source()
+    return ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--root", root, "--part", part]
 
 
 def npz_arguments(wildcards):
@@ -409,3 +413,28 @@ def row_files(row):
     return [row[key] for key in ("exported", "performance", "accuracy", "parity") if row[key]] + [
         f"results/build/{row['identity']['model']}/{row['identity']['precision']}/compile.receipt.json"
     ]
+
+
+def peak_files():
+    """Curves of the rate of arrivals against p99 that somebody had measured."""
+    files = [f"results/run/{variant}/{precision}/peak.json" for variant in MODELS for precision in PRECISIONS]
+    return [file for file in files if Path(file).is_file()]
+
+
+def report_arguments():
+    arguments = ["--dataset_path", str(dataset_root())]
+    if DATASET["class_names"] is not None:
+        arguments += ["--class_names", DATASET["class_names"]]
+    if SETTINGS.dataset_is_imagenet:
+        arguments += ["--imagenet"]
+    if any(precision.startswith("int8") for precision in PRECISIONS):
+        root, part = calibration_source()
+        arguments += ["--calibration_path", root, "--calibration_part", part]
+    return arguments
+
+
+def page_digest():
+    """The digest of what pages are made from besides code: templates, style, script, published results."""
+    folder = Path(workflow.basedir) / "workflow" / "mnasbench" / "result"
+    files = sorted([folder / "published.json", *(folder / "templates").iterdir()])
+    return sha256_of_bytes("".join(sha256_of_file(file) for file in files).encode())

@@ -1,4 +1,4 @@
-"""Stage result: answers, accuracies, the summary."""
+"""Stage result: answers, accuracies, the summary, the report."""
 
 
 rule evaluate_outputs:
@@ -29,7 +29,13 @@ rule gather_accuracy:
         reference=lambda wildcards: answers(wildcards.variant, "fp32") if has_reference(wildcards.precision) else [],
         manifest=f"{DATA}/manifest.csv",
     output:
-        accuracy="results/result/{variant}/{precision}/accuracy.json",
+        accuracy=report(
+            "results/result/{variant}/{precision}/accuracy.json",
+            caption="../report/accuracy.rst",
+            category="Results",
+            subcategory="Accuracy",
+            labels={"model": "{variant}", "precision": "{precision}"},
+        ),
         receipt="results/result/{variant}/{precision}/accuracy.receipt.json",
     log:
         "results/logs/result/gather_accuracy-{variant}-{precision}.log",
@@ -72,7 +78,7 @@ rule summarize:
     input:
         rows=lambda wildcards: [file for row in summary_rows() for file in row_files(row)],
     output:
-        csv="results/summary.csv",
+        csv=report("results/summary.csv", caption="../report/summary.rst", category="Results"),
         markdown="results/summary.md",
         receipt="results/summary.receipt.json",
     log:
@@ -83,6 +89,26 @@ rule summarize:
     shell:
         RECORD + SCRIPT + 'summarize.py"'
         " --rows {params.settings:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+
+
+rule make_report:
+    input:
+        summary="results/summary.csv",
+        receipts=lambda wildcards: list(chain_receipts(MODELS, PRECISIONS)),
+        manifest=f"{DATA}/manifest.csv",
+        # Made by hand where somebody wants the curve: ort-vamp --find-peak --json
+        peaks=lambda wildcards: peak_files(),
+    output:
+        page=report("results/report.html", caption="../report/report.rst", category="Decision"),
+        receipt="results/report.receipt.json",
+    log:
+        "results/logs/result/make_report.log",
+    params:
+        settings=settings(names=DATASET["class_names"], imagenet=SETTINGS.dataset_is_imagenet, templates=page_digest()),
+        code=code("report.py"),
+        arguments=report_arguments(),
+    shell:
+        RECORD + SCRIPT + 'report.py"' " results --html {output.page:q} {params.arguments:q}"
 
 
 # `snakemake mnasnet0_5` and `snakemake mnasnet0_5-int8-percentile`: targets for one variant's and one row's results.

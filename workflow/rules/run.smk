@@ -7,7 +7,13 @@ rule measure_performance:
         vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
         datalist=lambda wildcards: datalist(wildcards.variant, 0),
     output:
-        report="results/run/{variant}/{precision}/performance.json",
+        report=report(
+            "results/run/{variant}/{precision}/performance.json",
+            caption="../report/performance.rst",
+            category="Results",
+            subcategory="Performance",
+            labels={"model": "{variant}", "precision": "{precision}"},
+        ),
         receipt="results/run/{variant}/{precision}/performance.receipt.json",
     log:
         "results/logs/run/measure_performance-{variant}-{precision}.log",

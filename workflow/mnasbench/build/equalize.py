@@ -60,13 +60,16 @@ def from_groups(node: NodeProto, grouped: np.ndarray, shape: tuple[int, ...]) ->
     return grouped.reshape(shape)
 
 
-def equalize(model: ModelProto, moments: Mapping[str, Moments], balance: float = 0.5) -> Equalized:
+def equalize(
+    model: ModelProto, moments: Mapping[str, Moments], balance: float = 0.5, linear_balance: float = 0.25
+) -> Equalized:
     """Scale, shift and mirror channels wherever it is exact; logits change by rounding alone.
 
     ``moments``: of every activation that will be quantized, over the calibration pictures. ``balance`` between 0
     (every channel of an activation fills its range, the readers' weights bear it) and 1 (the readers' columns are
     even): the scale is s_c = v_c ** balance / m_c, with m_c the channel's largest magnitude and v_c the largest
-    share that its term has among the terms of an output of a reader.
+    share that its term has among the terms of an output of a reader. ``linear_balance`` is that of tensors that no
+    ReLU makes (projections and residual sums): they cause most of the error, so their readers' weights bear more.
     """
     values = {name: value.astype(np.float64) for name, value in constants(model).items()}
     made_by, read_by = producers(model), consumers(model)
@@ -80,7 +83,7 @@ def equalize(model: ModelProto, moments: Mapping[str, Moments], balance: float =
         if not _is_scalable(group, makers, readers, moments):
             left.append(group)
             continue
-        _scale_group(group, makers, readers, made_by, moments, values, balance)
+        _scale_group(group, makers, readers, made_by, moments, values, balance, linear_balance)
         scaled.append(group)
     return Equalized(with_constants(model, values), scaled, left)
 
@@ -136,6 +139,7 @@ def _scale_group(
     moments: Mapping[str, Moments],
     values: dict[str, np.ndarray],
     balance: float,
+    linear_balance: float,
 ) -> None:
     linear = all(made_by[name].op_type in (*WEIGHTED, "Add") for name in group)
     unpadded = not any(any(integers(node, "pads", [0])) for node in readers)
@@ -148,7 +152,7 @@ def _scale_group(
     magnitude = np.where(alive, magnitude, 1.0)
     share = np.max([_largest_share(node, values[node.input[1]], magnitude) for node in readers], axis=0)
     # A millionth keeps a channel that nobody reads from a scale of zero.
-    scale = np.where(alive, np.maximum(share, 1e-6) ** balance / magnitude, 1.0)
+    scale = np.where(alive, np.maximum(share, 1e-6) ** (linear_balance if linear else balance) / magnitude, 1.0)
     if linear:
         scale = np.where(high + low < 0, -scale, scale)
     for node in makers:

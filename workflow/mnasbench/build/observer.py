@@ -31,12 +31,11 @@ class Moments:
     def add(self, values: np.ndarray) -> None:
         """See float32 values of shape (n, channels, ...); ModelError where one is not a finite number."""
         flat = np.ascontiguousarray(values, np.float32).reshape(len(values), len(self.low), -1)
-        total = flat.sum(axis=2, dtype=np.float64).sum(axis=0)
+        low, high, total = _moments(flat)
         if not np.isfinite(total).all():
             raise ModelError("the float model gives values that are not finite numbers; check its weights")
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self.total += total
-        self.low = np.minimum(self.low, flat.min(axis=2).min(axis=0))
-        self.high = np.maximum(self.high, flat.max(axis=2).max(axis=0))
         self.seen += flat.shape[0] * flat.shape[2]
         self.images += flat.shape[0]
 
@@ -87,7 +86,7 @@ class Histogram:
         signed = self.low < 0
         limit = max(self.high, -self.low)
         width = 2.0 ** np.ceil(np.log2(limit / (BINS // 2 if signed else BINS))) if limit > 0 else 2.0**-126
-        width = float(max(width, 2.0**-126))  # a smaller one would overflow when inverted in float32
+        width = float(max(width, 2.0**-126))  # float32's smallest normal number
         if signed == self.signed and width <= self.width:
             return
         old, first = self.counts, self._first
@@ -99,15 +98,34 @@ class Histogram:
         np.add.at(self.counts, np.floor_divide(places - first, ratio).astype(int) + self._first, old[places])
 
 
+# Sums may be taken in any order, so that the compiler can use vector instructions; not-a-number stays one.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
+def _moments(values):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Smallest, largest and sum of each channel of (n, channels, places)."""
+    images, channels = values.shape[:2]
+    low, high, total = np.full(channels, np.inf), np.full(channels, -np.inf), np.zeros(channels)
+    for image in range(images):
+        for channel in range(channels):
+            row = values[image, channel]
+            smallest, largest, added = row[0], row[0], 0.0
+            for value in row:
+                smallest = value if value < smallest else smallest
+                largest = value if value > largest else largest
+                added += value
+            low[channel] = min(low[channel], smallest)
+            high[channel] = max(high[channel], largest)
+            total[channel] += added
+    return low, high, total
+
+
 @numba.njit(cache=True, nogil=True)
 def _count(values, inverse, first, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Count each value's bin; return how many are exactly zero. A value on the last border is in the last bin."""
-    scale, offset, last = np.float32(inverse), np.float32(first), len(counts) - 1
+    last = len(counts) - 1
     zeros = 0
     for value in values:
         if value == 0:
             zeros += 1
         else:
-            # Shifted before it is cut to an integer, so that cutting rounds down on both sides of zero.
-            counts[min(int(value * scale + offset), last)] += 1
+            counts[min(int(np.floor(value * inverse)) + first, last)] += 1
     return zeros

@@ -49,6 +49,26 @@ def quantized_tensors(model: ModelProto, float_nodes: Collection[str] = ()) -> l
     return [t for t in names if t != result and not (t in made_by and absorbed(made_by[t], read_by.get(t, [])))]
 
 
+def float_closure(model: ModelProto, layers: Collection[str]) -> frozenset[str]:
+    """``layers`` and the operators that stand between float layers alone, for which 8 bits would only lose."""
+    float_nodes = set(layers)
+    read_by, made_by = consumers(model), producers(model)
+    others = {node.name: node for node in model.graph.node if node.op_type not in WEIGHTED}
+    while others:
+        _, start = others.popitem()
+        region, waiting, all_float = {start.name}, [start], True
+        while waiting:
+            node = waiting.pop()
+            beside = [made_by[name] for name in node.input if name in made_by]
+            beside += [reader for name in node.output for reader in read_by.get(name, [])]
+            all_float &= all(other.name in float_nodes for other in beside if other.op_type in WEIGHTED)
+            waiting += [others.pop(other.name) for other in beside if other.name in others]
+            region |= {other.name for other in waiting}
+        if all_float:
+            float_nodes |= region
+    return frozenset(float_nodes)
+
+
 def absorbed(node: NodeProto, readers: list[NodeProto]) -> bool:
     """Whether the node's output is never seen because the one ReLU or Clip that reads it becomes part of it."""
     return node.op_type in (*WEIGHTED, "Add") and len(readers) == 1 and readers[0].op_type in ("Relu", "Clip")

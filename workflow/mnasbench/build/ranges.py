@@ -16,6 +16,8 @@ MODES = ("percentile", "max", "kl_divergence", "mse")
 LEVELS = 256
 # ONNX Runtime's and TensorRT's entropy calibrators compare distributions of this many levels.
 _KL_LEVELS = 128
+# Counts that an empty bin is given; the logarithm of zero would decide everything else.
+_SMOOTHING = 1e-4
 # Candidate ranges that `mse` compares, evenly spaced down from the full one.
 _CANDIDATES = 128
 
@@ -116,9 +118,17 @@ def _spread_over_levels(counts: np.ndarray) -> np.ndarray:
 
 
 def _divergence(reference: np.ndarray, quantized: np.ndarray) -> float:
-    """Kullback-Leibler divergence of two unnormalised histograms; infinite where the second misses a bin."""
-    if not quantized.any() or ((quantized == 0) & (reference > 0)).any():
+    """Kullback-Leibler divergence of two histograms; infinite where smoothing would leave nothing of one."""
+    p, q = _smoothed(reference), _smoothed(quantized)
+    if p is None or q is None:
         return np.inf
-    held = reference > 0
-    p, q = reference[held] / reference.sum(), quantized[held] / quantized.sum()
+    p, q = p / p.sum(), q / q.sum()
     return float(p @ np.log(p / q))
+
+
+def _smoothed(counts: np.ndarray) -> np.ndarray | None:
+    """Give empty bins a little of what the others have, as ONNX Runtime's entropy calibrator does."""
+    empty = counts == 0
+    filled = counts.size - np.count_nonzero(empty)
+    taken = _SMOOTHING * np.count_nonzero(empty) / filled if filled else 1.0
+    return None if taken >= 1 else np.where(empty, _SMOOTHING, counts - taken)

@@ -29,9 +29,10 @@ def round_by_error(weights: np.ndarray, scales: np.ndarray, steps: int, moments:
     groups, _, inputs = weights.shape
     rest = weights.astype(np.float64)
     rounded = np.empty_like(rest)
-    inverse = np.linalg.inv(_damped(moments))
-    # Row j holds how a unit error of input j is best made good by the inputs after it.
-    factor = np.linalg.cholesky(inverse).transpose(0, 2, 1)
+    # The upper triangle U with U'U the inverse of the moments, by way of the reversed matrix: unlike the inverse
+    # itself, the moments are certainly positive definite. Row j holds how the inputs after j make good its error.
+    reversed_factor = np.linalg.cholesky(_damped(moments)[:, ::-1, ::-1])
+    factor = np.linalg.inv(reversed_factor[:, ::-1, ::-1])
     for start in range(0, inputs, _BLOCK):
         stop = min(start + _BLOCK, inputs)
         errors = np.empty((groups, rest.shape[1], stop - start))

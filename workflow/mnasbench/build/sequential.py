@@ -134,11 +134,15 @@ def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.
     total = np.zeros((groups, size))
     squares = np.zeros((groups, size, size))
     seen = 0
+    shift = None
     for columns in _columns(node, values, groups):
-        total += columns.sum(axis=2, dtype=np.float64)
-        squares += columns @ columns.transpose(0, 2, 1)
-        seen += columns.shape[2]
-        if seen >= max(_PLACES, _LEAST_IMAGES * columns.shape[2]):
+        # Taken about a point near the mean, so that single precision is enough for inputs that hardly vary.
+        shift = columns.mean(axis=2, keepdims=True) if shift is None else shift
+        about = columns - shift
+        total += about.sum(axis=2, dtype=np.float64)
+        squares += about @ about.transpose(0, 2, 1)
+        seen += about.shape[2]
+        if seen >= max(_PLACES, _LEAST_IMAGES * about.shape[2]):
             break
     mean = total / seen
     return np.asarray(squares / seen - mean[:, :, None] * mean[:, None, :])

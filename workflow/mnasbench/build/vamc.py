@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import onnx
 
 from mnasbench.build.compiler import Recipe, compile_model
 from mnasbench.build.config import BuildConfig
+from mnasbench.build.layout import FastInput, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
 from mnasbench.build.pictures import PictureStream, Pixels, find_pictures
 from mnasbench.data.preprocess import Preprocessing
@@ -89,8 +91,10 @@ def build(
             batches = stack.enter_context(PictureStream(paths, preprocessing, progress or (lambda items, total: items)))
         recipe = Recipe(per_channel=config.per_channel, equalize=config.equalize, correct_bias=config.bias_correction)
         made = compile_model(model, config.precision, batches, recipe)
-    graph = _with_softmax(made.model) if config.softmax else made.model
-    info = _model_info(config, preprocessing, graph, made.quantization, known)
+    graph, blocks = for_runtime(made.model)
+    if config.softmax:
+        graph = _with_softmax(graph)
+    info = _model_info(config, preprocessing, graph, blocks, made.quantization, known)
     return write_package(config.prefix, graph, info), made.layers
 
 
@@ -111,6 +115,7 @@ def _model_info(
     config: BuildConfig,
     preprocessing: Preprocessing,
     model: onnx.ModelProto,
+    blocks: FastInput | None,
     quantization: dict[str, Any] | None,
     sources: dict[str, str],
 ) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def _model_info(
         "name": config.name,
         "engine": "ort",
         "precision": config.precision,
-        "inputs": [_tensor(value) for value in model.graph.input],
+        "inputs": [{**_tensor(value), **({"blocks": asdict(blocks)} if blocks else {})} for value in model.graph.input],
         "outputs": [{**_tensor(value), "softmax": config.softmax} for value in model.graph.output],
         "preprocessing": {
             "resize": resize if isinstance(resize, int) else list(resize),
@@ -133,7 +138,7 @@ def _model_info(
             "std": list(preprocessing.std),
         },
         "normalisation": "outside",
-        "layout": "NCHW",
+        "layout": "NHWC blocks" if blocks else "NCHW",
         "quantization": quantization,
         "sources": sources,
         "notes": notes,

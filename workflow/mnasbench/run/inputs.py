@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from mnasbench.build.layout import FastInput
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import normalise, resize_and_crop
@@ -34,8 +35,8 @@ class Preprocessor:
             raise SettingsError(f"vdsp_params crop to {p.crop}, but the model takes {target.size} x {target.size}")
         every_byte = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (1, 3, 256, 1))
         table = normalise(np.ascontiguousarray(every_byte), p)[0, :, :, 0]
-        self._floats = table
-        self._words = None if target.scale is None else _quantized_words(table, target.scale, target.zero_point)
+        self._table = table
+        self._quantized = None if target.blocks is None else _quantized(table, target.blocks)
 
     def geometry(self, pixels: UInt8Array) -> UInt8Array:
         """uint8 (3, height, width) resized, cropped, its colours ordered: uint8 (3, size, size)."""
@@ -46,29 +47,27 @@ class Preprocessor:
 
     def tensor(self, pictures: Sequence[UInt8Array]) -> Tensor:
         """Normalise cropped pictures, uint8 (3, size, size) each, into one tensor in the session's format."""
-        n = len(pictures)
-        if self._words is None:
-            floats = np.empty((n, *self.format.shape), dtype=np.float32)
+        shape = (len(pictures), *self.format.shape)
+        if self._quantized is None:
+            floats = np.empty(shape, dtype=np.float32)
             for i, picture in enumerate(pictures):
-                _look_up(picture, self._floats, floats[i])
+                _look_up(picture, self._table, floats[i])
             return floats
-        words = np.empty((n, self.format.size, self.format.size), dtype=np.uint32)
+        blocks = np.empty(shape, dtype=np.uint8)
         for i, picture in enumerate(pictures):
-            _look_up_interleaved(picture, self._words, words[i])
-        return words.view(np.uint8).reshape(n, *self.format.shape)
+            _look_up_blocks(picture, self._quantized, blocks[i])
+        return blocks
 
     def __call__(self, pictures: Sequence[UInt8Array]) -> Tensor:
         """The tensor of pictures as they come: uint8 (3, height, width) each, of any sizes."""
         return self.tensor([self.geometry(picture) for picture in pictures])
 
 
-def _quantized_words(table: npt.NDArray[np.float32], scale: float, zero_point: int) -> npt.NDArray[np.uint32]:
-    """QuantizeLinear of each entry, shifted to its byte of a little-endian word; the fourth byte is constant."""
-    steps = np.rint(table / np.float32(scale)) + zero_point
-    bytes_ = np.clip(steps, 0, 255).astype(np.uint32)
-    words: npt.NDArray[np.uint32] = bytes_ << np.array([0, 8, 16], dtype=np.uint32)[:, None]
-    words[0] |= np.uint32(zero_point << 24)
-    return words
+def _quantized(table: npt.NDArray[np.float32], target: FastInput) -> UInt8Array:
+    """QuantizeLinear of each entry: rounded half to even, saturated."""
+    steps = np.rint(table / np.float32(target.scale)) + target.zero_point
+    quantized: UInt8Array = np.clip(steps, 0, 255).astype(np.uint8)
+    return quantized
 
 
 @numba.njit(nogil=True, cache=True)
@@ -81,11 +80,21 @@ def _look_up(pixels: UInt8Array, table: npt.NDArray[np.float32], out: npt.NDArra
 
 
 @numba.njit(nogil=True, cache=True)
-def _look_up_interleaved(pixels: UInt8Array, table: npt.NDArray[np.uint32], out: npt.NDArray[np.uint32]) -> None:
-    _, height, width = pixels.shape
-    for y in range(height):
-        for x in range(width):
-            out[y, x] = table[0, pixels[0, y, x]] | table[1, pixels[1, y, x]] | table[2, pixels[2, y, x]]
+def _look_up_blocks(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
+    """Fill (rows, width / 2, 12 * parts) with blocks of 2 x 2 pixels of the upper and the lower part."""
+    rows, columns, channels = out.shape
+    total = pixels.shape[1] // 2
+    for part in range(channels // 12):
+        first = (total - rows) * part
+        for row in range(rows):
+            for dy in range(2):
+                y, at = 2 * (first + row) + dy, 12 * part + 6 * dy
+                for column in range(columns):
+                    for dx in range(2):
+                        x = 2 * column + dx
+                        out[row, column, at + 3 * dx] = table[0, pixels[0, y, x]]
+                        out[row, column, at + 3 * dx + 1] = table[1, pixels[1, y, x]]
+                        out[row, column, at + 3 * dx + 2] = table[2, pixels[2, y, x]]
 
 
 def read_datalist(path: Path) -> list[Path]:

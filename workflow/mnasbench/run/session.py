@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from mnasbench.build.layout import FastInput
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.errors import ModelError, SettingsError, one_line
 
@@ -23,47 +24,36 @@ Float32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What the graph's input takes.
+    """What the graph's input takes: float32 (batch, 3, size, size), normalised, where ``blocks`` is None.
 
-    ``scale`` is None: float32 (batch, 3, size, size), normalised. Otherwise the graph begins quantized and takes
-    uint8 (batch, size, size, channels), ``round(normalised / scale) + zero_point``, channels beyond the third
-    holding ``zero_point``.
+    Otherwise uint8 (batch, rows, size / 2, 12 * parts), quantized; see ``FastInput``.
     """
 
     name: str
     size: int
-    channels: int
-    scale: float | None
-    zero_point: int
+    blocks: FastInput | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one picture."""
-        if self.scale is None:
-            return self.channels, self.size, self.size
-        return self.size, self.size, self.channels
-
-    @property
-    def dtype(self) -> npt.DTypeLike:
-        """Element type of the tensor."""
-        return np.float32 if self.scale is None else np.uint8
+        if self.blocks is None:
+            return 3, self.size, self.size
+        return self.blocks.rows, self.size // 2, 12 * self.blocks.parts
 
 
 def input_format(info: Mapping[str, Any]) -> InputFormat:
     """The input that model_info describes; ModelError where it is none that this engine writes."""
     try:
         entry = info["inputs"][0]
-        dtype, shape = entry["dtype"], entry["shape"]
-        quantized = dtype == "uint8"
-        size, channels = (shape[1], shape[3]) if quantized else (shape[2], shape[1])
-        scale = float(entry["scale"]) if quantized else None
-        found = InputFormat(entry["name"], int(size), int(channels), scale, int(entry.get("zero_point", 0)))
+        blocks = FastInput(**entry["blocks"]) if entry.get("blocks") else None
+        found = InputFormat(entry["name"], blocks.size if blocks else int(entry["shape"][-1]), blocks)
+        expected = ("uint8" if blocks else "float32", list(found.shape))
+        if (entry["dtype"], list(entry["shape"][1:])) != expected:
+            raise ValueError(f"{entry['dtype']} {entry['shape']}, expected {expected}")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(
             f"model_info: its input cannot be understood ({one_line(error)}); build the model again"
         ) from error
-    if dtype not in ("float32", "uint8") or (not quantized and found.channels != 3):
-        raise ModelError(f"model_info: input {found.name} is {dtype} {shape}, expected float32 [batch, 3, size, size]")
     return found
 
 

@@ -1,0 +1,109 @@
+"""Pictures per second from JPEG to the pixels that a model sees: ours, torchvision's, and an OpenCV loop.
+
+One core, files in the page cache, the contenders in turn within each round; ratios are medians over rounds.
+torchvision is Resize + CenterCrop on PIL, to uint8, and the pixels are compared bit for bit first. The OpenCV loop is
+what vendors' scripts do (imread, resize to a square, crop): other pixels, so a yardstick of speed only.
+`two_cores` is the speed-up of writing npz files with two processes over one. Last line: one JSON object.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from mnasbench.data.fingerprint import Dataset  # noqa: E402
+from mnasbench.data.manifest import index_dataset  # noqa: E402
+from mnasbench.data.npz_inputs import write_npz_inputs  # noqa: E402
+from mnasbench.data.parallel import available_cores  # noqa: E402
+from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of  # noqa: E402
+from mnasbench.model.torchvision_import import torchvision  # noqa: E402
+
+P = Preprocessing()
+
+
+def with_torchvision(path: Path) -> np.ndarray:
+    transforms = torchvision.transforms
+    compose = transforms.Compose([transforms.Resize(P.resize), transforms.CenterCrop(P.crop)])
+    return np.asarray(compose(Image.open(path).convert("RGB"))).transpose(2, 0, 1)
+
+
+def with_opencv(path: Path) -> np.ndarray:
+    pixels = cv2.resize(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB), (256, 256))
+    return np.ascontiguousarray(pixels[16:240, 16:240].transpose(2, 0, 1))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def scaling(root: Path, rounds: int) -> float | None:
+    """Speed-up of npz writing from one process to two; None on a machine with one core."""
+    if available_cores() < 2:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = index_dataset(Dataset(root), Path(folder) / "manifest.csv")
+        times: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(rounds):
+            for workers in times:
+                target = Path(folder) / f"npz{workers}"
+                times[workers].append(seconds(lambda: write_npz_inputs(root, pictures, target, P, workers=workers)))  # noqa: B023
+    return statistics.median(one / two for one, two in zip(times[1], times[2], strict=True))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
+    parser.add_argument("--root", type=Path, default=Path(default), help="dataset with val/ and val_label.txt")
+    parser.add_argument("--images", type=int, default=300, help="pictures a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args(argv)
+
+    paths = sorted(path for path in (arguments.root / "val").rglob("*") if path.is_file())[: arguments.images]
+    differing = sum(not np.array_equal(pixels_of(path, P), with_torchvision(path)) for path in paths)
+    cv2.setNumThreads(1)
+    contenders: dict[str, Callable[[Path], np.ndarray]] = {
+        "ours": lambda path: pixels_of(path, P),
+        "torchvision": with_torchvision,
+        "opencv": with_opencv,
+        "decode_only": decode_rgb,
+    }
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(arguments.rounds):
+        for name, convert in contenders.items():
+            times[name].append(seconds(lambda: [convert(path) for path in paths]))  # noqa: B023
+    for name, spent in times.items():
+        print(f"{name}: {len(paths) / statistics.median(spent):.0f} pictures/s on one core")
+
+    def ratio(name: str) -> float:
+        return statistics.median(other / ours for other, ours in zip(times[name], times["ours"], strict=True))
+
+    two_cores = scaling(arguments.root, arguments.rounds)
+    result = {
+        "pictures": len(paths),
+        "differing_from_torchvision": differing,
+        "pictures_per_second_per_core": round(len(paths) / statistics.median(times["ours"]), 1),
+        "vs_torchvision": round(ratio("torchvision"), 3),
+        "vs_vendor": round(ratio("opencv"), 3),
+        "decoding_share": round(ratio("decode_only"), 3),
+        "two_cores": two_cores and round(two_cores, 3),
+    }
+    print(json.dumps(result))
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mnasbench.build.gate import logits_of
+from mnasbench.build.graph import constants, prepare, tensor_shapes
+from mnasbench.errors import ModelError
+from unit.build.nets import pictures, small_mnasnet
+
+
+def test_prepare_keeps_the_function_and_names_what_it_finds() -> None:
+    model = small_mnasnet()
+    prepared = prepare(model)
+    images = pictures(8)
+    np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), atol=1e-5)
+    names = [node.name for node in prepared.graph.node]
+    assert names[:2] == ["conv_01", "relu_01"]
+    assert names[-3:] == ["globalaveragepool_01", "flatten_01", "gemm_01"]
+    assert "ReduceMean" not in {node.op_type for node in prepared.graph.node}
+    assert tensor_shapes(prepared)["conv_01"] == (1, 8, 8, 8)
+    assert prepare(model).SerializeToString() == prepared.SerializeToString()
+
+
+@pytest.mark.parametrize("axes", ([-1, -2], [2, 3]))
+@pytest.mark.parametrize("keeps", (0, 1))
+def test_a_mean_over_height_and_width_becomes_a_pool(axes: list[int], keeps: int) -> None:
+    model = _single("ReduceMean", axes, keeps)
+    prepared = prepare(model)
+    images = pictures(2)
+    np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), atol=1e-6)
+    assert prepared.graph.node[0].op_type == "GlobalAveragePool"
+
+
+def test_another_mean_stays() -> None:
+    assert prepare(_single("ReduceMean", [1, 2], 1)).graph.node[0].op_type == "ReduceMean"
+
+
+def test_batch_normalization_is_folded_and_a_missing_bias_added() -> None:
+    random = np.random.default_rng(0)
+    values = {
+        "w": random.normal(size=(4, 3, 3, 3)),
+        "scale": random.uniform(0.5, 2, 4),
+        "shift": random.normal(size=4),
+        "mean": random.normal(size=4),
+        "var": random.uniform(0.5, 2, 4),
+        "fc": random.normal(size=(4 * 14 * 14, 5)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["a"], kernel_shape=[3, 3]),
+        helper.make_node("BatchNormalization", ["a", "scale", "shift", "mean", "var"], ["b"]),
+        helper.make_node("Flatten", ["b"], ["c"]),
+        helper.make_node("Gemm", ["c", "fc"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 5])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    prepared = prepare(model)
+    assert [node.op_type for node in prepared.graph.node] == ["Conv", "Flatten", "Gemm"]
+    assert constants(prepared)["gemm_01.bias"].tolist() == [0.0] * 5
+    images = pictures(4)
+    np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), rtol=1e-4, atol=1e-4)
+
+
+def test_two_outputs_are_no_classifier() -> None:
+    model = small_mnasnet()
+    model.graph.output.append(helper.make_tensor_value_info("t0", TensorProto.FLOAT, None))
+    with pytest.raises(ModelError, match="2 outputs"):
+        prepare(model)
+
+
+def _single(operator: str, axes: list[int], keeps: int) -> object:
+    node = helper.make_node(operator, ["input", "axes"], ["output"], keepdims=keeps)
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array(axes, np.int64), "axes")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -1,0 +1,89 @@
+"""The report: one HTML file that says which row to ship, how sure that is, and what it rests on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from mnasbench.data.fingerprint import Dataset
+from mnasbench.files import read_json
+from mnasbench.result import report_plots as plots
+from mnasbench.result import report_sections as sections
+from mnasbench.result.decision import KEPT_SHARE, pareto_front, recommend
+from mnasbench.result.page import render
+from mnasbench.result.results_folder import Results, RowResults
+from mnasbench.result.times import job_times
+
+_PUBLISHED = Path(__file__).parent / "published.json"
+# A plot is drawn for the width that it is shown at: a page's, a phone's, or half a page's.
+_WIDE, _NARROW, _HALF = 880.0, 360.0, 440.0
+
+
+def make_report(
+    results: Results,
+    *,
+    dataset_root: Path | None = None,
+    calibration: Dataset | None = None,
+    class_names: Sequence[str] = (),
+    imagenet: bool = False,
+) -> str:
+    """The page, as HTML.
+
+    ``dataset_root``: where the pictures of the manifest are (None: no thumbnails). ``calibration``: the dataset that
+    calibration pictures were chosen from. ``imagenet``: whether published accuracies are comparable. Raises
+    InputError naming the file that is missing or damaged.
+    """
+    rows = [result.row for result in results.rows]
+    front = pareto_front(rows)
+    names = list(class_names)
+    published = _published(results.rows) if imagenet else []
+    covered = sections.coverage(results, calibration, names)
+    seconds: dict[str, float] = {}
+    for job in job_times(receipt.path for receipt in results.receipts):
+        seconds[job.rule] = seconds.get(job.rule, 0.0) + job.seconds
+    values = {
+        "results": results,
+        "front": front,
+        "kept_share": KEPT_SHARE,
+        "recommendation": recommend(rows),
+        "decision_plots": [
+            _svg(plots.decision_plot(results.rows, front, published, width)) for width in (_WIDE, _NARROW)
+        ]
+        if front
+        else [],
+        "published": published,
+        "imagenet": imagenet,
+        "losses": sections.losses(results, dataset_root, names),
+        "latency_plots": _latency_plots(results),
+        "peak_plots": [(result, _svg(plots.peak_plot(result, _HALF))) for result in results.rows if result.peak],
+        "layer_plots": [(result, _svg(plots.layer_plot(result, _HALF))) for result in results.rows if result.layers],
+        "coverage": covered,
+        "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
+        "parity": sections.parity(results),
+        "times_plot": _svg(plots.times_plot(seconds, _HALF)) if seconds else None,
+        "machines": sections.distinct(results.receipts, "machine"),
+        "versions": sections.distinct(results.receipts, "versions"),
+        "commits": sections.distinct(results.receipts, "git_commit"),
+        "digests": [(result, sections.digests_of(results, result)) for result in results.rows],
+        "shared_commands": sections.shared_commands(results),
+        "row_commands": [(result, sections.row_commands(results, result)) for result in results.rows],
+    }
+    return render("report.html.jinja", values)
+
+
+def _svg(text: str) -> Markup:
+    return Markup(text)  # noqa: S704 - Matplotlib escapes the text in its plots
+
+
+def _published(rows: Sequence[RowResults]) -> list[dict[str, object]]:
+    """Published points of the architectures that were measured."""
+    measured = {result.architecture for result in rows}
+    return [point for point in read_json(_PUBLISHED)["points"] if point["model"] in measured]
+
+
+def _latency_plots(results: Results) -> list[tuple[str, Markup]]:
+    return [
+        (variant, _svg(plots.latency_plot(rows, _HALF)))
+        for variant, rows in results.variants.items()
+        if any(result.performance.get("latency_us") for result in rows)
+    ]

@@ -1,0 +1,208 @@
+"""What the report says, section by section, as values for its template."""
+
+import base64
+import io
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from mnasbench.data.fingerprint import Dataset, read_manifest, scan
+from mnasbench.data.preprocess import open_image, read_picture
+from mnasbench.errors import InputError
+from mnasbench.files import read_json, read_text
+from mnasbench.result.evaluation import Answer, picture_key
+from mnasbench.result.results_folder import Receipt, Results, RowResults
+
+# A page of some 1.5 MB can be mailed: 3 KB a picture of this size leave room for 240 of them.
+THUMBNAIL_SIDE = 96
+MOST_THUMBNAILS = 240
+THUMBNAILS_A_ROW = 12
+
+
+def class_label(index: int, names: Sequence[str]) -> str:
+    """A class as a reader wants it: its name where known, and its index, because two classes may share a name."""
+    return f"{names[index]} ({index})" if index < len(names) else f"class {index}"
+
+
+# ------------------------------------------------------------------------------------------------------------ losses
+@dataclass(frozen=True)
+class LostPicture:
+    """A picture that fp32 answers rightly and the row does not; ``image`` is a data URI, empty where unreadable."""
+
+    name: str
+    image: str
+    expected: str
+    answered: str
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one row lost against fp32: the first few of the lost pictures, the greatest change of logits first."""
+
+    result: RowResults
+    lost: int
+    gained: int
+    pictures: tuple[LostPicture, ...]
+
+
+def losses(results: Results, dataset_root: Path | None, names: Sequence[str]) -> list[Loss]:
+    """A Loss for each row that was compared with fp32. ``names``: class names, empty where there are none."""
+    compared = [result for result in results.rows if "lost" in result.accuracy]
+    files = _picture_files(results, dataset_root) if compared and dataset_root else {}
+    with_losses = sum(bool(result.accuracy["lost"]) for result in compared)
+    most = min(THUMBNAILS_A_ROW, max(1, MOST_THUMBNAILS // max(1, with_losses)))
+    return [
+        Loss(
+            result,
+            len(result.accuracy["lost"]),
+            len(result.accuracy["gained"]),
+            tuple(_lost_picture(answer, files, names) for answer in _worst(result, most)),
+        )
+        for result in compared
+    ]
+
+
+def _picture_files(results: Results, root: Path) -> dict[str, Path]:
+    manifest = results.data_folder() / "manifest.csv"
+    return {picture_key(picture.name): root / picture.name for picture in read_manifest(manifest)}
+
+
+def _worst(result: RowResults, most: int) -> list[Answer]:
+    """Lost pictures whose logits changed most, in shares of the reference's."""
+    lost = set(result.accuracy["lost"])
+    if not lost:
+        return []
+
+    def change(answer: Answer) -> float:
+        return -(answer.noise or 0.0) / (answer.signal or 1.0)
+
+    return sorted((answer for answer in result.answers() if answer.name in lost), key=change)[:most]
+
+
+def _lost_picture(answer: Answer, files: Mapping[str, Path], names: Sequence[str]) -> LostPicture:
+    file = files.get(answer.name)
+    return LostPicture(
+        answer.name,
+        thumbnail(file) if file else "",
+        class_label(answer.label, names),
+        class_label(answer.classes[0], names),
+    )
+
+
+def thumbnail(path: Path, side: int = THUMBNAIL_SIDE) -> str:
+    """A square JPEG of ``side`` pixels of a picture's middle, as a data URI; empty where it cannot be read."""
+    try:
+        image = open_image(read_picture(path), path)
+        image.draft("RGB", (2 * side, 2 * side))
+        small = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+    except (InputError, OSError, SyntaxError, ValueError):
+        return ""  # Gone or damaged since: the report names it all the same
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=72, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+# ------------------------------------------------------------------------------------------------------- calibration
+@dataclass(frozen=True)
+class Coverage:
+    """How many calibration pictures each class of the dataset has; ``missing`` are those with none."""
+
+    pictures: int
+    by_class: Mapping[int, int]
+    missing: tuple[str, ...]
+
+
+def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> Coverage | None:
+    """The calibration list by class, against the classes of the dataset; None where there is no list or source.
+
+    ``source``: the dataset that the calibration pictures were chosen from.
+    """
+    chosen = results.data_folder() / "calibration.txt"
+    if source is None or not chosen.is_file():
+        return None
+    classes = {str((source.root / name).resolve()): found.class_index for name, found in scan(source).items()}
+    paths = [line for line in read_text(chosen).splitlines() if line]
+    counts = Counter(classes[path] for path in paths if path in classes)
+    wanted = {picture.class_index for picture in read_manifest(results.data_folder() / "manifest.csv")}
+    by_class = {index: counts[index] for index in sorted(wanted | set(counts))}
+    missing = tuple(class_label(index, names) for index, count in by_class.items() if not count)
+    return Coverage(len(paths), by_class, missing)
+
+
+# ------------------------------------------------------------------------------------------- parity with torchvision
+def parity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
+    """Parity certificates by name, where the workflow wrote any."""
+    files = sorted(path for path in results.folder.rglob("parity*.json") if not path.name.endswith(".receipt.json"))
+    return [(path.relative_to(results.folder).as_posix(), read_json(path)) for path in files]
+
+
+# -------------------------------------------------------------------------------------------------- commands, digests
+# What a figure is read from: the rule whose command makes it.
+_FIGURES = {
+    "export_model": "parameters, multiply-adds",
+    "compile_model": "model size, error by layer",
+    "measure_performance": "throughput, latency, verdict",
+    "run_accuracy": "the outputs behind every accuracy",
+    "evaluate_outputs": "answers, SQNR",
+    "gather_accuracy": "top-1, top-5, drop, McNemar's p, agreement",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command of one job, as typed in the checkout, and the figures that it makes."""
+
+    rule: str
+    figures: str
+    text: str
+
+
+def command_of(receipt: Receipt) -> Command:
+    """The job's command with every argument quoted; scripts by their place in the checkout."""
+    words = (re.sub(r"^.*/(workflow/scripts/\w+\.py)$", r"\1", word) for word in receipt.content["command"])
+    return Command(receipt.rule, _FIGURES.get(receipt.rule, ""), shlex.join(words))
+
+
+def chain_of(results: Results, result: RowResults) -> list[Receipt]:
+    """The receipts of the jobs that a row rests on, in the order in which they ran."""
+    identity = {("", ""), (result.row.model, ""), (result.row.model, result.row.precision)}
+    return [receipt for receipt in results.receipts if (receipt.variant, receipt.precision) in identity]
+
+
+def row_commands(results: Results, result: RowResults) -> list[Command]:
+    """Commands of the jobs that serve this variant alone, in the order in which they ran."""
+    return [command_of(receipt) for receipt in chain_of(results, result) if receipt.variant]
+
+
+def shared_commands(results: Results) -> list[Command]:
+    """Commands of the jobs that serve every row."""
+    return [command_of(receipt) for receipt in results.receipts if not receipt.variant]
+
+
+def distinct(receipts: Iterable[Receipt], key: str) -> list[tuple[Mapping[str, Any] | str | None, int]]:
+    """The different values of ``key`` in the receipts, and how many jobs had each; more than one is worth knowing."""
+    values = [receipt.content.get(key) for receipt in receipts]
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return [(value, values.count(value)) for value in found]
+
+
+def digests_of(results: Results, result: RowResults) -> dict[str, str]:
+    """SHA-256 of what a row rests on, by what it is."""
+    found = {name: str(value) for name, value in (result.performance.get("digests") or {}).items()}
+    found |= {name: str(value) for name, value in (result.model_info.get("sources") or {}).items()}
+    for receipt in chain_of(results, result):
+        if receipt.rule == "index_dataset":
+            (manifest,) = receipt.content["outputs"].values()
+            found["manifest"] = str(manifest["sha256"])
+        if receipt.variant:
+            found[f"code of {receipt.rule}"] = str(receipt.content["code_sha256"])
+    return found

@@ -1,0 +1,51 @@
+"""The report of a run: one HTML file that opens from a mail, with the decision first and what it rests on below."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, run
+from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.labels import read_class_names
+from mnasbench.files import write_text
+from mnasbench.result.report import make_report
+from mnasbench.result.results_folder import read_results
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of the results")
+    parser.add_argument("--html", type=Path, required=True, help="page to write")
+    parser.add_argument("--dataset_path", type=Path, help="the dataset's root, for thumbnails of lost pictures")
+    parser.add_argument("--class_names", type=Path, help="class names, one a line in class order")
+    parser.add_argument("--calibration_path", type=Path, help="root of the dataset that calibration pictures come from")
+    parser.add_argument("--calibration_part", default="val", help="its folder of pictures")
+    parser.add_argument("--imagenet", action="store_true", help="set published ImageNet accuracies beside ours")
+    return parser
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Read, render, write."""
+    calibration = None
+    if arguments.calibration_path:
+        calibration = Dataset(arguments.calibration_path, part=arguments.calibration_part)
+    page = make_report(
+        read_results(arguments.results),
+        dataset_root=arguments.dataset_path,
+        calibration=calibration,
+        class_names=read_class_names(arguments.class_names) if arguments.class_names else (),
+        imagenet=arguments.imagenet,
+    )
+    write_text(arguments.html, page)
+    print(f"{arguments.html}: {len(page.encode()) / 1e6:.2f} MB")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report."""
+    return run(build_parser(), report, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
