@@ -28,21 +28,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def card(repository: Path, pictures: Path, tmp_path: Path) -> Workflow:
-    """A checkout that finds `vamc` and `vamp` on PATH; ``test.yaml`` is to be written."""
-    workflow = make_workflow(repository, tmp_path / "checkout")
-    folder = tmp_path / "bin"
-    folder.mkdir()
+def _card(repository: Path, folder: Path) -> Workflow:
+    """A checkout below ``folder`` that finds `vamc` and `vamp` on PATH; ``test.yaml`` is to be written."""
+    workflow = make_workflow(repository, folder / "checkout")
+    (folder / "bin").mkdir()
     for tool in ("vamc", "vamp"):
-        script = folder / tool
+        script = folder / "bin" / tool
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE / f"stand_in_{tool}.py"}" "$@"\n')
         script.chmod(0o755)
-    workflow.environment["PATH"] = f"{folder}:{workflow.environment['PATH']}"
+    workflow.environment["PATH"] = f"{folder / 'bin'}:{workflow.environment['PATH']}"
     return workflow
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(pictures: Path) -> dict:
     """A configuration of one small variant on the card."""
     return {
@@ -53,3 +51,20 @@ def settings(pictures: Path) -> dict:
         "precisions": ["fp32", "fp16", "int8-percentile"],
         "vamp": {"instances": 1, "batch_size": 4, "iterations": 3, "retries": 0},
     }
+
+
+@pytest.fixture
+def card(repository: Path, tmp_path: Path) -> Workflow:
+    """A fresh checkout for one test."""
+    return _card(repository, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def built(repository: Path, settings: dict, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A checkout in which the stand-in compiler has built fp16, and the inputs are there."""
+    workflow = _card(repository, tmp_path_factory.mktemp("built"))
+    workflow.configure({**settings, "precisions": ["fp16"]})
+    workflow.run(
+        "results/build/mnasnet0_5/fp16/compile.receipt.json", "results/data/small/lists/resize73-crop64-bilinear-0.txt"
+    )
+    return workflow

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,11 @@ def _rows(card: Workflow) -> dict[str, dict[str, str]]:
 def test_the_whole_workflow_through_the_vendors_tools(card: Workflow, settings: dict, generation: int) -> None:
     form, int8, place, outputs = GENERATIONS[generation]
     card.environment["STAND_IN_OUTPUTS"] = outputs
-    settings |= {"precisions": ["fp32", "fp16", int8], "vdsp_params": form, "vacc": {"generation": generation}}
+    settings = settings | {
+        "precisions": ["fp32", "fp16", int8],
+        "vdsp_params": form,
+        "vacc": {"generation": generation},
+    }
     card.configure(settings)
     card.run()
 
@@ -49,44 +54,75 @@ def test_the_whole_workflow_through_the_vendors_tools(card: Workflow, settings: 
     assert speed["digests"] == score["digests"] and len(speed["digests"]) == 3
     assert (speed["samples"], speed["requests"]) == (12, 3)
 
+    certificate = json.loads((card.root / "results/result/mnasnet0_5/parity.json").read_text())
+    (way,) = certificate["ways"]
+    # The workflow resizes as torchvision does; the card's file rounds the means to fp16, which shows in the input.
+    assert (way["different_pixels"], way["different_answers"], certificate["images"]) == (0, 0, 48)
+    assert 0.01 < way["max_input_difference"] < 0.1
+
     assert card.planned() == {}
     files[2].unlink()
     assert card.planned()["compile_model"] == 1
 
 
+PREFIX = "results/build/mnasnet0_5/fp16/mnasnet0_5-fp16-none-3_64_64-vacc/mnasnet0_5"
+LIST = "results/data/small/lists/resize73-crop64-bilinear-0.txt"
+CALL = (
+    "-m",
+    PREFIX,
+    "--vdsp_params",
+    "results/build/mnasnet0_5/fp16/vdsp_params.json",
+    "--size",
+    "64",
+    "--json",
+    "x.json",
+)
+
+
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "more", "told"),
     [
-        ("failure", "-b 4 -s [3,64,64] -d 0 --iterations 12` ended with exit code 3: vaccrt error: no device"),
-        ("no throughput", "vamp's report has no 'throughput (qps)'"),
-        ("missing output", "vamp wrote 47 outputs for 48 inputs"),
+        ("failure", (), "-d 0` ended with exit code 3: vaccrt error: no device"),
+        ("no throughput", (), "vamp's report has no 'throughput (qps)'"),
+        ("missing output", ("--datalist", LIST, "--path_output", "out"), "vamp wrote 47 outputs for 48 inputs; demo_"),
     ],
 )
-def test_what_vamp_does_wrong_is_one_line_with_its_log(card: Workflow, settings: dict, fault: str, told: str) -> None:
-    card.environment["STAND_IN_FAULT"] = fault
-    card.configure({**settings, "precisions": ["fp16"]})
-    done = card.call()
-    assert done.returncode != 0
-    (line,) = (card.root / "results/logs/failures.txt").read_text().splitlines()[:1]
-    assert told in line
-    log = Path(line.rpartition("[log: ")[2].removesuffix("]"))
-    assert "$ vamp -m results/build" in (card.root / log).read_text()
-    assert "Traceback" not in done.stdout
+def test_what_vamp_does_wrong_is_one_line(built: Workflow, fault: str, more: tuple[str, ...], told: str) -> None:
+    faulty = replace(built, environment={**built.environment, "STAND_IN_FAULT": fault})
+    done = faulty.script("call_vamp.py", *CALL, *more, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr and done.stderr.count("\n") == 1
+    assert done.stdout.startswith(f"$ vamp -m {PREFIX}")
+    assert not (built.root / "x.json").exists() and not (built.root / "out").exists()
+    assert not list(built.root.glob(".out.*"))
 
 
-def test_a_missing_compiler_is_told_at_once(card: Workflow, settings: dict) -> None:
-    card.configure({**settings, "precisions": ["fp16"], "vacc": {"vamc": "/opt/nowhere/vamc"}})
-    done = card.call("results/build/mnasnet0_5/fp16/compile.receipt.json")
-    assert done.returncode != 0
-    assert "/opt/nowhere/vamc: cannot be started (No such file or directory)" in done.stdout
+def test_a_failure_is_told_with_its_log(built: Workflow) -> None:
+    faulty = replace(built, environment={**built.environment, "STAND_IN_FAULT": "failure"})
+    done = faulty.call("results/run/mnasnet0_5/fp16/performance.receipt.json")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    line = (built.root / "results/logs/failures.txt").read_text().splitlines()[0]
+    assert line.startswith("measure_performance: call_vamp.py: error: `vamp -m results/build")
+    log = line.rpartition("[log: ")[2].removesuffix("]")
+    assert "vaccrt error: no device" in (built.root / log).read_text()
 
 
-def test_a_compiler_that_leaves_other_files_is_told(card: Workflow, settings: dict, tmp_path: Path) -> None:
-    (tmp_path / "bin/vamc").write_text("#!/bin/sh\nexit 0\n")
-    card.configure({**settings, "precisions": ["fp16"]})
-    done = card.call("results/build/mnasnet0_5/fp16/compile.receipt.json")
-    assert done.returncode != 0
-    assert "mnasnet0_5-fp16-none-3_64_64-vacc/mnasnet0_5.so: vamc did not write it" in done.stdout
+@pytest.mark.parametrize(
+    ("compiler", "told"),
+    [
+        ("/opt/nowhere/vamc", "/opt/nowhere/vamc: cannot be started (No such file or directory)"),
+        ("true", "mnasnet0_5.so: vamc did not write it (its folder "),
+    ],
+)
+def test_what_the_compiler_does_wrong_is_one_line(built: Workflow, compiler: str, told: str, tmp_path: Path) -> None:
+    text = (built.root / "results/build/mnasnet0_5/fp16/build.yaml").read_text()
+    file = tmp_path / "build.yaml"
+    file.write_text(text.replace("results/build/mnasnet0_5/fp16", str(tmp_path)))
+    options = ("--vamc", compiler, "--json", tmp_path / "x.json", "--model_info", tmp_path / "y.json")
+    done = built.script("call_vamc.py", file, *options, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr and done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["build.yaml"]
 
 
 @pytest.mark.parametrize(

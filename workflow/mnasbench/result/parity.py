@@ -107,6 +107,8 @@ def certificate(
     Percent for accuracies and shares, levels of 0 to 255 for differences, SQNR in dB over the logits.
     """
     _short_side(reference)
+    if compiled.info["precision"] != "fp32":
+        raise ModelError(f"{one_line(compiled.prefix)}: is {compiled.info['precision']}; answers are compared on fp32")
     engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
     for _ in range(workers):
         engines.put(Engine(compiled))
@@ -133,8 +135,6 @@ class _Look:
     def __init__(self, engines: "queue.SimpleQueue[Engine]", reference: Preprocessing, ways: Sequence[Way]) -> None:
         engine = engines.get()
         engines.put(engine)
-        if engine.format.scale is not None:
-            raise ModelError(f"{one_line(engine.compiled.prefix)}: is no fp32 model, on which answers are compared")
         self._engines, self._ways = engines, ways
         self._preprocessors = [Preprocessor(way.params, engine.format) for way in ways]
         self._levels = 255 * np.array(reference.std, dtype=np.float32)[:, None, None]
@@ -183,6 +183,7 @@ class _Look:
 
 
 def _describe(way: Way, seen: Sequence[_Seen], theirs: Sequence[Answer], reference: Preprocessing) -> dict[str, Any]:
+    figures = accuracy([one.answer for one in seen], theirs)
     pixels = len(seen) * reference.crop**2
     pairs = zip(seen, theirs, strict=True)
     return {
@@ -195,5 +196,6 @@ def _describe(way: Way, seen: Sequence[_Seen], theirs: Sequence[Answer], referen
         "max_difference": max(one.largest for one in seen),
         "max_input_difference": max(one.input_levels for one in seen),
         "different_answers": sum(one.answer.classes[0] != their.classes[0] for one, their in pairs),
-        **accuracy([one.answer for one in seen], theirs),
+        # Which pictures were lost or gained is a list as long as the dataset may be.
+        **{key: value for key, value in figures.items() if key not in ("lost", "gained")},
     }
