@@ -34,8 +34,9 @@ run: $(VENV)/installed
 check: $(VENV)/installed
 	snakemake --cores 1 $(CONFIGFILE) --dry-run --quiet
 
+# A file of tests at a time on each of two cores: what a module makes once is then used by all its tests.
 test: $(VENV)/installed
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed
 	ruff check .

@@ -56,7 +56,8 @@ def test_fp32_scores_exactly_what_torchvision_does(done: Workflow, variant: str)
 def test_int8_is_compared_with_fp32_picture_by_picture(done: Workflow) -> None:
     row = _rows(done)["at384", "int8-percentile"]
     drop = float(_rows(done)["at384", "fp32"]["top1"]) - float(row["top1"])
-    assert float(row["top1_drop"]) == pytest.approx(drop, abs=1e-3)
+    # Both accuracies are written with three digits, so their difference is off by up to one in the last.
+    assert float(row["top1_drop"]) == pytest.approx(drop, abs=1.1e-3)
     assert float(row["top1_drop_low"]) <= drop <= float(row["top1_drop_high"])
     assert float(row["agreement"]) > 90
     assert float(row["sqnr_db"]) > 15

@@ -146,7 +146,7 @@ def _pool_instead_of_mean(model: ModelProto) -> None:
                 model.graph.node.append(helper.make_node("Flatten", [pooled], [node.output[0]], axis=1))
         else:
             model.graph.node.append(node)
-    _drop_unused_constants(model)
+    drop_unused_constants(model)
 
 
 def _axes(node: NodeProto, values: Mapping[str, np.ndarray]) -> list[int]:
@@ -157,7 +157,8 @@ def _axes(node: NodeProto, values: Mapping[str, np.ndarray]) -> list[int]:
     return sorted(int(axis) % 4 for axis in given) if isinstance(given, list) else []
 
 
-def _drop_unused_constants(model: ModelProto) -> None:
+def drop_unused_constants(model: ModelProto) -> None:
+    """Remove initializers that no node reads; ONNX Runtime would warn of each."""
     used = {name for node in model.graph.node for name in node.input}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]
@@ -183,7 +184,7 @@ def _own_weights(model: ModelProto) -> None:
             zeros = numpy_helper.from_array(np.zeros(outputs, np.float32), f"{node.output[0]}::2")
             model.graph.initializer.append(zeros)
             node.input.append(zeros.name)
-    _drop_unused_constants(model)
+    drop_unused_constants(model)
 
 
 def _rename(model: ModelProto) -> None:

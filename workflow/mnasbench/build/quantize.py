@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import TensorData, TensorsData, save_tensors_data
 
-from mnasbench.build.graph import WEIGHTED, attribute, constants, consumers, producers
+from mnasbench.build.graph import WEIGHTED, attribute, constants, consumers, drop_unused_constants, producers
 from mnasbench.build.ranges import Range
 
 # Operators for which ONNX Runtime's CPU provider has an int8 kernel, or that pass int8 through.
@@ -140,3 +140,4 @@ def _leave_output_float(model: ModelProto) -> None:
     made_by[quantize.input[0]].output[0] = output
     for node in (quantize, dequantize):
         model.graph.node.remove(node)
+    drop_unused_constants(model)

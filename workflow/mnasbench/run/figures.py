@@ -4,6 +4,7 @@ Times are on the monotonic clock. The measured phase begins when all sessions ar
 of them finds no more work, so that all are busy throughout.
 """
 
+import functools
 import itertools
 from dataclasses import asdict
 from typing import Any
@@ -25,6 +26,7 @@ _EARLY_STOPPING = 0.99
 _MIN_WINDOWS, _MAX_WINDOWS, _WINDOW_SECONDS = 3, 20, 1.0
 
 
+@functools.cache
 def requests_needed(quantile: float) -> int:
     """Requests below which a percentile is withheld: 64 for p90, 662 for p99.
 

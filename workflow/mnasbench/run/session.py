@@ -20,6 +20,7 @@ from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.errors import ModelError, SettingsError, one_line
 
 Float32Array = npt.NDArray[np.float32]
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,7 @@ def input_format(info: Mapping[str, Any]) -> InputFormat:
         if (entry["dtype"], list(entry["shape"][1:])) != expected:
             raise ValueError(f"{entry['dtype']} {entry['shape']}, expected {expected}")
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"model_info: its input cannot be understood ({one_line(error)}); build the model again"
-        ) from error
+        raise ModelError(f"model_info: its input is unknown ({one_line(error)}); build the model again") from error
     return found
 
 
@@ -71,9 +70,9 @@ def _cgroup_quota() -> float | None:
     except OSError:
         return None
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    root = Path("/sys/fs/cgroup")
-    quotas = [_cpu_max(folder) for folder in (root / own, *(root / own).parents) if folder.is_relative_to(root)]
-    v1 = _cpu_cfs_quota(root / "cpu")
+    folders = (_CGROUPS / own, *(_CGROUPS / own).parents)
+    quotas = [_cpu_max(folder) for folder in folders if folder.is_relative_to(_CGROUPS)]
+    v1 = _cpu_cfs_quota(_CGROUPS / "cpu")
     found = [quota for quota in (*quotas, v1) if quota is not None]
     return min(found, default=None)
 

@@ -1,0 +1,130 @@
+import collections
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from onnxruntime import GraphOptimizationLevel
+
+from mnasbench.build import layout
+from mnasbench.build.graph import optimized, session
+from mnasbench.build.half import to_half_weights
+from mnasbench.errors import BuildError
+from small_classifier import float_classifier, quantized
+
+
+def scores(model, pictures):
+    return session(model).run(None, {model.graph.input[0].name: pictures})[0]
+
+
+def noise(size, count=3, seed=5):
+    return np.random.default_rng(seed).normal(size=(count, 3, size, size)).astype(np.float32)
+
+
+def weights(model):
+    return [tuple(t.dims) for t in model.graph.initializer if len(t.dims) == 4]
+
+
+SIZES = {
+    "size": st.sampled_from([16, 24, 32, 44, 64]),
+    "stem": st.integers(2, 20),
+    "narrow": st.integers(2, 26),
+    "wide": st.integers(2, 40),
+    "seed": st.integers(0, 1000),
+}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=st.fixed_dictionaries(SIZES))
+def test_a_quantized_graph_keeps_its_answers_to_the_bit(shape, tmp_path):
+    before = quantized(float_classifier(**shape), tmp_path)
+    pictures = noise(shape["size"])
+    changed, blocks = layout.fast_input(before)
+    after = layout.pad_channels(changed)
+    onnx.checker.check_model(after)
+    assert blocks is not None
+    assert np.array_equal(scores(before, pictures), scores(after, blocks.quantize(pictures)))
+
+
+def test_every_convolution_of_the_changed_graph_runs_in_int8(tmp_path):
+    after, blocks = layout.for_runtime(quantized(float_classifier(), tmp_path))
+    assert blocks is not None and blocks.parts == 2
+    kinds = collections.Counter(n.op_type for n in optimized(after, GraphOptimizationLevel.ORT_ENABLE_ALL).graph.node)
+    assert kinds["QLinearConv"] == 10
+    assert not kinds["Conv"] and not kinds["QuantizeLinear"]
+
+
+def test_depthwise_channels_become_multiples_of_sixteen():
+    padded = layout.pad_channels(float_classifier(stem=8, narrow=6, wide=20))
+    depthwise = [shape for shape in weights(padded) if shape[1] == 1]
+    assert depthwise == [(16, 1, 3, 3), (32, 1, 3, 3), (32, 1, 5, 5)]
+    assert min(shape[0] for shape in weights(padded)) == 16
+
+
+@pytest.mark.parametrize("narrow", [3, 8, 18])
+def test_a_float_graph_keeps_its_answers(narrow):
+    before = float_classifier(narrow=narrow)
+    after = layout.pad_channels(before)
+    assert weights(after) != weights(before)
+    np.testing.assert_allclose(scores(before, noise(32)), scores(after, noise(32)), rtol=0, atol=1e-5)
+
+
+def test_half_weights_are_padded_behind_their_cast():
+    before = to_half_weights(float_classifier())
+    after = layout.pad_channels(before)
+    assert weights(after) != weights(before)
+    np.testing.assert_allclose(scores(before, noise(32)), scores(after, noise(32)), rtol=0, atol=1e-5)
+
+
+def test_channels_that_something_unknown_reads_stay():
+    model = float_classifier(wide=20, head=31)
+    relu = model.graph.node[-4]  # between the last convolution and pooling
+    assert relu.op_type == "Relu"
+    relu.CopyFrom(onnx.helper.make_node("Softmax", [relu.input[0]], [relu.output[0]], axis=1))
+    after = layout.pad_channels(model)
+    assert weights(after)[-1][0] == 31
+    np.testing.assert_allclose(scores(model, noise(32)), scores(after, noise(32)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [15, 18])
+def test_a_picture_that_has_no_even_halves_still_works(size, tmp_path):
+    before = quantized(float_classifier(size=size), tmp_path)
+    after, blocks = layout.for_runtime(before)
+    if size % 2:
+        assert blocks is None
+    else:
+        assert (blocks.parts, blocks.rows) == (1, size // 2)
+    pictures = noise(size)
+    given_input = pictures if blocks is None else blocks.quantize(pictures)
+    assert np.array_equal(scores(before, pictures), scores(after, given_input))
+
+
+def test_a_float_graph_keeps_its_input():
+    model = float_classifier()
+    assert layout.fast_input(model) == (model, None)
+
+
+def test_a_layout_that_changes_an_answer_is_refused(monkeypatch):
+    def broken(model):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        tensor = copy.graph.initializer[0]
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.01, tensor.name))
+        return copy
+
+    monkeypatch.setattr(layout, "pad_channels", broken)
+    with pytest.raises(BuildError, match="changed an answer"):
+        layout.for_runtime(float_classifier())
+
+
+def test_a_model_without_a_picture_stem_is_left_alone(tmp_path):
+    model = float_classifier()
+    stem = model.graph.node[0]
+    assert stem.op_type == "Conv"
+    for item in stem.attribute:
+        if item.name == "pads":
+            item.ints[:] = [0, 0, 1, 1]
+    before = quantized(model, tmp_path)
+    assert layout.fast_input(before)[1] is None

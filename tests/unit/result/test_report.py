@@ -1,0 +1,263 @@
+"""The report's decisions and sections, and that its page is what it says: alone, escaped, complete."""
+
+import base64
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import report as report_script
+from made_results import HOSTILE, make_results
+from mnasbench.data.fingerprint import Dataset
+from mnasbench.errors import InputError
+from mnasbench.result import report_sections as sections
+from mnasbench.result.decision import pareto_front, recommend
+from mnasbench.result.page import number, p_value
+from mnasbench.result.report import make_report
+from mnasbench.result.results_folder import Results, read_results
+from mnasbench.result.summary import Row
+
+
+def _row(
+    model: str, precision: str, top1: float, rate: float | None, drop: float | None = None, **other: object
+) -> Row:
+    known = dict.fromkeys((field.name for field in dataclasses.fields(Row)), None)
+    values = known | {
+        "model": model,
+        "precision": precision,
+        "top1": top1,
+        "top1_drop": drop,
+        "top1_drop_high": None if drop is None else drop + 0.3,
+        "throughput_qps": rate,
+        "verdict": "VALID",
+    }
+    return Row(**(values | other))  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------------------- decision
+def test_the_front_holds_what_none_beats() -> None:
+    slow, fast, beaten = _row("a", "fp32", 70, 100), _row("a", "int8-max", 69, 200), _row("b", "fp32", 68, 150)
+    unmeasured = _row("c", "fp32", 90, None)
+    assert pareto_front([slow, beaten, fast, unmeasured]) == [fast, slow]
+
+
+def test_equal_rows_stand_on_the_front_once() -> None:
+    assert len(pareto_front([_row("a", "fp32", 70, 100), _row("b", "fp32", 70, 100)])) == 1
+
+
+def test_the_fastest_precision_that_keeps_its_accuracy_is_recommended() -> None:
+    rows = [
+        _row("a", "fp32", 70.0, 100),
+        _row("a", "int8-percentile", 69.5, 200, 0.5),
+        _row("a", "int8-max", 60.0, 300, 10.0),
+    ]
+    found = recommend(rows)
+    assert found.row is rows[1] and not found.provisional
+    assert "2.00 times fp32's rate" in found.sentence and "loses 0.50 points" in found.sentence
+
+
+@pytest.mark.parametrize(("drop", "kept"), [(0.7, True), (0.71, False)])
+def test_one_percent_of_fp32s_accuracy_may_go(drop: float, kept: bool) -> None:
+    rows = [_row("a", "fp32", 70.0, 100), _row("a", "int8-max", 70.0 - drop, 200, drop)]
+    assert (recommend(rows).row is rows[1]) == kept
+
+
+def test_the_more_accurate_variant_wins_and_the_faster_one_is_named() -> None:
+    rows = [_row("small", "fp32", 67.0, 400), _row("large", "fp32", 73.0, 200)]
+    found = recommend(rows)
+    assert found.row is rows[1]
+    assert "small as fp32 gives 400 images/s for 6.0 points less" in found.sentence
+
+
+def test_a_disturbed_run_counts_only_where_no_run_is_valid() -> None:
+    valid = _row("a", "fp32", 60.0, 100)
+    disturbed = _row("b", "fp32", 70.0, 400, verdict="DISTURBED")
+    assert recommend([valid, disturbed]).row is valid
+    alone = recommend([disturbed])
+    assert alone.row is disturbed and alone.provisional
+
+
+def test_nothing_is_recommended_where_the_loss_is_unknown() -> None:
+    found = recommend([_row("a", "int8-max", 60.0, 100)])
+    assert found.row is None and "add fp32" in found.sentence
+    assert "no row has a throughput" in recommend([_row("a", "fp32", 60.0, None)]).sentence
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+def test_a_results_folder_is_read_back(tmp_path: Path) -> None:
+    results = read_results(make_results(tmp_path).results)
+    first = results.rows[1]
+    assert (first.name, first.row.images, first.row.throughput_qps) == ("mnasnet0_5-int8-percentile", 40, 760.0)
+    assert len(first.layers) == 12 and first.peak is not None and len(first.answers()) == 40
+    assert results.reference_of(first) is results.rows[0]
+
+
+def test_receipts_of_variants_that_were_taken_out_are_left_out(tmp_path: Path) -> None:
+    made = make_results(tmp_path)
+    summary = made.results / "summary.csv"
+    summary.write_text("".join(summary.read_text().splitlines(keepends=True)[:2]))
+    kept = {(receipt.variant, receipt.precision) for receipt in read_results(made.results).receipts}
+    assert kept == {("", ""), ("mnasnet0_5", ""), ("mnasnet0_5", "fp32")}
+
+
+@pytest.mark.parametrize("text", ["", "model,precision\n", None])
+def test_a_folder_without_a_summary_is_an_error(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "summary.csv").write_text(text)
+    with pytest.raises(InputError, match=r"summary\.csv"):
+        read_results(tmp_path)
+
+
+def test_a_damaged_number_is_named(tmp_path: Path) -> None:
+    made = make_results(tmp_path)
+    summary = made.results / "summary.csv"
+    summary.write_text(summary.read_text().replace("370.00", "fast"))
+    with pytest.raises(InputError, match="throughput_qps is 'fast'"):
+        read_results(made.results)
+
+
+# --------------------------------------------------------------------------------------------------------- sections
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
+    """Read results and the dataset's root."""
+    made = make_results(tmp_path_factory.mktemp("made"))
+    return read_results(made.results), made.root
+
+
+def test_losses_have_pictures_and_both_answers(results: tuple[Results, Path]) -> None:
+    found, root = results
+    loss = sections.losses(found, root, [f"class-{index}" for index in range(10)])[0]
+    assert (loss.lost, loss.gained, len(loss.pictures)) == (3, 1, 3)
+    worst = loss.pictures[0]
+    assert (worst.name, worst.expected, worst.answered) == ("picture & 002", "class-2 (2)", "class-3 (3)")
+    header, _, content = worst.image.partition(",")
+    assert header == "data:image/jpeg;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(content))).size == (96, 96)
+
+
+def test_a_lost_picture_that_is_gone_is_named_without_image(results: tuple[Results, Path], tmp_path: Path) -> None:
+    pictures = sections.losses(results[0], tmp_path, [])[0].pictures
+    assert [picture.image for picture in pictures] == ["", "", ""]
+    assert pictures[0].expected == "class 2"
+
+
+def test_coverage_counts_classes_and_names_those_without(tmp_path: Path) -> None:
+    made = make_results(tmp_path)
+    chosen = made.results / "data/small/calibration.txt"
+    chosen.write_text("".join(chosen.read_text().splitlines(keepends=True)[:8]))
+    found = sections.coverage(read_results(made.results), Dataset(made.root), [])
+    assert found is not None
+    assert found.pictures == 8 and sum(found.by_class.values()) == 8
+    assert found.missing == ("class 8", "class 9")
+
+
+def test_commands_are_quoted_and_scripts_stand_in_the_checkout(results: tuple[Results, Path]) -> None:
+    commands = {command.rule: command.text for command in sections.row_commands(results[0], results[0].rows[0])}
+    assert commands["export_model"].startswith("python workflow/scripts/export_model.py --name 'two words' '<script>")
+
+
+def test_jobs_that_ran_differently_are_told_apart(results: tuple[Results, Path]) -> None:
+    receipts = results[0].receipts
+    changed = dataclasses.replace(receipts[0], content={**receipts[0].content, "versions": {"numpy": "1.0"}})
+    found = sections.distinct([changed, *receipts[1:]], "versions")
+    assert [jobs for _, jobs in found] == [1, len(receipts) - 1]
+
+
+# -------------------------------------------------------------------------------------------------------------- page
+class _Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(results: tuple[Results, Path]) -> str:
+    """The page of results that have every section's data, with hostile class names."""
+    found, root = results
+    names = [f"{HOSTILE} {index}" for index in range(10)]
+    return make_report(found, dataset_root=root, calibration=Dataset(root), class_names=names, imagenet=True)
+
+
+def test_nothing_is_loaded_and_nothing_hostile_is_markup(page: str) -> None:
+    parsed = _Page(page)
+    assert sum(tag == "script" for tag, _ in parsed.tags) == 1
+    addresses = [value for _, attributes in parsed.tags for key, value in attributes.items() if key in {"src", "href"}]
+    assert all(str(address).startswith(("data:", "#")) for address in addresses)
+    assert "url(http" not in page and "@import" not in page
+    assert HOSTILE in "".join(parsed.text)
+
+
+def test_identifiers_are_unique_and_every_reference_leads_somewhere(page: str) -> None:
+    parsed = _Page(page)
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+
+
+def test_every_colour_of_a_plot_is_the_pages_own(page: str) -> None:
+    for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        assert "#0a0b" not in svg
+        assert not re.search(r"(?:fill|stroke): #", svg)
+
+
+def test_every_section_says_something_without_data(tmp_path: Path) -> None:
+    made = make_results(tmp_path, variants=("mnasnet0_5",), precisions=("fp32",), extras=False)
+    text = " ".join("".join(_Page(make_report(read_results(made.results))).text).split())
+    for said in (
+        "Nothing to compare",
+        "Not measured: ort-vamp --find-peak",
+        "No int8 row left a table",
+        "No calibration set",
+        "No parity certificate",
+        "small is another dataset",
+    ):
+        assert said in text
+
+
+def test_published_results_stand_beside_imagenet_only_and_pages_are_the_same_each_time(
+    page: str, tmp_path: Path
+) -> None:
+    made = make_results(tmp_path, variants=("mnasnet0_5",), precisions=("fp32",), extras=False)
+    first, second = (make_report(read_results(made.results)) for _ in range(2))
+    assert first == second
+    assert "7,934 images/s" in page and "7,934 images/s" not in first
+
+
+def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = make_results(tmp_path, variants=("mnasnet0_5",))
+    target = tmp_path / "out/report.html"
+    arguments = ["--html", str(target), "--dataset_path", str(made.root), "--class_names", str(made.class_names)]
+    assert report_script.main([str(made.results), *arguments, "--calibration_path", str(made.root)]) == 0
+    assert "MB" in capsys.readouterr().out
+    assert "<title>Which model to ship: small</title>" in target.read_text()
+    assert report_script.main([str(tmp_path / "nowhere"), *arguments]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_numbers_as_shown() -> None:
+    assert (number(1234.567, 1), number(None), number(float("nan")), number(2e6, 1, 1e-6)) == (
+        "1,234.6",
+        "\N{EN DASH}",
+        "\N{EN DASH}",
+        "2.0",
+    )
+    assert (p_value(None), p_value(0.00001), p_value(0.0312), p_value(1.0)) == (
+        "\N{EN DASH}",
+        "< 0.0001",
+        "0.031",
+        "1",
+    )

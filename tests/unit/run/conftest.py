@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.data.preprocess import Preprocessing
+from small_classifier import float_classifier, package, quantized
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """A small int8 model of 32 x 32 pictures, compiled."""
+    folder = tmp_path_factory.mktemp("compiled")
+    return package(folder, quantized(float_classifier(), folder))
+
+
+@pytest.fixture(scope="session")
+def compiled_float(tmp_path_factory):
+    """The same model in fp32."""
+    return package(tmp_path_factory.mktemp("compiled"), float_classifier())
+
+
+@pytest.fixture(scope="session")
+def params():
+    """Preprocessing of pictures that have the model's size."""
+    return VdspParams(Preprocessing(resize=32, crop=32))
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Different pictures of the model's size."""
+    return list(np.random.default_rng(0).integers(0, 256, (24, 3, 32, 32), dtype=np.uint8))

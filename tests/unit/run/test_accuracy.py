@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from mnasbench.data.npz import read_output, write_npz
+from mnasbench.data.preprocess import normalise
+from mnasbench.errors import DatasetError, InputError, MeasurementError
+from mnasbench.run import accuracy
+from mnasbench.run.accuracy import output_paths, run_accuracy
+from mnasbench.run.session import Engine
+
+
+@pytest.fixture
+def inputs(tmp_path, pictures):
+    """Npz inputs in two class folders."""
+    paths = [tmp_path / "npz" / f"n0{i % 2}" / f"picture_{i}.npz" for i in range(11)]
+    for path, pixels in zip(paths, pictures, strict=False):
+        write_npz(path, pixels)
+    return paths
+
+
+def scores(folder):
+    return {path.relative_to(folder).as_posix(): read_output(path) for path in sorted(folder.rglob("*.npz"))}
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.npz"))}
+
+
+@pytest.mark.parametrize("instances", [1, 3])
+def test_each_input_gets_its_own_scores(instances, compiled_float, params, inputs, pictures, tmp_path):
+    run = run_accuracy(compiled_float, params, inputs, tmp_path / "out", instances=instances, batch=4)
+    assert (run.images, run.resumed, run.digests) == (11, 0, compiled_float.digests)
+    found = scores(tmp_path / "out")
+    assert sorted(found) == sorted(f"n0{i % 2}/picture_{i}.npz" for i in range(11))
+    engine = Engine(compiled_float)
+    for i in range(11):
+        expected = engine.infer(normalise(pictures[i][None], params.preprocessing))[0]
+        np.testing.assert_allclose(found[f"n0{i % 2}/picture_{i}.npz"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_neither_instances_nor_batches_change_a_score(compiled, params, inputs, tmp_path):
+    run_accuracy(compiled, params, inputs, tmp_path / "one")
+    run_accuracy(compiled, params, inputs, tmp_path / "many", instances=3, batch=4, threads=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+
+
+def test_outputs_are_npz_that_numpy_reads(compiled, params, inputs, tmp_path):
+    run_accuracy(compiled, params, inputs[:1], tmp_path / "out")
+    with np.load(tmp_path / "out" / "picture_0.npz", allow_pickle=False) as archive:
+        assert archive.files == ["output_0"]
+        assert (archive["output_0"].shape, archive["output_0"].dtype) == ((1, 10), np.float32)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(compiled, params, inputs, tmp_path, monkeypatch):
+    run_accuracy(compiled, params, inputs, tmp_path / "whole", batch=2)
+    calls = []
+    infer = Engine.infer
+
+    def dies(self, tensor):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return infer(self, tensor)
+
+    monkeypatch.setattr(Engine, "infer", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
+    monkeypatch.undo()
+    before = contents(tmp_path / "out")
+    assert 0 < len(before) < 11
+    run = run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
+    assert run.resumed == len(before)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    again = run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
+    assert (again.resumed, again.throughput_qps) == (11, None)
+
+
+def test_outputs_of_another_model_or_input_are_made_again(compiled, compiled_float, params, inputs, pictures, tmp_path):
+    run_accuracy(compiled, params, inputs, tmp_path / "out")
+    assert run_accuracy(compiled_float, params, inputs, tmp_path / "out").resumed == 0
+    write_npz(inputs[0], pictures[20])
+    assert run_accuracy(compiled_float, params, inputs, tmp_path / "out").resumed == 0
+
+
+def test_an_output_that_belongs_to_no_input_is_an_error(compiled, params, inputs, tmp_path):
+    write_npz(tmp_path / "out" / "n00" / "stranger.npz", np.zeros(1), "output_0")
+    with pytest.raises(MeasurementError, match=r"of no input: n00/stranger\.npz \(1 such\)"):
+        run_accuracy(compiled, params, inputs, tmp_path / "out")
+
+
+def test_an_output_that_was_not_written_is_an_error(compiled, params, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy._OutputWriter, "write", lambda self, path, row: None)
+    with pytest.raises(MeasurementError, match=r"missing: n00/picture_0\.npz, .* \(11 such\)"):
+        run_accuracy(compiled, params, inputs, tmp_path / "out")
+
+
+def test_a_damaged_input_ends_the_run_and_is_named(compiled, params, inputs, tmp_path):
+    inputs[5].write_bytes(inputs[5].read_bytes()[:1000])
+    with pytest.raises(DatasetError, match="picture_5"):
+        run_accuracy(compiled, params, inputs, tmp_path / "out", instances=2)
+
+
+def test_an_input_that_is_not_there_is_named_before_anything_is_written(compiled, params, inputs, tmp_path):
+    with pytest.raises(InputError, match="absent"):
+        run_accuracy(compiled, params, [*inputs, tmp_path / "absent.npz"], tmp_path / "out")
+    assert not contents(tmp_path / "out")
+
+
+def test_two_inputs_with_one_output_are_an_error(tmp_path):
+    with pytest.raises(InputError, match="two inputs"):
+        output_paths([tmp_path / "a.npz", tmp_path / "a.raw"], tmp_path / "out")
