@@ -44,7 +44,9 @@ def sample(arguments: argparse.Namespace) -> None:
     if arguments.vdsp_params_info:
         params = read_vdsp_params(arguments.vdsp_params_info)
     else:
-        params = VdspParams(preprocessing_from(compiled.info["preprocessing"]))
+        params = VdspParams(
+            preprocessing_from(compiled.info["preprocessing"]), compiled.info.get("swap_colours", False)
+        )
     names = read_class_names(arguments.label_txt)
     if arguments.file_path.is_dir():
         pictures = [arguments.file_path / picture.name for picture in look_at_folder(arguments.file_path, None)]

@@ -61,6 +61,7 @@ _LAYOUTS: dict[int, dict[str, Any]] = {
                 "quantize_per_channel": _OPTION,
                 "calibrate_chunk_by": _CARD_ONLY,
                 "skip_conv_layers": _OPTION,
+                "skip_matmul_layers": _CARD_ONLY,
                 "exclude_layers": _OPTION,
                 "ops_usingfp": _CARD_ONLY,
             },
@@ -83,7 +84,12 @@ _COMMANDS = {1: "build", 2: "compile"}
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """What a build file asks for, whichever of the two layouts said it."""
+    """What a build file asks for, whichever of the two layouts said it.
+
+    ``swap_colours``: the model wants blue, green, red; mean and std belong to the channels in that order.
+    ``skip_layers``: layers that stay in float, by name or by their number among the Convs, from 0, in the graph's
+    order (as in TVM, which the vendor's compiler is built on).
+    """
 
     generation: int
     name: str
@@ -101,6 +107,7 @@ class BuildConfig:
     per_channel: bool = True
     skip_layers: tuple[str | int, ...] = ()
     softmax: bool = False
+    swap_colours: bool = False
     equalize: bool = True
     bias_correction: bool = True
     max_drop: float | None = None
@@ -254,7 +261,7 @@ def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         per_channel=reader.get("engine.calibration.per_channel", bool, True),
         skip_layers=reader.layers("engine.calibration.skip_conv_layers"),
         softmax=reader.softmax("engine.add_extra_ops_to_graph.type"),
-        preprocessing=_read_operations(reader, "dataset.transform_ops", shape),
+        **_read_operations(reader, "dataset.transform_ops", shape),
         work_dir=Path(reader.get("workspace.work_dir", str, required=True)),
         ignored=ignored,
         **reader.sampling(),
@@ -278,7 +285,7 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         per_channel=reader.get("backend.quantize.quantize_per_channel", bool, True),
         skip_layers=reader.layers("backend.quantize.skip_conv_layers", "backend.quantize.exclude_layers"),
         softmax=reader.softmax("graph.extra_ops.type"),
-        preprocessing=_read_operations(reader, "dataset.process_ops", shape),
+        **_read_operations(reader, "dataset.process_ops", shape),
         work_dir=Path(reader.get("workspace.path", str, required=True)),
         ignored=ignored,
         **reader.sampling(),
@@ -297,10 +304,11 @@ _OPERATIONS: dict[str, frozenset[str]] = {
 }
 
 
-def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, int]) -> Preprocessing | None:
+def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, int]) -> dict[str, Any]:
+    """The fields of BuildConfig that the operations decide."""
     operations = reader.get(place, list)
     if operations is None:
-        return None
+        return {"preprocessing": None}
     found: dict[str, Mapping[str, Any]] = {}
     for number, operation in enumerate(operations):
         spot = f"{reader.where}: '{place}[{number}]'"
@@ -324,20 +332,27 @@ def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, in
         if late:
             raise SettingsError(f"{spot}: {kind} stands after {late[0]}, expected before it")
         found[kind] = operation
-    return _preprocessing(found, f"{reader.where}: '{place}'", shape)
+    where = f"{reader.where}: '{place}'"
+    return {"preprocessing": _preprocessing(found, where, shape), "swap_colours": _swaps_colours(found, where)}
 
 
-# CvtColor may stand anywhere after decoding: swapping planes commutes with the rest.
+# CvtColor may stand anywhere between decoding and normalising: swapping planes commutes with the geometry.
 _ORDER = ("DecodeImage", "Resize", "CenterCrop", "Normalize", "ToTensor")
-_AFTER = {kind: _ORDER[_ORDER.index(kind) + 1 :] if kind in _ORDER else () for kind in _OPERATIONS}
+_AFTER = {kind: _ORDER[_ORDER.index(kind) + 1 :] if kind in _ORDER else _ORDER[3:] for kind in _OPERATIONS}
+
+
+def _swaps_colours(found: Mapping[str, Mapping[str, Any]], spot: str) -> bool:
+    """DecodeImage gives RGB, so that either conversion swaps red and blue (inferred from the published files)."""
+    code = str(found.get("CvtColor", {}).get("code", "NO_CHANGE")).removeprefix("COLOR_")
+    known = ("NO_CHANGE", "RGB2BGR", "BGR2RGB")
+    if code not in known:
+        raise SettingsError(f"{spot}: CvtColor.code is '{one_line(code)}'{did_you_mean(code, known)}")
+    return code != "NO_CHANGE"
 
 
 def _preprocessing(
     found: Mapping[str, Mapping[str, Any]], spot: str, shape: tuple[int, int, int, int]
 ) -> Preprocessing:
-    code = str(found.get("CvtColor", {}).get("code", "NO_CHANGE")).upper()
-    if code not in {"NO_CHANGE", "COLOR_NO_CHANGE", "BGR2RGB", "COLOR_BGR2RGB"}:
-        raise SettingsError(f"{spot}: CvtColor code '{one_line(code)}': only models of RGB pictures are built here")
     if shape[2] != shape[3]:
         raise SettingsError(f"{spot}: the model's input is {shape[2]} x {shape[3]}; only square inputs are built here")
     resize = found.get("Resize", {"size": shape[2]})
@@ -411,6 +426,10 @@ def _size(preprocessing: Preprocessing) -> int | list[int]:
     return preprocessing.resize if isinstance(preprocessing.resize, int) else list(preprocessing.resize)
 
 
+def _colour_conversion(config: BuildConfig) -> list[dict[str, str]]:
+    return [{"type": "CvtColor", "code": "COLOR_RGB2BGR"}] if config.swap_colours else []
+
+
 def _write_first(config: BuildConfig) -> dict[str, Any]:
     content: dict[str, Any] = {
         "model": {
@@ -437,6 +456,7 @@ def _write_first(config: BuildConfig) -> dict[str, Any]:
                 {"type": "DecodeImage"},
                 {"type": "Resize", "size": _size(wanted), **_beyond_first(wanted)},
                 {"type": "CenterCrop", "crop_size": [wanted.crop, wanted.crop]},
+                *_colour_conversion(config),
                 {"type": "Normalize", "mean": list(wanted.mean), "std": list(wanted.std)},
                 {"type": "ToTensor"},
             ],
@@ -488,6 +508,7 @@ def _write_second(config: BuildConfig) -> dict[str, Any]:
                 {"type": "DecodeImage"},
                 resize,
                 {"type": "CenterCrop", "crop_size": [wanted.crop, wanted.crop]},
+                *_colour_conversion(config),
                 {"type": "Normalize", "mean": list(wanted.mean), "std": list(wanted.std)},
                 {"type": "ToTensor"},
             ],

@@ -88,8 +88,16 @@ def build(
                 raise SettingsError(f"{config.name}: int8 needs calibration pictures; give 'dataset.path'")
             paths = find_pictures(config.dataset, config.suffix, config.images)
             known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
-            batches = stack.enter_context(PictureStream(paths, preprocessing, progress or (lambda items, total: items)))
-        recipe = Recipe(per_channel=config.per_channel, equalize=config.equalize, correct_bias=config.bias_correction)
+            shown = progress or (lambda items, total: items)
+            stream = PictureStream(paths, preprocessing, shown, swap_colours=config.swap_colours)
+            batches = stack.enter_context(stream)
+        recipe = Recipe(
+            per_channel=config.per_channel,
+            equalize=config.equalize,
+            correct_bias=config.bias_correction,
+            float_layers=config.skip_layers,
+            max_drop=config.max_drop,
+        )
         made = compile_model(model, config.precision, batches, recipe)
     graph, blocks = for_runtime(made.model)
     if config.softmax:
@@ -137,6 +145,7 @@ def _model_info(
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
         },
+        "swap_colours": config.swap_colours,
         "normalisation": "outside",
         "layout": "NHWC blocks" if blocks else "NCHW",
         "quantization": quantization,

@@ -92,7 +92,10 @@ def compile_model(tool: str, build_file: Path, log: TextIO) -> dict[str, Any]:
         "prefix": str(config.prefix),
         "command": command,
         "files": describe_files(config.prefix),
+        # What the vendor's compiler does between the two is not known.
+        "quantization": None,
         "sources": {"checkpoint": sha256_of_file(config.checkpoint), "build_file": sha256_of_file(build_file)},
+        "notes": [],
     }
 
 

@@ -1,0 +1,104 @@
+"""The parity certificate, against pixels and answers that are computed here another way."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mnasbench.build.config import BuildConfig
+from mnasbench.build.package import CompiledModel
+from mnasbench.build.vamc import build
+from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.data.demo import make_demo
+from mnasbench.data.npz import write_npz
+from mnasbench.data.preprocess import Preprocessing, pixels_of
+from mnasbench.errors import DatasetError, ModelError, SettingsError
+from mnasbench.model.export import export_onnx
+from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
+
+SIZE = 32
+REFERENCE = Preprocessing(resize=40, crop=SIZE)
+Pictures = list[tuple[Path, int]]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    root = tmp_path_factory.mktemp("parity")
+    make_demo(root, validation=24, training=24, seed=3, workers=1)
+    return [(path, number % 5) for number, path in enumerate(sorted((root / "val").iterdir()))]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
+    """A net whose five scores are five pixels, so that its answers show what it was given."""
+    folder = tmp_path_factory.mktemp("model")
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 5, 9, 7, bias=False), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    torch.manual_seed(0)
+    torch.nn.init.normal_(net[0].weight)
+    export_onnx(net.eval(), SIZE, folder / "net.onnx")
+    config = BuildConfig(
+        1, "net", folder / "net.onnx", "input", (1, 3, SIZE, SIZE), "fp32", REFERENCE, None, "JPEG", None, folder
+    )
+    return build(config)[0]
+
+
+def test_the_usual_ways_differ_as_they_must(compiled: CompiledModel, pictures: Pictures) -> None:
+    found = certificate(compiled, REFERENCE, usual_ways(REFERENCE), pictures, workers=2)
+    own, opencv, squeezed, both, rounded = found["ways"]
+    assert found["images"] == 24
+    for same in (own, rounded):
+        assert (same["different_pixels"], same["max_difference"], same["different_answers"]) == (0, 0, 0)
+        assert same["top1"] == found["torchvision"]["top1"] and same["top1_drop"] == 0
+    assert own["max_input_difference"] < 1e-3
+    # 0.485 is 0.485107 in fp16: a fortieth of a level; no standard deviation is off by more than a ten-thousandth.
+    assert 0.02 < rounded["max_input_difference"] < 0.2
+    for other in (opencv, squeezed, both):
+        assert other["different_pictures"] > 20 and other["max_input_difference"] >= other["max_difference"] - 1e-2
+
+
+def test_pixels_are_counted_as_numpy_counts_them(compiled: CompiledModel, pictures: Pictures) -> None:
+    found = certificate(compiled, REFERENCE, usual_ways(REFERENCE), pictures)
+    differences = []
+    for path, _ in pictures:
+        picture = np.asarray(Image.open(path).convert("RGB"))
+        # Squeezed by OpenCV, cropped four pixels from each side.
+        theirs = cv2.resize(picture, (40, 40), interpolation=cv2.INTER_LINEAR)[4:36, 4:36].astype(int)
+        differences.append(np.abs(theirs - pixels_of(path, REFERENCE).transpose(1, 2, 0)))
+    expected = np.stack(differences)
+    way = found["ways"][3]
+    assert way["different_pixels"] == pytest.approx(100 * expected.any(axis=3).mean())
+    assert way["mean_difference"] == pytest.approx(expected.mean())
+    assert way["max_difference"] == expected.max()
+
+
+def test_the_inputs_of_a_run_are_judged_as_they_are(
+    compiled: CompiledModel, pictures: Pictures, tmp_path: Path
+) -> None:
+    inputs = {path.stem: tmp_path / f"{path.stem}.npz" for path, _ in pictures}
+    for path, _ in pictures:
+        write_npz(inputs[path.stem], pixels_of(path, REFERENCE))
+    spoilt = pixels_of(pictures[7][0], REFERENCE)
+    spoilt[1, 3, 4] ^= 1
+    write_npz(inputs[pictures[7][0].stem], spoilt)
+    cropped = VdspParams(Preprocessing(resize=SIZE, crop=SIZE))
+    (way,) = certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], pictures)["ways"]
+    assert (way["different_pictures"], way["max_difference"]) == (1, 1)
+    assert way["different_pixels"] == pytest.approx(100 / (24 * SIZE**2))
+
+    del inputs[pictures[0][0].stem]
+    with pytest.raises(DatasetError, match="has no npz among the listed inputs"):
+        certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], pictures)
+
+
+def test_what_cannot_be_compared_is_refused(compiled: CompiledModel, pictures: Pictures) -> None:
+    squeezed = Preprocessing(resize=(40, 40), crop=SIZE)
+    with pytest.raises(SettingsError, match="name torchvision's short side with --resize"):
+        certificate(compiled, squeezed, [], pictures)
+    half = CompiledModel(compiled.prefix, {**compiled.info, "precision": "fp16"})
+    with pytest.raises(ModelError, match="is fp16; answers are compared on fp32"):
+        certificate(half, REFERENCE, usual_ways(REFERENCE), pictures)
