@@ -224,7 +224,8 @@ def calibration_arguments():
 
 
 def npz_arguments(wildcards):
-    arguments = ["--shard", str(wildcards.shard)]
+    # The vendor's tool wants absolute paths; ours takes relative ones, so that results can be moved.
+    arguments = ["--shard", str(wildcards.shard), *(["--relative"] if SETTINGS["engine"] == "ort" else [])]
     if wildcards.geometry == "original":
         return [*arguments, "--original"]
     model = geometry_model(wildcards.geometry)

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from command_line import HelpfulFormatter, run
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
+from mnasbench.data.datalist import read_datalist
 from mnasbench.errors import InputError, did_you_mean
 from mnasbench.files import write_json
 from mnasbench.run.accuracy import run_accuracy
-from mnasbench.run.inputs import UInt8Array, listed_pictures, read_datalist, synthetic_pictures
+from mnasbench.run.inputs import UInt8Array, listed_pictures, synthetic_pictures
 from mnasbench.run.measurement import find_peak, measure_performance
 from mnasbench.run.performance import SCENARIOS, Load
 from mnasbench.run.report_text import report_text
