@@ -30,7 +30,8 @@ def _block(results: Path) -> str:
     machine = receipt["machine"]
     versions = ", ".join(f"{name} {receipt['versions'][name]}" for name in ("onnxruntime", "torch"))
     told = f"{machine['cpu']}, {machine['cpus']} cores, {versions}, {receipt['started'][:10]}"
-    return f"```text\n{table(rows)}\n```\n\n`make run` on {told}. Drop and agreement are against fp32 on the same pictures.\n"
+    caption = f"`make run` on {told}. Drop and agreement are against fp32 on the same pictures."
+    return f"```text\n{table(rows)}\n```\n\n{caption}\n"
 
 
 def complete(arguments: argparse.Namespace) -> None:
