@@ -37,7 +37,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 
 # Put before a step's command: runs it, keeps its output in its log, and writes the receipt.
 RECORD = (
-    'python "$MNASBENCH_SCRIPTS/record.py" --rule {rule} --receipt {output.receipt:q} --log {log:q}'
+    'python "$MNASBENCH_SCRIPTS/record.py" --receipt {output.receipt:q} --log {log:q}'
     " --settings {params.settings:q} --code {params.code:q} --inputs {input:q} --outputs {output:q}"
 )
 SCRIPT = ' -- python "$MNASBENCH_SCRIPTS/'
