@@ -162,6 +162,8 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
     values = _with_defaults(config, schema())
     models = {variant: _model(variant, entry or {}) for variant, entry in values["models"].items()}
     settings = Settings(values, models)
+    if settings["engine"] == "vacc":
+        _check_card(settings)
     demo_weights = [model.variant for model in models.values() if model.weights == DEMO]
     if demo_weights and not settings.is_demo:
         raise SettingsError(
@@ -169,3 +171,19 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
             f"'{one_line(values['dataset']['root'])}'; give a weights file or a published name such as IMAGENET1K_V1"
         )
     return settings
+
+
+def _check_card(settings: Settings) -> None:
+    """SettingsError for what only the embedded engine can do."""
+    if settings["vamp"]["instances"] == "auto":
+        raise SettingsError(
+            "vamp.instances: auto is searched on a CPU only; with engine: vacc name a number (the model card: 8)"
+        )
+    if settings["npz"] == "preprocessed":
+        return
+    for model in settings.models.values():
+        if isinstance(model.resize, int) and settings["vdsp_params"] == "current":
+            raise SettingsError(
+                f"models.{model.variant}.resize: {model.resize} is a short side, which vdsp_params of the form "
+                "'current' cannot tell the card; use npz: preprocessed, vdsp_params: '2023', or resize: [height, width]"
+            )

@@ -32,9 +32,9 @@ rule compile_model:
         "results/logs/build/compile_model-{variant}-{precision}.log",
     threads: 2
     params:
-        settings=lambda wildcards: settings(compiler=compiler(wildcards.precision)),
-        code=code("ort_vamc.py"),
-        command=lambda wildcards: compiler(wildcards.precision),
+        settings=lambda wildcards: settings(compiler=compiler(wildcards.variant, wildcards.precision)),
+        code=lambda wildcards: compiler_code(wildcards.precision),
+        command=lambda wildcards: compiler(wildcards.variant, wildcards.precision),
         made=lambda wildcards: compiled_files(wildcards.variant, wildcards.precision),
     shell:
-        RECORD + " {params.made:q} -- {params.command:q} {input.build:q}"
+        RECORD + " {params.made:q} -- {params.command} {input.build:q}"

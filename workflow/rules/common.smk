@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -51,6 +52,7 @@ DEMO_ROOT = f"results/data/{DEMO}/pictures"
 SHARDS = range(SETTINGS["shards"])
 MODELS = SETTINGS.models
 PRECISIONS = SETTINGS["precisions"]
+VACC = SETTINGS["vacc"]
 
 
 wildcard_constraints:
@@ -125,12 +127,26 @@ def exported(variant):
 
 
 # ------------------------------------------------------------------------------------------------------------ build
+def on_card(precision):
+    """Whether the vendor's tools make the rows of a precision."""
+    return SETTINGS.engine_of(precision) == "vacc"
+
+
 def compiled(variant, precision):
     """Prefix of the three compiled files."""
+    if on_card(precision) and VACC["generation"] == 2:
+        return f"results/build/{variant}/{precision}/{variant}/mod"
     size = MODELS[variant].size
     dtype, _, mode = precision.partition("-")
     folder = f"{variant}-{dtype}-{mode or 'none'}-3_{size}_{size}-{SETTINGS.engine_of(precision)}"
     return f"results/build/{variant}/{precision}/{folder}/{variant}"
+
+
+def description(variant, precision):
+    """The JSON that says what was compiled: the third file of ours, or one beside the three of the vendor's."""
+    if on_card(precision):
+        return f"results/build/{variant}/{precision}/compiled.json"
+    return compiled(variant, precision) + ".json"
 
 
 # ---------------------------------------------------------------------------------------------------------- receipts
@@ -161,6 +177,8 @@ def chain_receipts(variants, precisions):
         if MODELS[variant].weights == DEMO:
             yield f"results/model/{variant}/train.receipt.json"
         yield f"{exported(variant)}.receipt.json"
+        if "fp32" in precisions:
+            yield f"results/result/{variant}/parity.receipt.json"
         for precision in precisions:
             yield from row_receipts(variant, precision)
 
@@ -251,7 +269,9 @@ def build_arguments(variant, precision):
     """What the build file says, as arguments; one list for the command and for the record of its settings."""
     arguments = ["--name", variant, "--precision", precision, "--engine", SETTINGS.engine_of(precision)]
     arguments += ["--preprocessing", canonical_json(MODELS[variant].preprocessing)]
-    arguments += ["--npz", SETTINGS["npz"], "--vdsp_variant", SETTINGS["vdsp_params"]]
+    # Beside the card's rows fp32 is the reference: its means are not rounded to fp16, whatever form the card reads.
+    form = "current" if SETTINGS.engine_of(precision) != SETTINGS["engine"] else SETTINGS["vdsp_params"]
+    arguments += ["--npz", SETTINGS["npz"], "--vdsp_variant", form]
     arguments += ["--work_dir", f"results/build/{variant}/{precision}"]
     if SETTINGS.engine_of(precision) == "vacc":
         arguments += ["--generation", str(SETTINGS["vacc"]["generation"])]
@@ -266,28 +286,66 @@ def calibration_list(precision):
     return f"{DATA}/calibration.txt" if precision.startswith("int8") else []
 
 
-def compiler(precision):
-    if SETTINGS.engine_of(precision) == "ort":
-        return ["ort-vamc", "build"]
-    return [SETTINGS["vacc"]["vamc"], {1: "build", 2: "compile"}[SETTINGS["vacc"]["generation"]]]
+def shell_words(*words):
+    """Words for a shell command that stands in params as it is, because the place of a script must stay a variable."""
+    return shlex.join(map(str, words))
 
 
-def performance_tool(precision):
-    return "ort-vamp" if SETTINGS.engine_of(precision) == "ort" else SETTINGS["vacc"]["vamp"]
+def compiler(variant, precision):
+    """The command that compiles, to be followed by the build file."""
+    if not on_card(precision):
+        return "ort-vamc build"
+    folder = f"results/build/{variant}/{precision}"
+    arguments = ["--vamc", VACC["vamc"], "--json", f"{folder}/compiled.json"]
+    arguments += ["--model_info", f"{folder}/model_info.json", *hwconfig_arguments()]
+    return 'python "$MNASBENCH_SCRIPTS/call_vamc.py" ' + shell_words(*arguments)
+
+
+def compiler_code(precision):
+    return code("call_vamc.py" if on_card(precision) else "ort_vamc.py")
+
+
+def hwconfig_arguments():
+    return ["--hwconfig", VACC["hwconfig"]] if VACC["hwconfig"] else []
+
+
+def performance_tool(variant, precision):
+    """The command that measures and scores; both take the same flags."""
+    if not on_card(precision):
+        return "ort-vamp"
+    arguments = ["--vamp", VACC["vamp"], "--size", MODELS[variant].size, "-d", VACC["device"], *hwconfig_arguments()]
+    return 'python "$MNASBENCH_SCRIPTS/call_vamp.py" ' + shell_words(*arguments)
+
+
+def performance_code(precision):
+    return code("call_vamp.py" if on_card(precision) else "ort_vamp.py")
 
 
 def compiled_files(variant, precision):
-    made = [compiled(variant, precision) + suffix for suffix in (".onnx", ".params", ".json")]
+    prefix = compiled(variant, precision)
+    if on_card(precision):
+        return [*(prefix + suffix for suffix in (".so", ".json", ".params")), description(variant, precision)]
+    made = [prefix + suffix for suffix in (".onnx", ".params", ".json")]
     if precision.startswith("int8"):
-        made.append(str(Path(compiled(variant, precision)).with_name("quantization.csv")))
+        made.append(str(Path(prefix).with_name("quantization.csv")))
     return made
 
 
-def load_arguments():
+def load_arguments(precision):
+    """The load of a measurement; how many instances fill a card says nothing of the CPU beside it."""
     vamp = SETTINGS["vamp"]
-    arguments = ["-i", str(vamp["instances"]), "-p", str(vamp["processes"]), "-b", str(vamp["batch_size"])]
-    arguments += ["--retries", str(vamp["retries"])]
+    instances = "auto" if SETTINGS["engine"] != SETTINGS.engine_of(precision) else vamp["instances"]
+    arguments = ["-i", str(instances), "-p", str(vamp["processes"]), "-b", str(vamp["batch_size"])]
+    if not on_card(precision):
+        arguments += ["--retries", str(vamp["retries"])]
     return arguments + (["--iterations", str(vamp["iterations"])] if vamp["iterations"] else [])
+
+
+def accuracy_load(precision, threads):
+    """Sessions of an accuracy run: as many as threads on a CPU, as configured on the card."""
+    vamp = SETTINGS["vamp"]
+    instances = vamp["instances"] if on_card(precision) else threads
+    return ["-i", str(instances), "-p", "1", "-b", str(vamp["batch_size"])]
 
 
 def has_reference(precision):
@@ -304,6 +362,17 @@ def reference_arguments(wildcards):
     if not has_reference(wildcards.precision):
         return []
     return ["--reference_path", f"results/run/{wildcards.variant}/fp32/outputs/{wildcards.shard}"]
+
+
+def judged_precision():
+    """The precision whose preprocessing file the parity certificate is about: the card's, where there is a card."""
+    return next((precision for precision in PRECISIONS if on_card(precision)), "fp32")
+
+
+def published_resize(variant):
+    """The short side that the model's publisher resizes to, whatever this configuration does."""
+    model = MODELS[variant]
+    return model.preset.resize_for(model.size)
 
 
 def answers(variant, precision):
@@ -331,17 +400,18 @@ def summary_rows():
                         "dataset": DATASET["name"],
                     },
                     "exported": f"{exported(variant)}.json",
-                    "compiled": f"{compiled(variant, precision)}.json" if engine == "ort" else None,
+                    "compiled": description(variant, precision),
                     "performance": f"results/run/{variant}/{precision}/performance.json",
                     "accuracy": f"results/result/{variant}/{precision}/accuracy.json",
                     "reference": reference,
+                    "parity": f"results/result/{variant}/parity.json" if "fp32" in PRECISIONS else None,
                 }
             )
     return rows
 
 
 def row_files(row):
-    return [row[key] for key in ("exported", "performance", "accuracy")] + [
+    return [row[key] for key in ("exported", "performance", "accuracy", "parity") if row[key]] + [
         f"results/build/{row['identity']['model']}/{row['identity']['precision']}/compile.receipt.json"
     ]
 

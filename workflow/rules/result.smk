@@ -48,6 +48,32 @@ rule gather_accuracy:
         " --manifest {input.manifest:q} --json {output.accuracy:q}"
 
 
+rule check_parity:
+    input:
+        compiled="results/build/{variant}/fp32/compile.receipt.json",
+        vdsp_params=lambda wildcards: f"results/build/{wildcards.variant}/{judged_precision()}/vdsp_params.json",
+        datalists=lambda wildcards: [datalist(wildcards.variant, shard) for shard in SHARDS],
+        manifest=f"{DATA}/manifest.csv",
+        demo=demo_files,
+    output:
+        certificate="results/result/{variant}/parity.json",
+        receipt="results/result/{variant}/parity.receipt.json",
+    log:
+        "results/logs/result/check_parity-{variant}.log",
+    threads: 2
+    params:
+        settings=lambda wildcards: settings(resize=published_resize(wildcards.variant)),
+        code=code("check_parity.py"),
+        root=dataset_root(),
+        prefix=lambda wildcards: compiled(wildcards.variant, "fp32"),
+        resize=lambda wildcards: published_resize(wildcards.variant),
+    shell:
+        RECORD + SCRIPT + 'check_parity.py"'
+        " --model {params.prefix:q} --resize {params.resize} --root {params.root:q} --manifest {input.manifest:q}"
+        " --datalist {input.datalists:q} --vdsp_params {input.vdsp_params:q} --workers {threads}"
+        " --json {output.certificate:q}"
+
+
 rule summarize:
     input:
         rows=lambda wildcards: [file for row in summary_rows() for file in row_files(row)],

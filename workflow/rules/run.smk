@@ -20,13 +20,15 @@ rule measure_performance:
     # More than any machine has: Snakemake clamps it to --cores, and nothing else of this run shares the machine.
     threads: 1024
     params:
-        settings=lambda wildcards: settings(vamp=SETTINGS["vamp"], tool=performance_tool(wildcards.precision)),
-        code=code("ort_vamp.py"),
-        command=lambda wildcards: performance_tool(wildcards.precision),
+        settings=lambda wildcards: settings(
+            vamp=SETTINGS["vamp"], tool=performance_tool(wildcards.variant, wildcards.precision)
+        ),
+        code=lambda wildcards: performance_code(wildcards.precision),
+        command=lambda wildcards: performance_tool(wildcards.variant, wildcards.precision),
         prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
-        load=load_arguments(),
+        load=lambda wildcards: load_arguments(wildcards.precision),
     shell:
-        RECORD + " -- {params.command:q} -m {params.prefix:q} --vdsp_params {input.vdsp_params:q}"
+        RECORD + " -- {params.command} -m {params.prefix:q} --vdsp_params {input.vdsp_params:q}"
         " {params.load:q} --datalist {input.datalist:q} --json {output.report:q}"
 
 
@@ -43,14 +45,15 @@ rule run_accuracy:
     threads: 2
     params:
         settings=lambda wildcards: settings(
-            batch_size=SETTINGS["vamp"]["batch_size"], tool=performance_tool(wildcards.precision)
+            batch_size=SETTINGS["vamp"]["batch_size"],
+            tool=performance_tool(wildcards.variant, wildcards.precision),
         ),
-        code=code("ort_vamp.py"),
-        command=lambda wildcards: performance_tool(wildcards.precision),
+        code=lambda wildcards: performance_code(wildcards.precision),
+        command=lambda wildcards: performance_tool(wildcards.variant, wildcards.precision),
         prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
-        batch_size=SETTINGS["vamp"]["batch_size"],
+        load=lambda wildcards, threads: accuracy_load(wildcards.precision, threads),
         folder="results/run/{variant}/{precision}/outputs/{shard}",
     shell:
-        RECORD + " --folders {params.folder:q} -- {params.command:q} -m {params.prefix:q}"
-        " --vdsp_params {input.vdsp_params:q} -i {threads} -p 1 -b {params.batch_size}"
+        RECORD + " --folders {params.folder:q} -- {params.command} -m {params.prefix:q}"
+        " --vdsp_params {input.vdsp_params:q} {params.load:q}"
         " --datalist {input.datalist:q} --path_output {params.folder:q} --json {output.report:q}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from command_line import parser_for, run
 from mnasbench.files import read_json, write_text
+from mnasbench.result.expected import deviations
 from mnasbench.result.summary import Row, make_row, read_csv, to_csv, to_markdown
 
 
@@ -63,18 +64,30 @@ def notes_on(rows: Sequence[dict[str, Any]]) -> list[str]:
                 f"{described['identity']['model']}: published {reference['top1']:.3f} / {reference['top5']:.3f} "
                 f"({reference['source']})"
             )
+        if described["parity"] is not None and described["identity"]["precision"] == "fp32":
+            notes += [_on_parity(described["identity"]["model"], read_json(Path(described["parity"])))]
         if described["identity"]["precision"] == "fp16" and described["identity"]["engine"] == "ort":
             note = "fp16 on a CPU: fp16 weights, fp32 arithmetic; half the bytes, the speed of fp32"
             notes += [] if note in notes else [note]
     return notes
 
 
+def _on_parity(model: str, certificate: dict[str, Any]) -> str:
+    (way,) = certificate["ways"]
+    return (
+        f"{model}: of {certificate['images']} pictures, as the model is given them, {way['different_pictures']} differ "
+        f"from torchvision's own ({way['different_pixels']:.2f} % of the pixels) and {way['different_answers']} get "
+        "another answer"
+    )
+
+
 def summarize(arguments: argparse.Namespace) -> None:
     """Read, tabulate, write."""
     rows = arguments.rows["rows"]
-    text = to_csv([_row(described) for described in rows])
+    found = [_row(described) for described in rows]
+    text = to_csv(found)
     write_text(arguments.csv, text)
-    write_text(arguments.markdown, to_markdown(read_csv(text), notes_on(rows)))
+    write_text(arguments.markdown, to_markdown(read_csv(text), [*deviations(found), *notes_on(rows)]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

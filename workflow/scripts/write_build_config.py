@@ -12,6 +12,7 @@ from pathlib import Path
 from command_line import parser_for, run
 from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
+from mnasbench.build.vendor import for_the_card
 from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml
@@ -61,11 +62,11 @@ def write(arguments: argparse.Namespace) -> None:
         equalize=arguments.quantize.get("equalize", True),
         bias_correction=arguments.quantize.get("bias_correction", True),
         max_drop=arguments.quantize.get("max_drop"),
-        # The card's softmax is in the card's own graph; here logits are kept, which SQNR is measured on.
-        softmax=arguments.engine == "vacc",
+        # Logits, on the card, too: SQNR is measured on them, and fp16 probabilities round the lower ranks to ties.
+        softmax=False,
     )
-    write_yaml(arguments.build_file, build_file(config))
     on_card = arguments.engine == "vacc"
+    write_yaml(arguments.build_file, build_file(for_the_card(config) if on_card else config))
     content = vdsp_params(wanted, arguments.vdsp_variant, resized=arguments.npz == "preprocessed", fp16=on_card)
     write_json(arguments.vdsp_params, content)
 

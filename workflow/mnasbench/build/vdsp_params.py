@@ -127,7 +127,7 @@ def _resize_type(p: Preprocessing) -> str:
 
 
 def _current(p: Preprocessing, fp16: bool) -> dict[str, Any]:
-    mean, std = (_rounded_to_fp16(p.mean), _rounded_to_fp16(p.std)) if fp16 else (p.mean, p.std)
+    mean, std = (rounded_to_fp16(p.mean), rounded_to_fp16(p.std)) if fp16 else (p.mean, p.std)
     values = {
         "Mean": list(mean),
         "Std": list(std),
@@ -149,7 +149,8 @@ def _current(p: Preprocessing, fp16: bool) -> dict[str, Any]:
     return {"OpType": _OP_RESIZE_CROP, "OpConfig": config}
 
 
-def _rounded_to_fp16(values: _Triple) -> _Triple:
+def rounded_to_fp16(values: _Triple) -> _Triple:
+    """The nearest numbers that fp16 has."""
     red, green, blue = (float(np.float16(value)) for value in values)
     return red, green, blue
 

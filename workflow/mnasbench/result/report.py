@@ -10,6 +10,7 @@ from mnasbench.files import read_json
 from mnasbench.result import report_plots as plots
 from mnasbench.result import report_sections as sections
 from mnasbench.result.decision import KEPT_SHARE, pareto_front, recommend
+from mnasbench.result.expected import deviations
 from mnasbench.result.page import render
 from mnasbench.result.results_folder import Results, RowResults
 from mnasbench.result.times import job_times
@@ -53,6 +54,7 @@ def make_report(
         else [],
         "published": published,
         "imagenet": imagenet,
+        "deviations": deviations(rows),
         "losses": sections.losses(results, dataset_root, names),
         "latency_plots": _latency_plots(results),
         "peak_plots": [(result, _svg(plots.peak_plot(result, _HALF))) for result in results.rows if result.peak],

@@ -113,7 +113,8 @@ def _row_results(folder: Path, row: Row) -> RowResults:
     built = folder / "build" / row.model / row.precision
     run, result = (folder / stage / row.model / row.precision for stage in ("run", "result"))
     exported = next((path for path in sorted((folder / "model" / row.model).glob("*.json")) if _is_data(path)), None)
-    info = next(iter(sorted(built.glob(f"*/{row.model}.json"))), None)
+    # The vendor's compiler leaves a JSON of its own; what was compiled then stands beside its folder.
+    info = next(iter([*built.glob("compiled.json"), *sorted(built.glob(f"*/{row.model}.json"))]), None)
     layers = next(iter(sorted(built.glob("*/quantization.csv"))), None)
     peak = run / "peak.json"
     return RowResults(

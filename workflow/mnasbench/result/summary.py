@@ -79,7 +79,7 @@ def make_row(
         images=accuracy["images"],
         throughput_qps=performance.get("throughput_qps"),
         verdict=performance.get("verdict", {}).get("status", ""),
-        model_bytes=files["graph_bytes"] + files["params_bytes"] if files else None,
+        model_bytes=sum(value for key, value in files.items() if key.endswith("_bytes")) if files else None,
         params=exported["params"],
         macs=exported["macs"],
         reference_top1=reference[0],

@@ -1,0 +1,201 @@
+"""The parity certificate: how far a way of preparing pictures is from torchvision's own, in pixels and in answers.
+
+One request a picture holds it as torchvision prepares it and as each other way does, so the model, the session and
+the batch are the same for all, and what differs comes from the preprocessing alone.
+"""
+
+import queue
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnasbench.build.package import CompiledModel
+from mnasbench.build.vdsp_params import VdspParams, rounded_to_fp16
+from mnasbench.data.npz import read_npz
+from mnasbench.data.preprocess import Preprocessing, decode_rgb, open_image, read_picture
+from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
+from mnasbench.model.torchvision_import import torchvision
+from mnasbench.result.evaluation import Answer, accuracy, best_classes, picture_key
+from mnasbench.run.inputs import Preprocessor, UInt8Array
+from mnasbench.run.session import Engine
+
+Float32Array = npt.NDArray[np.float32]
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way from a picture to the model's input: its pixels, uint8 (3, height, width), and what is asked of them."""
+
+    name: str
+    pixels: Callable[[Path], UInt8Array]
+    params: VdspParams
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One picture in one way: its answer, and how far its pixels and its input are from torchvision's.
+
+    ``different``: pixels of the crop that differ. ``largest``, ``total``: of the crop's absolute differences, in
+    levels of 0 to 255. ``input_levels``: the largest difference of the normalised input, in the same levels.
+    """
+
+    answer: Answer
+    different: int = 0
+    largest: int = 0
+    total: int = 0
+    input_levels: float = 0.0
+
+
+def decoded(path: Path) -> UInt8Array:
+    """The whole picture, planar."""
+    return np.ascontiguousarray(decode_rgb(path).transpose(2, 0, 1))
+
+
+def from_npz(inputs: Mapping[str, Path]) -> Callable[[Path], UInt8Array]:
+    """Reads what the npz input of a picture holds; ``inputs`` maps picture keys. DatasetError where there is none."""
+
+    def pixels(path: Path) -> UInt8Array:
+        key = picture_key(path.name)
+        if key not in inputs:
+            raise DatasetError(
+                f"{one_line(path.name)}: has no npz among the listed inputs; give the lists of this dataset"
+            )
+        return read_npz(inputs[key])
+
+    return pixels
+
+
+def usual_ways(reference: Preprocessing) -> list[Way]:
+    """{short side, squeezed} x {Pillow, OpenCV}, and torchvision's own geometry with means rounded to fp16."""
+    side = _short_side(reference)
+    ways = [
+        Way(f"{told}, {library}", decoded, VdspParams(replace(reference, resize=resize, library=library)))
+        for told, resize in ((f"short side {side}", side), (f"squeezed to {side} x {side}", (side, side)))
+        for library in ("pillow", "opencv")
+    ]
+    rounded = replace(reference, mean=rounded_to_fp16(reference.mean), std=rounded_to_fp16(reference.std))
+    return [*ways, Way(f"short side {side}, pillow, fp16 means", decoded, VdspParams(rounded))]
+
+
+def _short_side(reference: Preprocessing) -> int:
+    if not isinstance(reference.resize, int) or reference.library != "pillow":
+        raise SettingsError(
+            f"the model was built for pictures resized to {reference.resize} by {reference.library}, which torchvision "
+            "does not do; name torchvision's short side with --resize"
+        )
+    return reference.resize
+
+
+def certificate(
+    compiled: CompiledModel,
+    reference: Preprocessing,
+    ways: Sequence[Way],
+    pictures: Sequence[tuple[Path, int]],
+    *,
+    workers: int = 1,
+    progress: Progress = lambda items, total: items,
+) -> dict[str, Any]:
+    """What each way changes against torchvision's ``Resize``, ``CenterCrop``, ``ToTensor``, ``Normalize`` on PIL.
+
+    ``compiled``: an fp32 model. ``reference``: what torchvision does for it. ``pictures``: files and their classes.
+    Percent for accuracies and shares, levels of 0 to 255 for differences, SQNR in dB over the logits.
+    """
+    _short_side(reference)
+    if compiled.info["precision"] != "fp32":
+        raise ModelError(f"{one_line(compiled.prefix)}: is {compiled.info['precision']}; answers are compared on fp32")
+    engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
+    for _ in range(workers):
+        engines.put(Engine(compiled))
+    look = _Look(engines, reference, ways)
+    with ThreadPoolExecutor(workers) as pool:
+        seen = list(progress(pool.map(look, pictures), len(pictures)))
+    theirs = [row[0].answer for row in seen]
+    described = [_describe(way, [row[1 + place] for row in seen], theirs, reference) for place, way in enumerate(ways)]
+    return {
+        "images": len(seen),
+        "model": {"name": compiled.info["name"], "precision": compiled.info["precision"], **compiled.digests},
+        "torchvision": {
+            "version": torchvision.__version__,
+            "preprocessing": asdict(reference),
+            **accuracy(theirs),
+        },
+        "ways": described,
+    }
+
+
+class _Look:
+    """Prepares a picture in every way, has the model answer to all, and compares."""
+
+    def __init__(self, engines: "queue.SimpleQueue[Engine]", reference: Preprocessing, ways: Sequence[Way]) -> None:
+        engine = engines.get()
+        engines.put(engine)
+        self._engines, self._ways = engines, ways
+        self._preprocessors = [Preprocessor(way.params, engine.format) for way in ways]
+        self._levels = 255 * np.array(reference.std, dtype=np.float32)[:, None, None]
+        transforms = torchvision.transforms
+        mode = transforms.InterpolationMode(reference.interpolation)
+        self._geometry = transforms.Compose(
+            [transforms.Resize(reference.resize, interpolation=mode), transforms.CenterCrop(reference.crop)]
+        )
+        self._values = transforms.Compose([transforms.ToTensor(), transforms.Normalize(reference.mean, reference.std)])
+
+    def __call__(self, picture: tuple[Path, int]) -> list[_Seen]:
+        """The picture as torchvision prepares it, then in each way."""
+        path, label = picture
+        image = self._geometry(open_image(read_picture(path), path).convert("RGB"))
+        crop = np.asarray(image).transpose(2, 0, 1).astype(np.int16)
+        expected: Float32Array = self._values(image).numpy()
+        crops = [
+            preprocess.geometry(way.pixels(path))
+            for way, preprocess in zip(self._ways, self._preprocessors, strict=True)
+        ]
+        inputs = [preprocess.tensor([pixels])[0] for preprocess, pixels in zip(self._preprocessors, crops, strict=True)]
+        scores = self._infer(np.stack([expected, *inputs]))
+        logits = scores[0].astype(np.float64)
+        signal = float(np.square(logits).sum())
+        seen = [_Seen(Answer(path.name, label, best_classes(scores[0])))]
+        for pixels, tensor, row in zip(crops, inputs, scores[1:], strict=True):
+            difference = np.abs(pixels - crop)
+            noise = float(np.square(logits - row).sum())
+            seen.append(
+                _Seen(
+                    answer=Answer(path.name, label, best_classes(row), signal, noise),
+                    different=int(difference.any(axis=0).sum()),
+                    largest=int(difference.max()),
+                    total=int(difference.sum()),
+                    input_levels=float((np.abs(tensor - expected) * self._levels).max()),
+                )
+            )
+        return seen
+
+    def _infer(self, tensor: Float32Array) -> Float32Array:
+        engine = self._engines.get()
+        try:
+            return engine.infer(tensor)
+        finally:
+            self._engines.put(engine)
+
+
+def _describe(way: Way, seen: Sequence[_Seen], theirs: Sequence[Answer], reference: Preprocessing) -> dict[str, Any]:
+    figures = accuracy([one.answer for one in seen], theirs)
+    pixels = len(seen) * reference.crop**2
+    pairs = zip(seen, theirs, strict=True)
+    return {
+        "way": way.name,
+        "preprocessing": asdict(way.params.preprocessing),
+        "swap_colours": way.params.swap_colours,
+        "different_pictures": sum(one.different > 0 for one in seen),
+        "different_pixels": 100 * sum(one.different for one in seen) / pixels,
+        "mean_difference": sum(one.total for one in seen) / (3 * pixels),
+        "max_difference": max(one.largest for one in seen),
+        "max_input_difference": max(one.input_levels for one in seen),
+        "different_answers": sum(one.answer.classes[0] != their.classes[0] for one, their in pairs),
+        # Which pictures were lost or gained is a list as long as the dataset may be.
+        **{key: value for key, value in figures.items() if key not in ("lost", "gained")},
+    }

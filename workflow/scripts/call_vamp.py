@@ -1,0 +1,71 @@
+"""Call the vendor's performance tool with the flags of ort-vamp, and write what ort-vamp would.
+
+Without --path_output the card's speed is measured (vamp itself takes no list then); with it, vamp writes the scores
+of every input of --datalist.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, run
+from mnasbench.errors import SettingsError
+from mnasbench.files import write_json
+from mnasbench.result.pairing import read_datalist
+from mnasbench.run.vendor import Vamp, measure_performance, run_accuracy
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    add = parser.add_argument
+    add("--vamp", default="vamp", help="the tool, a name on PATH or a path")
+    add("-m", "--model", type=Path, required=True, metavar="PREFIX", help="compiled model, without a suffix")
+    add("--vdsp_params", type=Path, required=True, metavar="FILE", help="the preprocessing on the card")
+    add("-i", "--instance", type=int, default=1, metavar="N", help="instances on each device")
+    add("-p", "--processes", type=int, default=1, metavar="N", help="processes")
+    add("-b", "--batch_size", type=int, default=1, metavar="N", help="pictures a request")
+    add("--size", type=int, required=True, metavar="PIXELS", help="side of the model's input")
+    add("-d", "--device", default="0", metavar="ID", help="device, as vamp takes it")
+    add("--hwconfig", metavar="FILE", help="the card's hardware configuration")
+    add("--iterations", type=int, metavar="N", help="requests in all")
+    add("--datalist", type=Path, metavar="FILE", help="npz inputs, one path a line")
+    add("--path_output", type=Path, metavar="DIR", help="accuracy run: folder for the scores of each input")
+    add("--json", type=Path, required=True, metavar="FILE", help="report to write")
+    return parser
+
+
+def act(arguments: argparse.Namespace) -> None:
+    """Measure, or have scores computed."""
+    vamp = Vamp(
+        tool=arguments.vamp,
+        prefix=arguments.model,
+        vdsp_params=arguments.vdsp_params,
+        instances=arguments.instance,
+        processes=arguments.processes,
+        batch=arguments.batch_size,
+        shape=(3, arguments.size, arguments.size),
+        device=arguments.device,
+        hwconfig=arguments.hwconfig,
+    )
+    if arguments.path_output is None:
+        report = measure_performance(vamp, arguments.iterations, sys.stdout)
+    elif arguments.datalist is None:
+        raise SettingsError("--path_output needs --datalist, the list of inputs")
+    else:
+        inputs = list(read_datalist(arguments.datalist).values())
+        report = run_accuracy(vamp, arguments.datalist, inputs, arguments.path_output, sys.stdout)
+    write_json(arguments.json, report)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure or score one compiled model on the card."""
+    # The workflow ends a step by SIGTERM; as an interrupt it ends the vendor's tool, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return run(build_parser(), act, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The parity certificate: what a way of preparing pictures changes against torchvision's own, in pixels and answers.
+
+check_parity.py --model PREFIX --root DATASET                                  the table of the usual ways
+check_parity.py --model PREFIX --root DATASET --datalist LIST --vdsp_params F  what a run with these files sees
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from command_line import parser_for, progress, run
+from dataset_arguments import add_dataset_arguments, dataset_of
+from mnasbench.build.package import read_package
+from mnasbench.build.vdsp_params import read_vdsp_params
+from mnasbench.data.fingerprint import read_manifest, scan
+from mnasbench.data.preprocess import Preprocessing, preprocessing_from
+from mnasbench.errors import SettingsError
+from mnasbench.files import write_json
+from mnasbench.result.pairing import read_datalist
+from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--model", type=Path, required=True, metavar="PREFIX", help="compiled fp32 model, no suffix")
+    parser.add_argument("--resize", type=int, help="torchvision's short side; default: what the model was built with")
+    add_dataset_arguments(parser)
+    parser.add_argument("--manifest", type=Path, help="take the pictures that this manifest of the dataset names")
+    parser.add_argument("--datalist", type=Path, nargs="+", help="lists of the npz inputs of a run")
+    parser.add_argument("--vdsp_params", type=Path, help="preprocessing of that run, any of the three forms")
+    parser.add_argument("--json", type=Path, help="certificate to write")
+    parser.add_argument("--workers", type=int, default=2, help="pictures that are prepared at a time")
+    return parser
+
+
+def ways_of(arguments: argparse.Namespace, reference: Preprocessing) -> list[Way]:
+    """The ways that the arguments ask for."""
+    if arguments.datalist is None and arguments.vdsp_params is None:
+        return usual_ways(reference)
+    if arguments.datalist is None or arguments.vdsp_params is None:
+        raise SettingsError("--datalist and --vdsp_params belong together")
+    inputs = {key: path for file in arguments.datalist for key, path in read_datalist(file).items()}
+    return [Way("the run's inputs", from_npz(inputs), read_vdsp_params(arguments.vdsp_params))]
+
+
+def pictures_of(arguments: argparse.Namespace) -> list[tuple[Path, int]]:
+    """Files and their classes."""
+    if arguments.manifest is not None:
+        found = {picture.name: picture.class_index for picture in read_manifest(arguments.manifest)}
+    else:
+        found = {name: file.class_index for name, file in scan(dataset_of(arguments)).items()}
+    return [(arguments.root / name, label) for name, label in found.items()]
+
+
+def table(found: dict[str, Any]) -> str:
+    """The certificate's main figures, a way a line."""
+    rows = [
+        [
+            way["way"],
+            f"{way['different_pixels']:.2f}",
+            f"{way['mean_difference']:.3f}",
+            way["max_difference"],
+            f"{way['max_input_difference']:.3f}",
+            way["different_answers"],
+            f"{way['top1']:.3f}",
+            f"{way['top1_drop']:.3f} ({way['top1_drop_low']:.2f} to {way['top1_drop_high']:.2f})",
+        ]
+        for way in found["ways"]
+    ]
+    headers = ["way", "pixels %", "mean", "max", "max input", "answers", "top-1", "drop (95 %)"]
+    return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 7))
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Compare, print, write."""
+    compiled = read_package(arguments.model)
+    reference = preprocessing_from(compiled.info["preprocessing"])
+    if arguments.resize is not None:
+        reference = replace(reference, resize=arguments.resize, library="pillow")
+    pictures = pictures_of(arguments)
+    found = certificate(
+        compiled,
+        reference,
+        ways_of(arguments, reference),
+        pictures,
+        workers=arguments.workers,
+        progress=progress("pictures"),
+    )
+    own = found["torchvision"]
+    print(f"{found['images']} pictures; prepared by torchvision {own['version']}: top-1 {own['top1']:.3f}")
+    print("differing pixels in %, differences in levels of 0 to 255, answers as numbers of pictures\n")
+    print(table(found))
+    if arguments.json is not None:
+        write_json(arguments.json, found)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write one certificate."""
+    return run(build_parser(), check, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
