@@ -247,7 +247,12 @@ def calibration_source():
 
 def calibration_arguments():
     chosen, (root, part) = SETTINGS["calibration"], calibration_source()
-    return ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--root", root, "--part", part]
+    arguments = ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--on_fault", DATASET["on_fault"]]
+    # The dataset's own label files belong to its validation pictures, not to another source or to the demo's training.
+    own = chosen["source"] is None and not SETTINGS.is_demo
+    for flag in ("labels", "wnids"):
+        arguments += [f"--{flag}", DATASET[flag]] if own and DATASET[flag] is not None else []
+    return [*arguments, "--root", root, "--part", part]
 
 
 def npz_arguments(wildcards):

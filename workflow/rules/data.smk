@@ -59,7 +59,7 @@ rule sample_calibration:
     shell:
         step(
             "sample_calibration.py",
-            "{params.arguments:q} --list {output.list:q} --folder {params.folder:q}",
+            "{params.arguments:q} --manifest {input.manifest:q} --list {output.list:q} --folder {params.folder:q}",
             also="--folders {params.folder:q}",
         )
 
