@@ -43,4 +43,4 @@ onstart:
 
 onerror:
     if FAILURES.is_file():
-        logger.error("What failed:\n" + FAILURES.read_text())
+        logger.error(f"What failed:\n{FAILURES.read_text()}")

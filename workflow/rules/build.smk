@@ -15,9 +15,11 @@ rule write_build_config:
         code=code("write_build_config.py"),
         arguments=lambda wildcards: build_arguments(wildcards.variant, wildcards.precision),
     shell:
-        RECORD + SCRIPT + 'write_build_config.py"'
-        " {params.arguments:q} --model {input.description:q}"
-        " --build_file {output.build:q} --vdsp_params {output.vdsp_params:q}"
+        step(
+            "write_build_config.py",
+            "{params.arguments:q} --model {input.description:q}"
+            " --build_file {output.build:q} --vdsp_params {output.vdsp_params:q}",
+        )
 
 
 rule compile_model:
@@ -37,4 +39,8 @@ rule compile_model:
         command=lambda wildcards: compiler(wildcards.variant, wildcards.precision),
         made=lambda wildcards: compiled_files(wildcards.variant, wildcards.precision),
     shell:
-        RECORD + " {params.made:q} -- {params.command} {input.build:q}"
+        step(
+            "{params.command}",
+            "{input.build:q}",
+            also="{params.made:q}",
+        )

@@ -1,4 +1,4 @@
-"""What every rule stands on: the settings, the digests of code, the record of each job, and where files are."""
+"""What all rules stand on: the settings, the digests of code, the record of each job, and where files are."""
 
 import functools
 import os
@@ -33,15 +33,24 @@ except MnasbenchError as error:
 # The commands are found beside this Snakefile and the interpreter that runs it, by variables and not by paths in
 # the rules: a shell command that names a path would count as changed code wherever the checkout moves.
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
-os.environ["MNASBENCH_SCRIPTS"] = str(SCRIPTS)
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
-# Put before a step's command: runs it, keeps its output in its log, and writes the receipt.
-RECORD = (
-    'python "$MNASBENCH_SCRIPTS/record.py" --rule {rule} --receipt {output.receipt:q} --log {log:q}'
-    " --settings {params.settings:q} --code {params.code:q} --inputs {input:q} --outputs {output:q}"
+os.environ.update(
+    MNASBENCH_SCRIPTS=str(SCRIPTS), PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
-SCRIPT = ' -- python "$MNASBENCH_SCRIPTS/'
+
+
+def step(command, arguments, also=""):
+    """The shell command of a step: record.py, which keeps its output and writes its receipt, then the step's own.
+
+    ``command`` is a script of ours or any other command; ``also`` is more that the step makes (files that its rule
+    cannot declare, or ``--folders`` that it fills).
+    """
+    recorder = (
+        'python "$MNASBENCH_SCRIPTS/record.py" --receipt {output.receipt:q} --log {log:q}'
+        " --settings {params.settings:q} --code {params.code:q} --inputs {input:q} --outputs {output:q}"
+    )
+    own = f'python "$MNASBENCH_SCRIPTS/{command}"' if command.endswith(".py") else command
+    return f"{recorder} {also} -- {own} {arguments}"
+
 
 # Where record.py notes what failed, to be said again when all has stopped.
 FAILURES = Path("results/logs/failures.txt")
@@ -238,11 +247,17 @@ def calibration_source():
 
 def calibration_arguments():
     chosen, (root, part) = SETTINGS["calibration"], calibration_source()
-    return ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--root", root, "--part", part]
+    arguments = ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--on_fault", DATASET["on_fault"]]
+    # The dataset's own label files belong to its validation pictures, not to another source or to the demo's training.
+    own = chosen["source"] is None and not SETTINGS.is_demo
+    for flag in ("labels", "wnids"):
+        arguments += [f"--{flag}", DATASET[flag]] if own and DATASET[flag] is not None else []
+    return [*arguments, "--root", root, "--part", part]
 
 
 def npz_arguments(wildcards):
-    arguments = ["--shard", str(wildcards.shard)]
+    # The vendor's tool wants absolute paths; ours takes relative ones, so that results can be moved.
+    arguments = ["--shard", str(wildcards.shard), *(["--relative"] if SETTINGS["engine"] == "ort" else [])]
     if wildcards.geometry == "original":
         return [*arguments, "--original"]
     model = geometry_model(wildcards.geometry)
@@ -297,7 +312,7 @@ def compiler(variant, precision):
     folder = f"results/build/{variant}/{precision}"
     arguments = ["--vamc", VACC["vamc"], "--json", f"{folder}/compiled.json"]
     arguments += ["--model_info", f"{folder}/model_info.json", *hwconfig_arguments()]
-    return 'python "$MNASBENCH_SCRIPTS/call_vamc.py" ' + shell_words(*arguments)
+    return f'python "$MNASBENCH_SCRIPTS/call_vamc.py" {shell_words(*arguments)}'
 
 
 def compiler_code(precision):
@@ -313,7 +328,7 @@ def performance_tool(variant, precision):
     if not on_card(precision):
         return "ort-vamp"
     arguments = ["--vamp", VACC["vamp"], "--size", MODELS[variant].size, "-d", VACC["device"], *hwconfig_arguments()]
-    return 'python "$MNASBENCH_SCRIPTS/call_vamp.py" ' + shell_words(*arguments)
+    return f'python "$MNASBENCH_SCRIPTS/call_vamp.py" {shell_words(*arguments)}'
 
 
 def performance_code(precision):

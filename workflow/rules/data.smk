@@ -11,10 +11,13 @@ rule make_demo:
     params:
         settings=settings(seed=0),
         code=code("make_demo.py"),
-        root=DEMO_ROOT,
+        root=lambda wildcards, output: os.path.dirname(output.labels),
     shell:
-        RECORD + " --folders {params.root:q}" + SCRIPT + 'make_demo.py"'
-        " --target_path {params.root:q} --seed 0 --workers {threads}"
+        step(
+            "make_demo.py",
+            "--target_path {params.root:q} --seed 0 --workers {threads}",
+            also="--folders {params.root:q}",
+        )
 
 
 rule index_dataset:
@@ -34,7 +37,10 @@ rule index_dataset:
         code=code("index_dataset.py"),
         arguments=lambda wildcards: index_arguments(),
     shell:
-        RECORD + SCRIPT + 'index_dataset.py"' " {params.arguments:q} --manifest {output.manifest:q} --workers {threads}"
+        step(
+            "index_dataset.py",
+            "{params.arguments:q} --manifest {output.manifest:q} --workers {threads}",
+        )
 
 
 rule sample_calibration:
@@ -51,8 +57,11 @@ rule sample_calibration:
         folder=f"{DATA}/calibration/pictures",
         arguments=lambda wildcards: calibration_arguments(),
     shell:
-        RECORD + " --folders {params.folder:q}" + SCRIPT + 'sample_calibration.py"'
-        " {params.arguments:q} --list {output.list:q} --folder {params.folder:q}"
+        step(
+            "sample_calibration.py",
+            "{params.arguments:q} --manifest {input.manifest:q} --list {output.list:q} --folder {params.folder:q}",
+            also="--folders {params.folder:q}",
+        )
 
 
 rule write_npz:
@@ -71,6 +80,9 @@ rule write_npz:
         folder=f"{DATA}/npz/{{geometry}}/{{shard}}",
         arguments=lambda wildcards: npz_arguments(wildcards),
     shell:
-        RECORD + " --folders {params.folder:q}" + SCRIPT + 'image2npz.py"'
-        " --dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"
-        " --target_path {params.folder:q} --text_path {output.list:q} --workers {threads}"
+        step(
+            "image2npz.py",
+            "--dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"
+            " --target_path {params.folder:q} --text_path {output.list:q} --workers {threads}",
+            also="--folders {params.folder:q}",
+        )

@@ -17,10 +17,12 @@ rule train_demo:
         code=code("train_demo.py"),
         model=lambda wildcards: ["--model_library", MODELS[wildcards.variant].library]
         + ["--model_name", MODELS[wildcards.variant].name],
-        root=DEMO_ROOT,
+        root=lambda wildcards, input: os.path.dirname(input.labels),
     shell:
-        RECORD + SCRIPT + 'train_demo.py"'
-        " {params.model:q} --dataset_path {params.root:q} --save_path {output.weights:q} --seed 0"
+        step(
+            "train_demo.py",
+            "{params.model:q} --dataset_path {params.root:q} --save_path {output.weights:q} --seed 0",
+        )
 
 
 rule export_model:
@@ -43,5 +45,7 @@ rule export_model:
         arguments=lambda wildcards: export_arguments(wildcards.variant),
         folder="results/model/{variant}",
     shell:
-        RECORD + SCRIPT + 'export_timm_torchvision_model.py"'
-        " --model_name {wildcards.name:q} --size {wildcards.size} {params.arguments:q} --save_dir {params.folder:q}"
+        step(
+            "export_timm_torchvision_model.py",
+            "--model_name {wildcards.name:q} --size {wildcards.size} {params.arguments:q} --save_dir {params.folder:q}",
+        )

@@ -18,9 +18,11 @@ rule evaluate_outputs:
         folder="results/run/{variant}/{precision}/outputs/{shard}",
         reference=lambda wildcards: reference_arguments(wildcards),
     shell:
-        RECORD + SCRIPT + 'eval_imagenet.py"'
-        " --result_path {params.folder:q} --datalist {input.datalist:q} --label {input.manifest:q}"
-        " {params.reference:q} --answers {output.answers:q}"
+        step(
+            "eval_imagenet.py",
+            "--result_path {params.folder:q} --datalist {input.datalist:q} --label {input.manifest:q}"
+            " {params.reference:q} --answers {output.answers:q}",
+        )
 
 
 rule gather_accuracy:
@@ -43,9 +45,11 @@ rule gather_accuracy:
         settings=settings(),
         code=code("gather_accuracy.py"),
     shell:
-        RECORD + SCRIPT + 'gather_accuracy.py"'
-        " --answers {input.answers:q} --reference {input.reference:q}"
-        " --manifest {input.manifest:q} --json {output.accuracy:q}"
+        step(
+            "gather_accuracy.py",
+            "--answers {input.answers:q} --reference {input.reference:q}"
+            " --manifest {input.manifest:q} --json {output.accuracy:q}",
+        )
 
 
 rule check_parity:
@@ -68,10 +72,12 @@ rule check_parity:
         prefix=lambda wildcards: compiled(wildcards.variant, "fp32"),
         resize=lambda wildcards: published_resize(wildcards.variant),
     shell:
-        RECORD + SCRIPT + 'check_parity.py"'
-        " --model {params.prefix:q} --resize {params.resize} --root {params.root:q} --manifest {input.manifest:q}"
-        " --datalist {input.datalists:q} --vdsp_params {input.vdsp_params:q} --workers {threads}"
-        " --json {output.certificate:q}"
+        step(
+            "check_parity.py",
+            "--model {params.prefix:q} --resize {params.resize} --root {params.root:q} --manifest {input.manifest:q}"
+            " --datalist {input.datalists:q} --vdsp_params {input.vdsp_params:q} --workers {threads}"
+            " --json {output.certificate:q}",
+        )
 
 
 rule summarize:
@@ -87,8 +93,10 @@ rule summarize:
         settings=settings(rows=summary_rows()),
         code=code("summarize.py"),
     shell:
-        RECORD + SCRIPT + 'summarize.py"'
-        " --rows {params.settings:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+        step(
+            "summarize.py",
+            "--rows {params.settings:q} --csv {output.csv:q} --markdown {output.markdown:q}",
+        )
 
 
 rule make_report:
@@ -108,7 +116,10 @@ rule make_report:
         code=code("report.py"),
         arguments=report_arguments(),
     shell:
-        RECORD + SCRIPT + 'report.py"' " results --html {output.page:q} {params.arguments:q}"
+        step(
+            "report.py",
+            "results --html {output.page:q} {params.arguments:q}",
+        )
 
 
 # `snakemake mnasnet0_5` and `snakemake mnasnet0_5-int8-percentile`: targets for one variant's and one row's results.

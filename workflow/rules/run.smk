@@ -28,8 +28,11 @@ rule measure_performance:
         prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
         load=lambda wildcards: load_arguments(wildcards.precision),
     shell:
-        RECORD + " -- {params.command} -m {params.prefix:q} --vdsp_params {input.vdsp_params:q}"
-        " {params.load:q} --datalist {input.datalist:q} --json {output.report:q}"
+        step(
+            "{params.command}",
+            "-m {params.prefix:q} --vdsp_params {input.vdsp_params:q}"
+            " {params.load:q} --datalist {input.datalist:q} --json {output.report:q}",
+        )
 
 
 rule run_accuracy:
@@ -54,6 +57,10 @@ rule run_accuracy:
         load=lambda wildcards, threads: accuracy_load(wildcards.precision, threads),
         folder="results/run/{variant}/{precision}/outputs/{shard}",
     shell:
-        RECORD + " --folders {params.folder:q} -- {params.command} -m {params.prefix:q}"
-        " --vdsp_params {input.vdsp_params:q} {params.load:q}"
-        " --datalist {input.datalist:q} --path_output {params.folder:q} --json {output.report:q}"
+        step(
+            "{params.command}",
+            "-m {params.prefix:q}"
+            " --vdsp_params {input.vdsp_params:q} {params.load:q}"
+            " --datalist {input.datalist:q} --path_output {params.folder:q} --json {output.report:q}",
+            also="--folders {params.folder:q}",
+        )

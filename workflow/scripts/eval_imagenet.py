@@ -12,7 +12,7 @@ from pathlib import Path
 from command_line import parser_for, run
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
-from mnasbench.result.pairing import find_outputs, labels_by_key, labels_of, read_datalist
+from mnasbench.result.pairing import find_outputs, labels_by_key, labels_of, listed_inputs
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Pair, rank, count."""
-    inputs = read_datalist(arguments.datalist)
+    inputs = listed_inputs(arguments.datalist)
     outputs = find_outputs(arguments.result_path, inputs)
     reference = find_outputs(arguments.reference_path, inputs) if arguments.reference_path else None
     labels = labels_of(inputs, labels_by_key(arguments.label), arguments.label)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import parser_for, progress, run
+from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import Picture, read_manifest
 from mnasbench.data.manifest import look_at_folder
-from mnasbench.data.npz_inputs import write_datalist, write_npz_inputs
+from mnasbench.data.npz_inputs import write_npz_inputs
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import SettingsError
 
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
     parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
     parser.add_argument("--original", action="store_true", help="whole pictures (as without --resize and --crop)")
+    parser.add_argument("--relative", action="store_true", help="list paths relative to the list's folder")
     parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
     return parser
 
@@ -69,7 +71,7 @@ def convert(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         progress=progress("npz"),
     )
-    write_datalist(arguments.text_path, files)
+    write_datalist(arguments.text_path, files, relative=arguments.relative)
     print(f"{arguments.text_path}: {len(files)} npz files")
 
 

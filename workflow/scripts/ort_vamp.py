@@ -7,7 +7,7 @@ and its scores are written to that folder.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,14 +16,16 @@ from tqdm import tqdm
 from command_line import HelpfulFormatter, run
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
+from mnasbench.data.datalist import read_datalist
 from mnasbench.errors import InputError, did_you_mean
 from mnasbench.files import write_json
 from mnasbench.run.accuracy import run_accuracy
-from mnasbench.run.inputs import UInt8Array, listed_pictures, read_datalist, synthetic_pictures
+from mnasbench.run.inputs import UInt8Array, listed_pictures, synthetic_pictures
 from mnasbench.run.measurement import find_peak, measure_performance
 from mnasbench.run.performance import SCENARIOS, Load
 from mnasbench.run.report_text import report_text
 from mnasbench.run.session import input_format, usable_cpus
+from mnasbench.run.tune import tune
 
 # 10 MB of different 224 x 224 pictures: more than the L2 caches of the cores that work on them hold.
 DISTINCT_INPUTS = 64
@@ -88,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     own = parser.add_argument_group("of the embedded engine")
     own.add_argument("--json", type=Path, metavar="FILE", help="write the full report")
     own.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each session")
+    own.add_argument("--retune", action="store_true", help="-i auto: search again, whatever is remembered")
     own.add_argument("--scenario", choices=SCENARIOS, help="how requests arrive; default: offline")
     own.add_argument("--rate", type=float, metavar="R", help="open loop: requests a second, Poisson arrivals")
     own.add_argument("--find-peak", action="store_true", help="search the highest rate that meets --latency-bound")
@@ -126,19 +129,12 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Vds
             params,
             inputs,
             arguments.path_output,
-            instances=instances(arguments, compiled) * arguments.processes,
+            instances=load_of(arguments).sessions,
             batch=arguments.batch_size,
             threads=arguments.threads,
             progress=lambda done, total: bar.update(done - bar.n) and None,
         )
     return {**asdict(run), "throughput_qps": run.throughput_qps}
-
-
-def instances(arguments: argparse.Namespace, compiled: CompiledModel) -> int:
-    """The number asked for; ``auto`` is one for each usable CPU, divided among processes and threads."""
-    if arguments.instance != "auto":
-        return int(arguments.instance)
-    return max(1, usable_cpus() // (arguments.threads * arguments.processes))
 
 
 def inputs_of(arguments: argparse.Namespace, compiled: CompiledModel) -> tuple[list[UInt8Array], str]:
@@ -149,11 +145,15 @@ def inputs_of(arguments: argparse.Namespace, compiled: CompiledModel) -> tuple[l
     return synthetic_pictures(arguments.shape or (3, size, size), DISTINCT_INPUTS, arguments.seed), "noise"
 
 
-def load_of(arguments: argparse.Namespace, compiled: CompiledModel) -> Load:
-    """The load that the flags describe."""
+def load_of(arguments: argparse.Namespace) -> Load:
+    """The load that the flags describe; ``-i auto`` stands for one session of one thread on each usable CPU."""
+    instances = arguments.instance
+    if instances == "auto":
+        one = arguments.scenario == "single_stream"
+        instances = 1 if one else max(1, usable_cpus() // (arguments.threads * arguments.processes))
     return Load(
         scenario=arguments.scenario or ("open_loop" if arguments.rate is not None else "offline"),
-        instances=1 if arguments.scenario == "single_stream" else instances(arguments, compiled),
+        instances=instances,
         processes=arguments.processes,
         batch=arguments.batch_size,
         threads=arguments.threads,
@@ -165,11 +165,24 @@ def load_of(arguments: argparse.Namespace, compiled: CompiledModel) -> Load:
     )
 
 
+def tuned_load(
+    arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams, pictures: list[UInt8Array]
+) -> tuple[Load, dict[str, Any] | None]:
+    """The load to measure, and what ``-i auto`` found (None where the flags said it all)."""
+    load = load_of(arguments)
+    if arguments.instance != "auto":
+        return load, None
+    found = tune(compiled, params, pictures, load, again=arguments.retune)
+    return replace(load, instances=found.instances, threads=found.threads), asdict(found)
+
+
 def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
     """Measure once, print the vendor's report."""
     pictures, source = inputs_of(arguments, compiled)
-    report = measure_performance(compiled, params, pictures, load_of(arguments, compiled), arguments.retries)
+    load, tuned = tuned_load(arguments, compiled, params, pictures)
+    report = measure_performance(compiled, params, pictures, load, arguments.retries)
     report["inputs"]["source"] = source
+    report["tuned"] = tuned
     print(report_text(report, arguments.device), end="")
     verdict = report["verdict"]
     for reason, advice in zip(verdict["reasons"], verdict["advice"], strict=True):
@@ -182,7 +195,8 @@ def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspPar
     if arguments.latency_bound is None:
         raise InputError("--find-peak needs --latency-bound, the p99 in microseconds that must hold")
     pictures, _ = inputs_of(arguments, compiled)
-    found = find_peak(compiled, params, pictures, load_of(arguments, compiled), arguments.latency_bound)
+    load, _ = tuned_load(arguments, compiled, params, pictures)
+    found = find_peak(compiled, params, pictures, load, arguments.latency_bound)
     for point in found["curve"]:
         p99 = "-" if point["p99_us"] is None else f"{point['p99_us']:.0f}"
         print(f"rate (requests/s): {point['rate']:.2f}, p99 (us): {p99}, {'met' if point['met'] else 'missed'}")

@@ -28,11 +28,11 @@ FAILURES = Path("results/logs/failures.txt")
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
-    parser.add_argument("--rule", required=True, help="name of the rule")
     parser.add_argument("--receipt", type=Path, required=True, help="file to write")
     parser.add_argument("--settings", type=json.loads, required=True, help="the settings that this step uses, as JSON")
     parser.add_argument("--code", required=True, help="digest of the code that this step runs")
-    parser.add_argument("--log", type=Path, required=True, help="file for the step's output")
+    told = "file for the step's output, named <rule>-<wildcards>.log"
+    parser.add_argument("--log", type=Path, required=True, help=told)
     parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="files that the step reads")
     parser.add_argument("--outputs", type=Path, nargs="*", default=[], help="files that the step must leave")
     parser.add_argument("--folders", type=Path, nargs="*", default=[], help="folders that the step fills")
@@ -90,6 +90,7 @@ def _tell_failure(line: str) -> None:
 def record(arguments: argparse.Namespace) -> int:
     """Run, check, describe."""
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    rule = arguments.log.stem.partition("-")[0]
     outputs = [path for path in arguments.outputs if path != arguments.receipt]
     inputs = _describe_inputs(arguments.inputs)
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
@@ -97,17 +98,17 @@ def record(arguments: argparse.Namespace) -> int:
     code = _run_logged(command, arguments.log)
     seconds = time.monotonic() - clock
     if code:
-        _tell_failure(f"{arguments.rule}: {_last_line(arguments.log)} [log: {arguments.log}]")
+        _tell_failure(f"{rule}: {_last_line(arguments.log)} [log: {arguments.log}]")
         return code
     missing = [path for path in outputs if not path.is_file()]
     if missing:
-        raise ToolError(f"{arguments.rule}: left no {one_line(missing[0])}; its log is {one_line(arguments.log)}")
+        raise ToolError(f"{rule}: left no {one_line(missing[0])}; its log is {one_line(arguments.log)}")
     print(f"{arguments.log.stem}: {seconds:.1f} s", file=sys.stderr)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     write_json(
         arguments.receipt,
         {
-            "rule": arguments.rule,
+            "rule": rule,
             "command": list(command),
             "settings": arguments.settings,
             "code_sha256": arguments.code,

@@ -15,8 +15,9 @@ import numpy as np
 from command_line import parser_for, run
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.npz import read_output
-from mnasbench.result.pairing import find_outputs, read_datalist
-from mnasbench.run.classify import Prediction, best_classes, softmax, write_result_text
+from mnasbench.result.pairing import find_outputs, listed_inputs
+from mnasbench.run.classify import Prediction, write_result_text
+from mnasbench.run.scores import best_classes, softmax
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def decode(arguments: argparse.Namespace) -> None:
     """Pair, rank, write."""
-    inputs = read_datalist(arguments.npz_list)
+    inputs = listed_inputs(arguments.npz_list)
     outputs = find_outputs(arguments.npz_dir, inputs)
     names = read_class_names(arguments.label_txt)
     predictions = []
@@ -40,7 +41,7 @@ def decode(arguments: argparse.Namespace) -> None:
         scores = read_output(outputs[key])
         if arguments.softmax:
             scores = softmax(scores[np.newaxis])[0]
-        best = best_classes(scores, min(5, scores.size))
+        best = best_classes(scores, 5)
         predictions.append(Prediction(path, best, tuple(float(scores[index]) for index in best)))
     write_result_text(arguments.result_txt, predictions, names)
     print(f"{arguments.result_txt}: {len(predictions)} inputs")

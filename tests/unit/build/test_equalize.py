@@ -76,6 +76,14 @@ def test_means_of_linear_channels_are_moved_away() -> None:
     assert np.abs(moments_of(equalized(model).model)["add_02"].mean).max() < 1e-4
 
 
+def test_moments_are_carried_over_the_change() -> None:
+    found = equalized(prepare(small_mnasnet()))
+    for name, measured in moments_of(found.model).items():
+        for field in ("low", "high", "mean"):
+            carried, seen = getattr(found.moments[name], field), getattr(measured, field)
+            np.testing.assert_allclose(carried, seen, atol=1e-4 * np.abs(seen).max() + 1e-5, err_msg=name)
+
+
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 1000), reach=st.floats(0, 6))
 def test_a_rescaled_net_comes_out_the_same(seed: int, reach: float) -> None:

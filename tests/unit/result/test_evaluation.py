@@ -12,13 +12,13 @@ from mnasbench.errors import DatasetError, MeasurementError
 from mnasbench.result.evaluation import (
     Answer,
     accuracy,
-    best_classes,
     by_key,
     evaluate_outputs,
     read_answers,
     write_answers,
 )
-from mnasbench.result.pairing import find_outputs, labels_of, read_datalist
+from mnasbench.result.pairing import find_outputs, labels_of, listed_inputs
+from mnasbench.run.scores import best_classes
 
 
 def _outputs(folder: Path, scores: dict[str, list[float]]) -> dict[str, Path]:
@@ -30,7 +30,7 @@ def _outputs(folder: Path, scores: dict[str, list[float]]) -> dict[str, Path]:
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=30))
 def test_best_classes_by_brute_force(scores: list[float]) -> None:
     expected = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:5]
-    assert list(best_classes(np.array(scores, np.float32))) == expected
+    assert list(best_classes(np.array(scores, np.float32), 5)) == expected
 
 
 def test_answers_and_sqnr(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_label_out_of_range_is_named(tmp_path: Path) -> None:
 def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("/x/n01/a.npz\n/x/n02/a.npz\n")
     with pytest.raises(DatasetError, match="same name"):
-        read_datalist(tmp_path / "list.txt")
+        listed_inputs(tmp_path / "list.txt")
 
 
 def test_an_input_without_label_is_named() -> None:

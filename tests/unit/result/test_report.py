@@ -130,7 +130,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
 
 def test_losses_have_pictures_and_both_answers(results: tuple[Results, Path]) -> None:
     found, root = results
-    loss = sections.losses(found, root, [f"class-{index}" for index in range(10)])[0]
+    loss = sections.losses(found, root, [f"class-{index}" for index in range(10)])["mnasnet0_5"][0]
     assert (loss.lost, loss.gained, len(loss.pictures)) == (3, 1, 3)
     worst = loss.pictures[0]
     assert (worst.name, worst.expected, worst.answered) == ("picture & 002", "class-2 (2)", "class-3 (3)")
@@ -140,7 +140,7 @@ def test_losses_have_pictures_and_both_answers(results: tuple[Results, Path]) ->
 
 
 def test_a_lost_picture_that_is_gone_is_named_without_image(results: tuple[Results, Path], tmp_path: Path) -> None:
-    pictures = sections.losses(results[0], tmp_path, [])[0].pictures
+    pictures = sections.losses(results[0], tmp_path, [])["mnasnet1_0"][0].pictures
     assert [picture.image for picture in pictures] == ["", "", ""]
     assert pictures[0].expected == "class 2"
 

@@ -7,7 +7,8 @@ from mnasbench.data.npz import read_output, write_npz
 from mnasbench.data.preprocess import Preprocessing, pixels_of
 from mnasbench.errors import DatasetError, SettingsError
 from mnasbench.run.accuracy import run_accuracy
-from mnasbench.run.classify import best_classes, classify, result_lines, softmax, write_result_text
+from mnasbench.run.classify import classify, result_lines, write_result_text
+from mnasbench.run.scores import best_classes, softmax
 
 NAMES = [f"class {i}" for i in range(10)]
 WHOLE = VdspParams(Preprocessing(resize=40, crop=32))
@@ -57,8 +58,6 @@ def test_softmax_is_safe_for_large_scores():
 
 
 def test_faults_are_named(compiled, files, tmp_path):
-    with pytest.raises(SettingsError, match="k is 11, but the model knows 10"):
-        list(classify(compiled, WHOLE, files, k=11))
     files[3].write_bytes(b"no picture")
     with pytest.raises(DatasetError, match=r"p3\.png"):
         list(classify(compiled, WHOLE, files))

@@ -5,9 +5,10 @@ from PIL import Image
 
 from mnasbench.build.layout import FastInput
 from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.data.datalist import read_datalist
 from mnasbench.data.preprocess import Preprocessing, normalise
 from mnasbench.errors import DatasetError, SettingsError
-from mnasbench.run.inputs import Preprocessor, listed_pictures, read_datalist, synthetic_pictures
+from mnasbench.run.inputs import Preprocessor, listed_pictures, synthetic_pictures
 from mnasbench.run.session import InputFormat
 
 FLOAT = InputFormat("input", 32, None)

@@ -138,3 +138,13 @@ def test_a_model_info_of_another_form_is_refused(compiled):
     info = {**compiled.info, "inputs": [{"name": "input", "dtype": "int32", "shape": ["batch", 3, 32, 32]}]}
     with pytest.raises(ModelError, match="input is unknown"):
         input_format(info)
+
+
+def test_a_bound_that_never_holds_is_given_up(compiled, params, pictures, monkeypatch):
+    def pretend(compiled, params, pictures, load):
+        return {"throughput_qps": 100.0, "latency_us": {"p99": 9000.0}, "verdict": {"status": "VALID"}}
+
+    monkeypatch.setattr("mnasbench.run.measurement._measure_once", pretend)
+    found = find_peak(compiled, params, pictures, Load(), 5000.0)
+    assert found["peak_rps"] is None and found["peak_report"] is None
+    assert [point["rate"] for point in found["curve"]] == [6.25, 12.5, 25, 50]

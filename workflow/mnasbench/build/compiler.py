@@ -136,16 +136,16 @@ class _Int8Build:
 
     def _calibrate(self, batches: Batches) -> None:
         tensors = quantized_tensors(self.float_model)
-        if self.recipe.equalize:
-            self.progress("observing the channels' extremes")
-            self.equalized = equalize(self.float_model, _observe_moments(self.float_model, tensors, batches))
-        prepared, self.float_model = self.float_model, self.equalized.model if self.equalized else self.float_model
-        self.progress("observing the distributions")
-        shapes = tensor_shapes(self.float_model)
-        self.histograms = {name: Histogram() for name in tensors}
-        self.moments = {name: Moments(shapes[name][1]) for name in tensors}
-        observe(self.float_model, {name: [self.histograms[name], self.moments[name]] for name in tensors}, batches)
+        self.progress("observing the channels' extremes")
+        self.moments = _observe_moments(self.float_model, tensors, batches)
         self.count = self.moments[tensors[0]].images
+        prepared = self.float_model
+        if self.recipe.equalize:
+            self.equalized = equalize(prepared, self.moments)
+            self.float_model, self.moments = self.equalized.model, self.equalized.moments
+        self.progress("observing the distributions")
+        self.histograms = {name: Histogram() for name in tensors}
+        observe(self.float_model, {name: [histogram] for name, histogram in self.histograms.items()}, batches)
         self.images = sample(batches, self.count, _correction_images(self.float_model, self.recipe))
         few = self.images[:_GATE_IMAGES]
         logits = [logits_of(graph, few) for graph in (self.exported, prepared, self.float_model)]

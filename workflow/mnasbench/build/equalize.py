@@ -34,12 +34,13 @@ _SCALE_PASSES = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePo
 
 @dataclass(frozen=True)
 class Equalized:
-    """The changed graph, the groups of tensors that share scales, and the groups that could not be scaled.
+    """The changed graph and its activations' moments, the groups of tensors that share scales, the groups left.
 
     The image and the logits are in neither: their scales are not ours to choose.
     """
 
     model: ModelProto
+    moments: dict[str, Moments]
     scaled: list[list[str]]
     left: list[list[str]]
 
@@ -73,6 +74,7 @@ def equalize(
     """
     values = {name: value.astype(np.float64) for name, value in constants(model).items()}
     made_by, read_by = producers(model), consumers(model)
+    changed = dict(moments)
     scaled, left = [], []
     ends = {model.graph.input[0].name, model.graph.output[0].name}
     for group in _tied_tensors(model, values):
@@ -83,9 +85,9 @@ def equalize(
         if not _is_scalable(group, makers, readers, moments):
             left.append(group)
             continue
-        _scale_group(group, makers, readers, made_by, moments, values, balance, linear_balance)
+        changed |= _scale_group(group, makers, readers, made_by, moments, values, balance, linear_balance)
         scaled.append(group)
-    return Equalized(with_constants(model, values), scaled, left)
+    return Equalized(with_constants(model, values), changed, scaled, left)
 
 
 def _tied_tensors(model: ModelProto, values: Mapping[str, np.ndarray]) -> list[list[str]]:
@@ -140,7 +142,8 @@ def _scale_group(
     values: dict[str, np.ndarray],
     balance: float,
     linear_balance: float,
-) -> None:
+) -> dict[str, Moments]:
+    """Change ``values`` for one group; give its tensors' moments after that."""
     linear = all(made_by[name].op_type in (*WEIGHTED, "Add") for name in group)
     unpadded = not any(any(integers(node, "pads", [0])) for node in readers)
     seen = [name for name in group if name in moments]
@@ -170,6 +173,7 @@ def _scale_group(
         values[bias] = values[bias] + (grouped * moved).sum(axis=(2, 3)).ravel()
         factors = scale.reshape(grouped.shape[0], 1, grouped.shape[2], 1)
         values[weight] = from_groups(node, grouped / factors, values[weight].shape)
+    return {name: moments[name].moved(shift[name], scale) for name in seen}
 
 
 def _largest_share(node: NodeProto, weight: np.ndarray, magnitude: np.ndarray) -> np.ndarray:

@@ -28,6 +28,15 @@ class Moments:
         """Mean of each channel, (channels,) float64."""
         return self.total / max(self.seen, 1)
 
+    def moved(self, shift: np.ndarray | float, scale: np.ndarray) -> "Moments":
+        """The moments of ``(values - shift) * scale``, both by channel, without another look at the values."""
+        moved = Moments(len(self.low))
+        ends = (self.low - shift) * scale, (self.high - shift) * scale
+        moved.low, moved.high = np.minimum(*ends), np.maximum(*ends)
+        moved.total = (self.total - self.seen * shift) * scale
+        moved.seen, moved.images = self.seen, self.images
+        return moved
+
     def add(self, values: np.ndarray) -> None:
         """See float32 values of shape (n, channels, ...); ModelError where one is not a finite number."""
         flat = np.ascontiguousarray(values, np.float32).reshape(len(values), len(self.low), -1)

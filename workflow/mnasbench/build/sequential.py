@@ -19,8 +19,9 @@ from mnasbench.build.rounding import round_by_error, round_to_nearest
 
 # Wider layers (a 3 x 3 Conv on 512 channels) are rounded to the nearest: the inverse of their moments takes minutes.
 _WIDEST = 2304
-# Values of each input that the moments are taken from: a multiple of the widest of MNASNet's layers.
-_PLACES = 8192
+# Places that the moments of a dense layer are taken from, a multiple of the inputs of MNASNet's widest, and for
+# each weight of an output of a grouped one (a depthwise Conv has 9 or 25).
+_PLACES, _PLACES_A_WEIGHT = 8192, 64
 # Pictures that the moments are taken from at least, however many places each has.
 _LEAST_IMAGES = 8
 
@@ -134,6 +135,7 @@ def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.
     total = np.zeros((groups, size))
     squares = np.zeros((groups, size, size))
     seen = 0
+    wanted = _PLACES if groups == 1 else _PLACES_A_WEIGHT * size
     shift = None
     for columns in _columns(node, values, groups):
         # Taken about a point near the mean, so that single precision is enough for inputs that hardly vary.
@@ -142,7 +144,7 @@ def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.
         total += about.sum(axis=2, dtype=np.float64)
         squares += about @ about.transpose(0, 2, 1)
         seen += about.shape[2]
-        if seen >= max(_PLACES, _LEAST_IMAGES * about.shape[2]):
+        if seen >= max(wanted, _LEAST_IMAGES * about.shape[2]):
             break
     mean = total / seen
     return np.asarray(squares / seen - mean[:, :, None] * mean[:, None, :])

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import Dataset, Known, scan
 from mnasbench.data.labels import named
 from mnasbench.data.manifest import OnFault, look_at
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import DatasetError, InputError, SettingsError, one_line
-from mnasbench.files import write_text
 
 # Tells a folder of ours from anybody else's; hidden, so that nobody takes it for a picture.
 _MARK = ".mnasbench-calibration"
@@ -87,9 +87,11 @@ def write_calibration(
     """Write the chosen pictures' absolute paths, one a line, and a flat folder of links to them (or copies).
 
     The folder replaces one that an earlier call made, whole or not at all; InputError where ``folder`` holds
-    anything else. Links are absolute.
+    anything else. Links and paths are absolute, or relative where ``root`` is.
     """
     sources = [(root / name).resolve() for name in names]
+    # Links from a results folder to pictures in the same folder must survive that it is moved as a whole.
+    relative = not root.is_absolute()
     targets = [name.replace("/", "_") for name in names]
     if folder.exists() and not (folder / _MARK).exists() and any(folder.iterdir()):
         raise InputError(f"{one_line(folder)}: holds other files than a calibration set; give an empty folder")
@@ -98,7 +100,7 @@ def write_calibration(
     try:
         place: Callable[[Path, Path], object] = shutil.copyfile if mode == "copy" else os.symlink
         for source, target in zip(sources, targets, strict=True):
-            place(source, temporary / target)
+            place(Path(os.path.relpath(source, folder)) if relative and mode == "link" else source, temporary / target)
         (temporary / _MARK).touch()
         temporary.chmod(0o755)  # mkdtemp's 0700 would keep a shared results folder from its team
         if folder.exists():
@@ -107,4 +109,4 @@ def write_calibration(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    write_text(list_file, "".join(f"{source}\n" for source in sources))
+    write_datalist(list_file, sources, relative=relative)

@@ -13,7 +13,7 @@ from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_picture
 from mnasbench.data.resample import compile_now
 from mnasbench.errors import DatasetError, InputError, one_line
-from mnasbench.files import sha256_of_bytes, write_text
+from mnasbench.files import sha256_of_bytes
 
 # Zip and npy headers of one file.
 _OVERHEAD = 512
@@ -78,8 +78,3 @@ def _write_one(root: Path, preprocessing: Preprocessing | None, job: tuple[Pictu
     else:
         pixels = pixels_of_bytes(content, source, preprocessing)
     write_npz(path, pixels)
-
-
-def write_datalist(path: Path, files: Iterable[Path]) -> None:
-    """Write absolute paths, one a line, as vamp reads them."""
-    write_text(path, "".join(f"{file}\n" for file in files))

@@ -7,6 +7,7 @@ from mnasbench.result.summary import Row
 
 # MLPerf Inference's criterion for a quantized model: 99 % of the accuracy of the fp32 reference.
 KEPT_SHARE = 0.99
+_KEPT_PERCENT = f"{100 * KEPT_SHARE:g} %"
 # A rate that differs by less is hardly a reason to give up accuracy: runs on a busy machine differ by as much.
 _WORTH_NAMING = 1.1
 
@@ -70,7 +71,7 @@ def _why_none(measured: Sequence[Row]) -> str:
     if not measured:
         return "No recommendation: no row has a throughput yet."
     return (
-        f"No recommendation: no quantized row is known to keep {KEPT_SHARE:.0%} of fp32's top-1, and fp32 was not "
+        f"No recommendation: no quantized row is known to keep {_KEPT_PERCENT} of fp32's top-1, and fp32 was not "
         "measured with it; add fp32 to the precisions."
     )
 
@@ -78,7 +79,7 @@ def _why_none(measured: Sequence[Row]) -> str:
 def _reason(chosen: Row, rows: Sequence[Row]) -> str:
     accuracy = f"{chosen.top1:.1f} % top-1 at {_speed(chosen):.0f} images/s"
     if chosen.precision == "fp32":
-        return f"{accuracy}, and no faster precision keeps {KEPT_SHARE:.0%} of its top-1"
+        return f"{accuracy}; no precision is faster and keeps {_KEPT_PERCENT} of its top-1"
     lost = f"it loses {chosen.top1_drop:.2f} points against fp32 (at most {chosen.top1_drop_high:.2f} at 95 %)"
     reference = next((row for row in rows if row.model == chosen.model and row.precision == "fp32"), None)
     if reference is None or not reference.throughput_qps:

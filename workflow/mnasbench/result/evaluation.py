@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 
 from mnasbench.data.npz import read_output
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
 from mnasbench.files import read_text, write_text
 from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
+from mnasbench.run.scores import best_classes
 
 TOP = 5
 
@@ -46,11 +46,6 @@ class Answer:
     def is_top5(self) -> bool:
         """Whether the label is among the first five classes."""
         return self.label in self.classes[:TOP]
-
-
-def best_classes(scores: npt.NDArray[np.floating], count: int = TOP) -> tuple[int, ...]:
-    """Indices of the ``count`` highest of ``scores`` (shape (classes,)), best first; the lower index wins a tie."""
-    return tuple(int(index) for index in np.argsort(-scores.astype(np.float64), kind="stable")[:count])
 
 
 def picture_key(name: str) -> str:
@@ -100,7 +95,7 @@ def evaluate_outputs(
                 )
             signal = float(np.square(expected).sum())
             noise = float(np.square(expected - scores).sum())
-        answers.append(Answer(key, labels[key], best_classes(scores), signal, noise))
+        answers.append(Answer(key, labels[key], best_classes(scores, TOP), signal, noise))
     return answers
 
 

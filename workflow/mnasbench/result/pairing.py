@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mnasbench.data.datalist import read_datalist
 from mnasbench.data.fingerprint import COLUMNS, read_manifest
 from mnasbench.data.labels import read_labels
 from mnasbench.errors import DatasetError, MeasurementError, one_line
@@ -9,12 +10,10 @@ from mnasbench.files import read_text
 from mnasbench.result.evaluation import by_key
 
 
-def read_datalist(path: Path) -> dict[str, Path]:
-    """The inputs of a run (one path a line) by picture key; DatasetError where it is empty or two share a name."""
-    names = [line for line in read_text(path).splitlines() if line.strip()]
-    if not names:
-        raise DatasetError(f"{one_line(path)}: lists no inputs; make it with image2npz.py --text_path")
-    return {key: Path(name) for key, name in by_key(names).items()}
+def listed_inputs(path: Path) -> dict[str, Path]:
+    """The inputs of a run's list by picture key; DatasetError where it is empty or two share a name."""
+    paths = {str(file): file for file in read_datalist(path)}
+    return {key: paths[name] for key, name in by_key(paths).items()}
 
 
 def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:

@@ -20,8 +20,9 @@ from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import Preprocessing, decode_rgb, open_image, read_picture
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
 from mnasbench.model.torchvision_import import torchvision
-from mnasbench.result.evaluation import Answer, accuracy, best_classes, picture_key
+from mnasbench.result.evaluation import TOP, Answer, accuracy, picture_key
 from mnasbench.run.inputs import Preprocessor, UInt8Array
+from mnasbench.run.scores import best_classes
 from mnasbench.run.session import Engine
 
 Float32Array = npt.NDArray[np.float32]
@@ -159,13 +160,13 @@ class _Look:
         scores = self._infer(np.stack([expected, *inputs]))
         logits = scores[0].astype(np.float64)
         signal = float(np.square(logits).sum())
-        seen = [_Seen(Answer(path.name, label, best_classes(scores[0])))]
+        seen = [_Seen(Answer(path.name, label, best_classes(scores[0], TOP)))]
         for pixels, tensor, row in zip(crops, inputs, scores[1:], strict=True):
             difference = np.abs(pixels - crop)
             noise = float(np.square(logits - row).sum())
             seen.append(
                 _Seen(
-                    answer=Answer(path.name, label, best_classes(row), signal, noise),
+                    answer=Answer(path.name, label, best_classes(row, TOP), signal, noise),
                     different=int(difference.any(axis=0).sum()),
                     largest=int(difference.max()),
                     total=int(difference.sum()),

@@ -5,11 +5,13 @@ Matplotlib knows no CSS variables. Each role is drawn in a colour that stands fo
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -199,17 +201,13 @@ def latency_plot(rows: Sequence[RowResults], width: float) -> str:
 def _draw_latency(axes: Axes, result: RowResults, number: int, count: int) -> None:
     latency = result.performance.get("latency_us") or {}
     intervals = latency.get("intervals") or {}
-    known = [(place, name) for place, name in enumerate(_POINTS) if latency.get(name) is not None]
-    if not known:
-        return
-    values = [latency[name] / 1e3 for _, name in known]
-    bounds = [intervals.get(name) or (latency[name], latency[name]) for _, name in known]
-    errors = [
-        [max(0.0, value - low / 1e3) for value, (low, _) in zip(values, bounds, strict=True)],
-        [max(0.0, high / 1e3 - value) for value, (_, high) in zip(values, bounds, strict=True)],
-    ]
+    # An unknown percentile is NaN, which breaks the line.
+    values = np.array([latency.get(name, math.nan) for name in _POINTS], dtype=float) / 1e3
+    bounds = [intervals.get(name) or (math.nan, math.nan) for name in _POINTS]
+    low, high = np.array(bounds, dtype=float).T / 1e3
+    errors = np.nan_to_num(np.maximum([values - low, high - values], 0.0))
     # Side by side, so that intervals of precisions with like latencies can be told apart.
-    places = [place + 0.12 * (number - (count - 1) / 2) for place, _ in known]
+    places = np.arange(len(_POINTS)) + 0.12 * (number - (count - 1) / 2)
     axes.errorbar(
         places,
         values,

@@ -51,21 +51,18 @@ class Loss:
     pictures: tuple[LostPicture, ...]
 
 
-def losses(results: Results, dataset_root: Path | None, names: Sequence[str]) -> list[Loss]:
-    """A Loss for each row that was compared with fp32. ``names``: class names, empty where there are none."""
+def losses(results: Results, dataset_root: Path | None, names: Sequence[str]) -> dict[str, list[Loss]]:
+    """By variant, a Loss for each row that was compared with fp32. ``names``: class names, empty where unknown."""
     compared = [result for result in results.rows if "lost" in result.accuracy]
     files = _picture_files(results, dataset_root) if compared and dataset_root else {}
     with_losses = sum(bool(result.accuracy["lost"]) for result in compared)
     most = min(THUMBNAILS_A_ROW, max(1, MOST_THUMBNAILS // max(1, with_losses)))
-    return [
-        Loss(
-            result,
-            len(result.accuracy["lost"]),
-            len(result.accuracy["gained"]),
-            tuple(_lost_picture(answer, files, names) for answer in _worst(result, most)),
-        )
-        for result in compared
-    ]
+    found: dict[str, list[Loss]] = {}
+    for result in compared:
+        pictures = tuple(_lost_picture(answer, files, names) for answer in _worst(result, most))
+        lost, gained = len(result.accuracy["lost"]), len(result.accuracy["gained"])
+        found.setdefault(result.row.model, []).append(Loss(result, lost, gained, pictures))
+    return found
 
 
 def _picture_files(results: Results, root: Path) -> dict[str, Path]:
@@ -137,9 +134,9 @@ def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> 
 
 # ------------------------------------------------------------------------------------------- parity with torchvision
 def parity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
-    """Parity certificates by name, where the workflow wrote any."""
-    files = sorted(path for path in results.folder.rglob("parity*.json") if not path.name.endswith(".receipt.json"))
-    return [(path.relative_to(results.folder).as_posix(), read_json(path)) for path in files]
+    """The parity certificate of each variant that has one."""
+    files = {variant: results.folder / "result" / variant / "parity.json" for variant in results.variants}
+    return [(variant, read_json(file)) for variant, file in files.items() if file.is_file()]
 
 
 # -------------------------------------------------------------------------------------------------- commands, digests
@@ -151,6 +148,7 @@ _FIGURES = {
     "run_accuracy": "the outputs behind every accuracy",
     "evaluate_outputs": "answers, SQNR",
     "gather_accuracy": "top-1, top-5, drop, McNemar's p, agreement",
+    "check_parity": "parity with torchvision's preprocessing",
 }
 
 

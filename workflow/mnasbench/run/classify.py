@@ -14,7 +14,8 @@ from mnasbench.data.preprocess import decode_rgb
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_text
 from mnasbench.run.inputs import Preprocessor, UInt8Array
-from mnasbench.run.session import Engine, Float32Array
+from mnasbench.run.scores import best_classes, softmax
+from mnasbench.run.session import Engine
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def classify(
     """The ``k`` best classes of each picture file, in order, inferred in batches of ``batch``.
 
     ``workers`` threads decode, resize and crop ahead of the inference. Raises DatasetError for a picture that
-    cannot be read, SettingsError where ``k`` exceeds the classes.
+    cannot be read. A model of fewer than ``k`` classes gives all it has.
     """
     engine = Engine(compiled, threads)
     preprocess = Preprocessor(params, engine.format)
@@ -75,20 +76,6 @@ def _ahead(
             return
         start, futures = waiting.popleft()
         yield start, [future.result() for future in futures]
-
-
-def softmax(scores: Float32Array) -> Float32Array:
-    """Softmax over the last axis, float32 (n, classes)."""
-    exponents = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    probabilities: Float32Array = exponents / exponents.sum(axis=-1, keepdims=True)
-    return probabilities
-
-
-def best_classes(row: Float32Array, k: int) -> tuple[int, ...]:
-    """Indices of the ``k`` largest values of float32 (classes,), largest first; ties in index order."""
-    if not 0 < k <= len(row):
-        raise SettingsError(f"k is {k}, but the model knows {len(row)} classes")
-    return tuple(int(i) for i in np.argsort(-row, kind="stable")[:k])
 
 
 def result_lines(prediction: Prediction, class_names: Sequence[str]) -> str:

@@ -11,8 +11,7 @@ from mnasbench.build.layout import FastInput
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import normalise, resize_and_crop
-from mnasbench.errors import DatasetError, SettingsError, one_line
-from mnasbench.files import read_text
+from mnasbench.errors import SettingsError
 from mnasbench.run.session import InputFormat
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -95,19 +94,6 @@ def _look_up_blocks(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> N
                         out[row, column, at + 3 * dx] = table[0, pixels[0, y, x]]
                         out[row, column, at + 3 * dx + 1] = table[1, pixels[1, y, x]]
                         out[row, column, at + 3 * dx + 2] = table[2, pixels[2, y, x]]
-
-
-def read_datalist(path: Path) -> list[Path]:
-    """The npz paths of a list file, one a line; DatasetError for an empty list or a doubled line."""
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    paths = [Path(line) for line in lines if line]
-    if not paths:
-        raise DatasetError(f"{one_line(path)}: lists no inputs; write it with image2npz.py")
-    if len(set(paths)) < len(paths):
-        seen: set[Path] = set()
-        doubled = next(item for item in paths if item in seen or seen.add(item))  # type: ignore[func-returns-value]
-        raise DatasetError(f"{one_line(path)}: lists {one_line(doubled)} more than once")
-    return paths
 
 
 def listed_pictures(paths: Sequence[Path], limit: int) -> list[UInt8Array]:

@@ -7,11 +7,14 @@ from typing import Any
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.provenance import machine
-from mnasbench.run.figures import figures
+from mnasbench.run.figures import figures, requests_needed
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import VALID, Monitor, verdict
 from mnasbench.run.performance import Load, measure
 from mnasbench.run.session import usable_cpus
+
+# Halvings from the saturation throughput after which a bound that never held is given up.
+_HOPELESS_RUNS = 4
 
 
 def measure_performance(
@@ -61,18 +64,24 @@ def find_peak(
 ) -> dict[str, Any]:
     """The highest rate of Poisson arrivals whose p99 latency stays within a bound, and the curve that shows it.
 
-    Bisection between nothing and the saturation throughput, in ``runs`` open-loop runs of ``load.seconds`` each.
-    Returns ``{latency_bound_us, saturation_rps, peak_rps, peak_report, curve: [{rate, p99_us, met, verdict}]}``;
-    ``peak_rps`` is None where no tried rate met the bound. A run with too few requests for a p99 counts as missed.
+    Bisection between nothing and the saturation throughput in at most ``runs`` open-loop runs, each of
+    ``load.seconds`` or of as many requests as a p99 needs, whichever is longer. Returns ``{latency_bound_us,
+    saturation_rps, peak_rps, peak_report, curve: [{rate, p99_us, met, verdict}]}``; ``peak_rps`` is None where not
+    even a sixteenth of the saturation throughput met the bound.
     """
     saturation = _measure_once(compiled, params, pictures, replace(load, scenario="offline", rate=None))
     low, high = 0.0, saturation["throughput_qps"] / load.batch
     curve, best = [], None
-    for _ in range(runs):
+    for turn in range(runs):
+        if best is None and turn == _HOPELESS_RUNS:
+            break
         rate = (low + high) / 2
-        report = _measure_once(compiled, params, pictures, replace(load, scenario="open_loop", rate=rate))
+        requests = max(requests_needed(0.99), int(rate * load.seconds))
+        report = _measure_once(
+            compiled, params, pictures, replace(load, scenario="open_loop", rate=rate, requests=requests)
+        )
         p99 = report["latency_us"]["p99"]
-        met = p99 is not None and p99 <= latency_bound_us
+        met = p99 <= latency_bound_us
         curve.append({"rate": rate, "p99_us": p99, "met": met, "verdict": report["verdict"]["status"]})
         low, high, best = (rate, high, report) if met else (low, rate, best)
     return {

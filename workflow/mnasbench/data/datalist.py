@@ -1,0 +1,34 @@
+"""List files: the npz inputs of a run, one path a line, as vamp reads them."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from mnasbench.errors import DatasetError, one_line
+from mnasbench.files import read_text, write_text
+
+
+def write_datalist(path: Path, files: Iterable[Path], *, relative: bool = False) -> None:
+    """Write one path a line: absolute, as vamp wants them, or relative to the list's own folder.
+
+    With relative paths a results folder can be moved as a whole.
+    """
+    folder = path.parent.resolve()
+    names = (os.path.relpath(file.absolute(), folder) if relative else str(file.absolute()) for file in files)
+    write_text(path, "".join(f"{name}\n" for name in names))
+
+
+def read_datalist(path: Path) -> list[Path]:
+    """The paths of a list file; relative ones are taken from the list's folder.
+
+    Raises DatasetError for an empty list or a doubled line.
+    """
+    names = [name for name in map(str.strip, read_text(path).split("\n")) if name]
+    if not names:
+        raise DatasetError(f"{one_line(path)}: lists no inputs; write it with image2npz.py")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DatasetError(f"{one_line(path)}: lists {one_line(name)} more than once")
+        seen.add(name)
+    return [path.parent / name for name in names]

@@ -1,0 +1,16 @@
+"""From a model's scores to classes and probabilities."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Softmax over the last axis, float32 (n, classes)."""
+    exponents = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    probabilities: npt.NDArray[np.float32] = exponents / exponents.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def best_classes(scores: npt.NDArray[np.float32], count: int) -> tuple[int, ...]:
+    """Indices of the ``count`` highest of ``scores`` (shape (classes,)), best first; the lower index wins a tie."""
+    return tuple(int(index) for index in np.argsort(-scores, kind="stable")[:count])
