@@ -13,7 +13,7 @@ from pathlib import Path
 from command_line import parser_for, run
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
-from mnasbench.result.pairing import read_datalist
+from mnasbench.result.pairing import listed_inputs
 from mnasbench.run.vendor import Vamp, measure_performance, run_accuracy
 
 
@@ -55,8 +55,8 @@ def act(arguments: argparse.Namespace) -> None:
     elif arguments.datalist is None:
         raise SettingsError("--path_output needs --datalist, the list of inputs")
     else:
-        inputs = list(read_datalist(arguments.datalist).values())
-        report = run_accuracy(vamp, arguments.datalist, inputs, arguments.path_output, sys.stdout)
+        inputs = list(listed_inputs(arguments.datalist).values())
+        report = run_accuracy(vamp, inputs, arguments.path_output, sys.stdout)
     write_json(arguments.json, report)
 
 

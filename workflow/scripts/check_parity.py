@@ -21,7 +21,7 @@ from mnasbench.data.fingerprint import read_manifest, scan
 from mnasbench.data.preprocess import Preprocessing, preprocessing_from
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
-from mnasbench.result.pairing import read_datalist
+from mnasbench.result.pairing import listed_inputs
 from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
 
 
@@ -45,7 +45,7 @@ def ways_of(arguments: argparse.Namespace, reference: Preprocessing) -> list[Way
         return usual_ways(reference)
     if arguments.datalist is None or arguments.vdsp_params is None:
         raise SettingsError("--datalist and --vdsp_params belong together")
-    inputs = {key: path for file in arguments.datalist for key, path in read_datalist(file).items()}
+    inputs = {key: path for file in arguments.datalist for key, path in listed_inputs(file).items()}
     return [Way("the run's inputs", from_npz(inputs), read_vdsp_params(arguments.vdsp_params))]
 
 

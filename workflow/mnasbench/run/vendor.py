@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mnasbench.build.vendor import call_tool, describe_files
+from mnasbench.data.datalist import write_datalist
 from mnasbench.data.npz import read_output
 from mnasbench.errors import MeasurementError, ToolError, one_line
 
@@ -151,18 +152,21 @@ def _as_number(text: str) -> float | None:
 
 
 # --------------------------------------------------------------------------------------------------------- accuracy
-def run_accuracy(vamp: Vamp, datalist: Path, inputs: Sequence[Path], folder: Path, log: TextIO) -> dict[str, Any]:
-    """Have vamp write the scores of every input of a list; ``folder`` then holds one npz for each, by its name.
+def run_accuracy(vamp: Vamp, inputs: Sequence[Path], folder: Path, log: TextIO) -> dict[str, Any]:
+    """Have vamp write the scores of every input; ``folder`` then holds one npz for each, by its name.
 
-    vamp writes to a new folder, so nothing of an earlier run is among its outputs. Raises ToolError where vamp
+    vamp is given absolute paths and writes to a new folder, so nothing of an earlier run is among its outputs. Raises ToolError where vamp
     fails, MeasurementError where an output is missing or cannot be told to belong to its input.
     """
     files = describe_files(vamp.prefix)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    begin = time.perf_counter()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    datalist, fresh = temporary / "npz_datalist.txt", temporary / "outputs"
     try:
+        write_datalist(datalist, inputs)
+        fresh.mkdir()
         command = vamp.command("--datalist", str(datalist), "--path_output", str(fresh))
+        begin = time.perf_counter()
         call_tool(command, log)
         seconds = time.perf_counter() - begin
         outputs = match_outputs(inputs, fresh)
@@ -173,7 +177,7 @@ def run_accuracy(vamp: Vamp, datalist: Path, inputs: Sequence[Path], folder: Pat
             read_output(output)
             output.rename(folder / f"{source.stem}.npz")
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return {
         "images": len(inputs),
         "resumed": 0,

@@ -1,0 +1,124 @@
+"""config/imagenet.yaml on a small tree in exactly ImageNet's layouts: flat with a label file, and a folder a class."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from checkout import Workflow, make_workflow
+from mnasbench.data.demo import draw_picture
+from mnasbench.data.labels import imagenet_wnids
+from mnasbench.model.architecture import create
+from mnasbench.settings import load_settings
+
+VARIANTS = {"mnasnet0_5": 67.734, "mnasnet0_75": 71.18, "mnasnet1_0": 73.456, "mnasnet1_3": 76.506}
+# Two of the classes are called crane, and two maillot: 134 and 517, 638 and 639.
+CLASSES = (0, 134, 517, 638, 639, 999)
+PICTURES = 12
+
+
+def _pictures() -> list[tuple[str, int, Image.Image]]:
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    return [
+        (f"ILSVRC2012_val_{number + 1:08d}.JPEG", CLASSES[number % len(CLASSES)], draw_picture(generator, number % 24))
+        for number in range(PICTURES)
+    ]
+
+
+def _flat(root: Path) -> None:
+    (root / "val").mkdir(parents=True)
+    for name, _, picture in _pictures():
+        picture.save(root / "val" / name, "JPEG")
+    (root / "val_label.txt").write_text("".join(f"{name} {label}\n" for name, label, _ in _pictures()))
+
+
+def _class_folders(root: Path) -> None:
+    wnids = imagenet_wnids()
+    for name, label, picture in _pictures():
+        folder = root / "val" / wnids[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / name, "JPEG")
+
+
+def _configuration(repository: Path) -> dict:
+    return yaml.safe_load((repository / "config/imagenet.yaml").read_text())
+
+
+def test_it_asks_for_what_the_issue_says(repository: Path) -> None:
+    settings = load_settings(_configuration(repository))
+    assert {name: model.preset.top1 for name, model in settings.models.items()} == VARIANTS
+    assert {name: model.resize for name, model in settings.models.items()} == {
+        "mnasnet0_5": 256,
+        "mnasnet0_75": 232,
+        "mnasnet1_0": 256,
+        "mnasnet1_3": 232,
+    }
+    assert settings["precisions"] == ["fp32", "fp16", "int8-percentile", "int8-max", "int8-kl_divergence", "int8-mse"]
+    assert (settings["calibration"]["images"], settings.dataset_is_imagenet) == (1000, True)
+
+
+def _small(workflow: Workflow, repository: Path, root: Path, **changes: object) -> None:
+    """The file itself, with the dataset's place and nothing else but ``changes``."""
+    content = _configuration(repository)
+    content["dataset"]["root"] = str(root)
+    workflow.configure({**content, "calibration": {"images": 6}, **changes})
+
+
+@pytest.mark.parametrize("lay_out", [_flat, _class_folders])
+def test_it_plans_every_row_of_both_layouts(repository: Path, tmp_path: Path, lay_out) -> None:
+    lay_out(tmp_path / "ImageNet")
+    workflow = make_workflow(repository, tmp_path / "checkout")
+    _small(workflow, repository, tmp_path / "ImageNet")
+    planned = workflow.planned()
+    assert (planned["export_model"], planned["compile_model"], planned["run_accuracy"]) == (4, 24, 24 * 8)
+    # Two geometries (short sides of 256 and 232) in eight shards.
+    assert planned["write_npz"] == 16
+
+
+@pytest.mark.parametrize("lay_out", [_flat, _class_folders])
+def test_it_scores_by_index_and_sets_the_published_beside(repository: Path, tmp_path: Path, lay_out) -> None:
+    root = tmp_path / "ImageNet"
+    lay_out(root)
+    before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
+    torch.manual_seed(0)
+    state = create("torchvision", "mnasnet0_5").state_dict()
+    # Always the machine called crane, 517; the bird, 134, comes second.
+    state["classifier.1.weight"] *= 0
+    state["classifier.1.bias"][[517, 134, 638, 639, 0]] += torch.tensor([9.0, 8, 7, 6, 5])
+    torch.save(state, tmp_path / "weights.pth")
+    workflow = make_workflow(repository, tmp_path / "checkout")
+    models = {"mnasnet0_5": {"weights": str(tmp_path / "weights.pth")}}
+    _small(
+        workflow, repository, root, models=models, precisions=["fp32"], shards=2, vamp={"iterations": 2, "retries": 0}
+    )
+    workflow.run()
+    with (workflow.root / "results/summary.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["images"], row["top1"], row["top5"]) == ("12", "16.667", "83.333")
+    assert (row["reference_top1"], row["reference_source"]) == ("67.734", "torchvision IMAGENET1K_V1")
+    # A part of the set is not held to the published accuracy.
+    assert "off the published" not in (workflow.root / "results/summary.md").read_text()
+    assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+
+
+def test_classes_that_calibration_lacks_are_named(repository: Path, tmp_path: Path) -> None:
+    _flat(tmp_path / "ImageNet")
+    _flat(tmp_path / "other")
+    names = [name for name, label, _ in _pictures() if label == 517]
+    for name in names:
+        (tmp_path / "other/val" / name).unlink()
+    labels = (tmp_path / "other/val_label.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "other/val_label.txt").write_text("".join(line for line in labels if line.split()[0] not in names))
+    workflow = make_workflow(repository, tmp_path / "checkout")
+    _small(workflow, repository, tmp_path / "ImageNet", calibration={"images": 6, "source": str(tmp_path / "other")})
+    done = workflow.call("results/data/imagenet/calibration.txt")
+    assert done.returncode != 0
+    assert "has no picture of 1 classes: 517" in done.stdout
+    _small(workflow, repository, tmp_path / "ImageNet", calibration={"images": 5})
+    done = workflow.call("results/data/imagenet/calibration.txt")
+    assert "calibration.images is 5, fewer than the 6 classes; each must be present" in done.stdout
