@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mnasbench.result.results_folder import RowResults
 from mnasbench.result.summary import Row
@@ -159,6 +159,8 @@ def _use_plain_scale(axes: Axes, throughputs: Sequence[float | None]) -> None:
     # Beyond a factor of ten, a linear axis would press the slower rows together.
     if known and max(known) > 10 * min(known):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
     elif known:
         axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
