@@ -155,8 +155,9 @@ def _as_number(text: str) -> float | None:
 def run_accuracy(vamp: Vamp, inputs: Sequence[Path], folder: Path, log: TextIO) -> dict[str, Any]:
     """Have vamp write the scores of every input; ``folder`` then holds one npz for each, by its name.
 
-    vamp is given absolute paths and writes to a new folder, so nothing of an earlier run is among its outputs. Raises ToolError where vamp
-    fails, MeasurementError where an output is missing or cannot be told to belong to its input.
+    vamp is given absolute paths and writes to a new folder, so nothing of an earlier run is among its outputs.
+    Raises ToolError where vamp fails, MeasurementError where an output is missing or cannot be told to belong to
+    its input.
     """
     files = describe_files(vamp.prefix)
     folder.parent.mkdir(parents=True, exist_ok=True)
