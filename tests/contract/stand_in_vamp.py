@@ -71,6 +71,8 @@ def check_vdsp_params(content: dict[str, Any]) -> None:
         fields = {key: value for key, value in content.items() if key != "vdsp_op_type"}
         if content["vdsp_op_type"] != 300 or set(fields) != FLAT:
             refuse(content)
+    if fields["resize_type"] not in (1, "BILINEAR_CV"):
+        refuse(fields["resize_type"])
     if any(type(fields[name]) is not int for name in CHANNELS):
         refuse("a mean that is no bit pattern")
 

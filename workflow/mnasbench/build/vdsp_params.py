@@ -77,7 +77,8 @@ def vdsp_params(
     if variant not in VARIANTS:
         raise SettingsError(f"vdsp_params variant is {variant!r}{did_you_mean(variant, VARIANTS)}")
     if resized:
-        p = replace(p, resize=p.crop, interpolation="bilinear")
+        # Nothing is left to resize, so the resampling is the one that every published file names.
+        p = replace(p, resize=p.crop, interpolation="bilinear", library="opencv")
     if p.interpolation != "bilinear":
         raise SettingsError(
             f"vdsp_params know bilinear resampling only, not {p.interpolation}; use npz: preprocessed, "
