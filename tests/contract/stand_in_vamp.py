@@ -38,6 +38,7 @@ FLAGS = (
 )
 CURRENT_GEOMETRY = {
     "FUSION_OP_RGB_CVTCOLOR_NORM_TENSOR": {"IimageWidth", "IimageHeight"},
+    "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR": {"ResizeType"},
     "FUSION_OP_RGB_RESIZE_CVTCOLOR_CROP_NORM_TENSOR": {"ResizeWidth", "ResizeHeight", "CropX", "CropY", "ResizeType"},
 }
 CURRENT = {"IimageFormat", "OimageWidth", "OimageHeight", "Mean", "Std", "NormaType", "ColorCvtCode"}

@@ -85,7 +85,7 @@ def vdsp_params(
             "which resizes beforehand"
         )
     if variant == "current":
-        return _current(p, fp16)
+        return _current(p, fp16, resized)
     return _listed(p) if variant == "2023" else _flat(p)
 
 
@@ -127,7 +127,7 @@ def _resize_type(p: Preprocessing) -> str:
     return {"opencv": "BILINEAR_CV", "pillow": "BILINEAR_PILLOW"}[p.library]
 
 
-def _current(p: Preprocessing, fp16: bool) -> dict[str, Any]:
+def _current(p: Preprocessing, fp16: bool, resized: bool) -> dict[str, Any]:
     mean, std = (rounded_to_fp16(p.mean), rounded_to_fp16(p.std)) if fp16 else (p.mean, p.std)
     values = {
         "Mean": list(mean),
@@ -136,9 +136,12 @@ def _current(p: Preprocessing, fp16: bool) -> dict[str, Any]:
         "ColorCvtCode": "NO_CHANGE",
     }
     out = {"OimageWidth": p.crop, "OimageHeight": p.crop}
-    if p.resize in (p.crop, (p.crop, p.crop)):
+    if resized:
         side = {"IimageWidth": p.crop, "IimageHeight": p.crop}
         return {"OpType": _OP_CONVERT, "OpConfig": {"IimageFormat": "RGB_PLANAR", **side, **out, **values}}
+    if p.resize == (p.crop, p.crop):
+        config = {"IimageFormat": "RGB_PLANAR", **out, **values, "ResizeType": _resize_type(p)}
+        return {"OpType": _OP_RESIZE, "OpConfig": config}
     if isinstance(p.resize, int):
         # The published op knows two fixed sides only; the short side is an extension of the embedded engine.
         geometry = {"ShortEdgeThreshold": p.resize}
