@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -10,6 +11,7 @@ from PIL import Image
 
 from checkout import Workflow, make_workflow
 from mnasbench.data.demo import draw_picture
+from mnasbench.data.fingerprint import Dataset, scan
 from mnasbench.data.labels import imagenet_wnids
 from mnasbench.model.architecture import create
 from mnasbench.settings import load_settings
@@ -21,8 +23,6 @@ PICTURES = 12
 
 
 def _pictures() -> list[tuple[str, int, Image.Image]]:
-    import numpy as np
-
     generator = np.random.default_rng(0)
     return [
         (f"ILSVRC2012_val_{number + 1:08d}.JPEG", CLASSES[number % len(CLASSES)], draw_picture(generator, number % 24))
@@ -80,10 +80,19 @@ def test_it_plans_every_row_of_both_layouts(repository: Path, tmp_path: Path, la
     assert planned["write_npz"] == 16
 
 
-@pytest.mark.parametrize("lay_out", [_flat, _class_folders])
-def test_it_scores_by_index_and_sets_the_published_beside(repository: Path, tmp_path: Path, lay_out) -> None:
+def test_both_layouts_give_the_same_classes(tmp_path: Path) -> None:
+    _flat(tmp_path / "flat")
+    _class_folders(tmp_path / "folders")
+    flat, folders = (
+        {Path(name).name: file.class_index for name, file in scan(Dataset(tmp_path / root)).items()}
+        for root in ("flat", "folders")
+    )
+    assert flat == folders == {name: label for name, label, _ in _pictures()}
+
+
+def test_it_scores_by_index_and_sets_the_published_beside(repository: Path, tmp_path: Path) -> None:
     root = tmp_path / "ImageNet"
-    lay_out(root)
+    _flat(root)
     before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
     torch.manual_seed(0)
     state = create("torchvision", "mnasnet0_5").state_dict()
