@@ -72,7 +72,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     made, other = make_results(folder / "a"), make_results(folder / "b", lost=9, verdict="DISTURBED", extras=False)
     dataset = ["--dataset_path", str(made.root), "--class_names", str(made.class_names)]
-    arguments = [*dataset, "--calibration_path", str(made.root), "--imagenet"]
+    arguments = [*dataset, "--calibration_root", str(made.root), "--imagenet"]
     found = {name: folder / f"{name}.html" for name in ("report", "comparison")}
     assert report.main([str(made.results), "--html", str(found["report"]), *arguments]) == 0
     gates = ["--fail-if", "top1_drop > 5", "--fail-if", "throughput_ratio < 0.5"]
@@ -181,11 +181,12 @@ def test_the_pages_are_small_enough_to_mail(pages: dict[str, Path]) -> None:
 def test_the_workflow_makes_the_report_and_snakemakes_own(workflow: Workflow) -> None:
     folder = workflow.root.parent
     make_demo(folder / "pictures", validation=24, training=24, seed=1, workers=2)
+    labels = (folder / "pictures/val_label.txt").rename(folder / "labels.txt")
     torch.manual_seed(0)
     torch.save(create("torchvision", "mnasnet0_5", 24).state_dict(), folder / "weights.pth")
     workflow.configure(
         {
-            "dataset": {"name": "small", "root": str(folder / "pictures")},
+            "dataset": {"name": "small", "root": str(folder / "pictures"), "labels": str(labels)},
             "calibration": {"images": 24},
             "models": {"mnasnet0_5": {"weights": str(folder / "weights.pth"), "size": 64}},
             "precisions": ["fp32", "int8-max"],

@@ -238,21 +238,22 @@ def index_arguments():
     return arguments
 
 
-def calibration_source():
-    """Root of the dataset that calibration pictures are chosen from, and its folder."""
+def calibration_source(prefix="--"):
+    """Arguments that say which dataset calibration pictures are chosen from, and where its classes stand."""
     if SETTINGS["calibration"]["source"] is not None:
-        return SETTINGS["calibration"]["source"], "val"
-    return dataset_root(), "train" if SETTINGS.is_demo else "val"
+        chosen = {"root": SETTINGS["calibration"]["source"], "part": "val"}
+    elif SETTINGS.is_demo:
+        chosen = {"root": DEMO_ROOT, "part": "train"}
+    else:
+        # The dataset's own label files belong to its validation pictures, not to another source.
+        chosen = {"root": DATASET["root"], "part": "val", "labels": DATASET["labels"], "wnids": DATASET["wnids"]}
+    return [word for flag, value in chosen.items() if value is not None for word in (f"{prefix}{flag}", str(value))]
 
 
 def calibration_arguments():
-    chosen, (root, part) = SETTINGS["calibration"], calibration_source()
+    chosen = SETTINGS["calibration"]
     arguments = ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--on_fault", DATASET["on_fault"]]
-    # The dataset's own label files belong to its validation pictures, not to another source or to the demo's training.
-    own = chosen["source"] is None and not SETTINGS.is_demo
-    for flag in ("labels", "wnids"):
-        arguments += [f"--{flag}", DATASET[flag]] if own and DATASET[flag] is not None else []
-    return [*arguments, "--root", root, "--part", part]
+    return arguments + calibration_source()
 
 
 def npz_arguments(wildcards):
@@ -443,8 +444,7 @@ def report_arguments():
     if SETTINGS.dataset_is_imagenet:
         arguments += ["--imagenet"]
     if any(precision.startswith("int8") for precision in PRECISIONS):
-        root, part = calibration_source()
-        arguments += ["--calibration_path", root, "--calibration_part", part]
+        arguments += calibration_source("--calibration_")
     return arguments
 
 

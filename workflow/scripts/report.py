@@ -20,8 +20,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", type=Path, required=True, help="page to write")
     parser.add_argument("--dataset_path", type=Path, help="the dataset's root, for thumbnails of lost pictures")
     parser.add_argument("--class_names", type=Path, help="class names, one a line in class order")
-    parser.add_argument("--calibration_path", type=Path, help="root of the dataset that calibration pictures come from")
+    parser.add_argument("--calibration_root", type=Path, help="root of the dataset that calibration pictures come from")
     parser.add_argument("--calibration_part", default="val", help="its folder of pictures")
+    parser.add_argument("--calibration_labels", type=Path, help="its label file, where it is not the usual one")
+    parser.add_argument("--calibration_wnids", type=Path, help="its WordNet ids, where they are not the usual ones")
     parser.add_argument("--imagenet", action="store_true", help="set published ImageNet accuracies beside ours")
     return parser
 
@@ -29,8 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
 def report(arguments: argparse.Namespace) -> None:
     """Read, render, write."""
     calibration = None
-    if arguments.calibration_path:
-        calibration = Dataset(arguments.calibration_path, part=arguments.calibration_part)
+    if arguments.calibration_root:
+        calibration = Dataset(
+            arguments.calibration_root,
+            arguments.calibration_labels,
+            arguments.calibration_part,
+            arguments.calibration_wnids,
+        )
     page = make_report(
         read_results(arguments.results),
         dataset_root=arguments.dataset_path,

@@ -241,7 +241,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     made = make_results(tmp_path, variants=("mnasnet0_5",))
     target = tmp_path / "out/report.html"
     arguments = ["--html", str(target), "--dataset_path", str(made.root), "--class_names", str(made.class_names)]
-    assert report_script.main([str(made.results), *arguments, "--calibration_path", str(made.root)]) == 0
+    assert report_script.main([str(made.results), *arguments, "--calibration_root", str(made.root)]) == 0
     assert "MB" in capsys.readouterr().out
     assert "<title>Which model to ship: small</title>" in target.read_text()
     assert report_script.main([str(tmp_path / "nowhere"), *arguments]) == 2

@@ -32,10 +32,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class AccuracyRun:
-    """What an accuracy run did: ``images`` in all, ``resumed`` of them found from before."""
+    """What an accuracy run did: ``images`` in all, ``resumed`` of them found from before.
+
+    ``seconds`` begin when the sessions are loaded and warm, as those of a performance run; ``load_seconds`` is before.
+    """
 
     images: int
     resumed: int
+    load_seconds: float
     seconds: float
     digests: dict[str, str]
 
@@ -77,7 +81,6 @@ def run_accuracy(
     picture's scores. ``progress(done, total)`` is called after each batch. Raises MeasurementError where, at the
     end, an output is missing or the folder holds one that belongs to no input.
     """
-    begin = time.perf_counter()
     outputs = output_paths(inputs, folder)
     _prepare_folder(folder, outputs, _fingerprint(compiled, params, inputs))
     pairs = list(zip(inputs, outputs, strict=True))
@@ -85,9 +88,11 @@ def run_accuracy(
     # Whole batches are made again, so that a resumed run computes each picture in the same company.
     waiting = [items for items in batches if not all(target.is_file() for _, target in items)]
     resumed = len(inputs) - sum(map(len, waiting))
+    begin = loaded = time.perf_counter()
     if waiting:
         done = resumed
         pipeline = _Pipeline(compiled, params, min(instances, len(waiting)), batch, threads)
+        loaded = time.perf_counter()
         with ThreadPoolExecutor(2 * instances) as pool:
             try:
                 for count in pool.map(pipeline.run, waiting):
@@ -98,7 +103,7 @@ def run_accuracy(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     _require_exactly(folder, outputs)
-    return AccuracyRun(len(inputs), resumed, time.perf_counter() - begin, compiled.digests)
+    return AccuracyRun(len(inputs), resumed, loaded - begin, time.perf_counter() - loaded, compiled.digests)
 
 
 class _Pipeline:
@@ -111,6 +116,7 @@ class _Pipeline:
         self._batch = batch
         self._engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
         for engine in engines:
+            engine.infer(np.zeros((batch, *engine.format.shape), engine.format.dtype))  # the first takes longest
             self._engines.put(engine)
 
     def run(self, items: Sequence[tuple[Path, Path]]) -> int:

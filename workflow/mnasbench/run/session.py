@@ -41,6 +41,11 @@ class InputFormat:
             return 3, self.size, self.size
         return self.blocks.rows, self.size // 2, 12 * self.blocks.parts
 
+    @property
+    def dtype(self) -> npt.DTypeLike:
+        """Element type of the tensor."""
+        return np.float32 if self.blocks is None else np.uint8
+
 
 def input_format(info: Mapping[str, Any]) -> InputFormat:
     """The input that model_info describes; ModelError where it is none that this engine writes."""
