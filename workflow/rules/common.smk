@@ -359,8 +359,8 @@ def load_arguments(precision):
 def accuracy_load(precision, threads):
     """Sessions of an accuracy run: as many as threads on a CPU, as configured on the card."""
     vamp = SETTINGS["vamp"]
-    instances = vamp["instances"] if on_card(precision) else threads
-    return ["-i", str(instances), "-p", "1", "-b", str(vamp["batch_size"])]
+    instances, processes = (vamp["instances"], vamp["processes"]) if on_card(precision) else (threads, 1)
+    return ["-i", str(instances), "-p", str(processes), "-b", str(vamp["batch_size"])]
 
 
 def has_reference(precision):
