@@ -109,7 +109,7 @@ def test_nothing_where_only_results_were_kept(kept: Workflow) -> None:
 def test_one_variants_setting_plans_its_chain(kept: Workflow) -> None:
     _configure(kept, lambda settings: settings["models"]["mnasnet0_5"].update(resize=80))
     jobs = kept.planned()
-    assert jobs == {"write_npz": 1, "summarize": 1, "make_report": 1} | dict.fromkeys(ROW, 2)
+    assert jobs == {"write_npz": 1, "summarize": 1, "make_report": 1, "check_parity": 1} | dict.fromkeys(ROW, 2)
 
 
 def test_one_precision_added_plans_its_row(kept: Workflow) -> None:
@@ -125,7 +125,8 @@ def test_a_performance_setting_plans_measurements(kept: Workflow) -> None:
 def test_an_edited_module_plans_the_steps_that_use_it(kept: Workflow) -> None:
     file = kept.root / "workflow/mnasbench/result/evaluation.py"
     file.write_text(file.read_text() + "\n_EDITED = True\n")
-    assert kept.planned() == {"evaluate_outputs": 4, "gather_accuracy": 4, "summarize": 1, "make_report": 1}
+    users = {"evaluate_outputs": 4, "gather_accuracy": 4, "check_parity": 2}
+    assert kept.planned() == users | {"summarize": 1, "make_report": 1}
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut"])
@@ -161,7 +162,9 @@ def test_a_replaced_picture_is_seen(kept: Workflow) -> None:
 
 def test_replaced_weights_plan_that_variant(kept: Workflow) -> None:
     _weights("mnasnet0_5", 7, kept.root.parent / "mnasnet0_5.pth")
-    assert kept.planned() == {"export_model": 1, "summarize": 1, "make_report": 1} | dict.fromkeys(ROW, 2)
+    assert kept.planned() == {"export_model": 1, "summarize": 1, "make_report": 1, "check_parity": 1} | dict.fromkeys(
+        ROW, 2
+    )
 
 
 def test_named_targets_regenerate_just_their_rows(kept: Workflow) -> None:
