@@ -1,6 +1,6 @@
 """A classifier small enough to be built, quantized and run in a second, shaped like MNASNet's first blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class _Noise(CalibrationDataReader):
         return None if batch is None else {"input": batch.astype(np.float32)}
 
 
-def quantized(model: ModelProto, folder: Path) -> ModelProto:
+def quantized(model: ModelProto, folder: Path, float_nodes: Sequence[str] = ()) -> ModelProto:
     """``model`` as ONNX Runtime's own quantizer writes it: U8 activations, S8 weights per channel, QDQ."""
     import onnx
 
@@ -99,6 +99,7 @@ def quantized(model: ModelProto, folder: Path) -> ModelProto:
         _Noise(size),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
+        nodes_to_exclude=list(float_nodes),
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
@@ -126,5 +127,5 @@ def model_info(model: ModelProto, blocks: FastInput | None) -> dict[str, Any]:
 
 def package(folder: Path, model: ModelProto) -> CompiledModel:
     """``model`` laid out for the runtime and written as three files at ``folder``/small."""
-    laid_out, blocks = for_runtime(model)
-    return write_package(folder / "small", laid_out, model_info(laid_out, blocks))
+    laid_out = for_runtime(model)
+    return write_package(folder / "small", laid_out.model, model_info(laid_out.model, laid_out.blocks))

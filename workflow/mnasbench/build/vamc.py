@@ -11,7 +11,7 @@ import onnx
 
 from mnasbench.build.compiler import Recipe, compile_model
 from mnasbench.build.config import BuildConfig
-from mnasbench.build.layout import FastInput, for_runtime
+from mnasbench.build.layout import LaidOut, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
 from mnasbench.build.pictures import PictureStream, Pixels, find_pictures
 from mnasbench.data.preprocess import Preprocessing
@@ -99,10 +99,11 @@ def build(
             max_drop=config.max_drop,
         )
         made = compile_model(model, config.precision, batches, recipe)
-    graph, blocks = for_runtime(made.model)
+    laid_out = for_runtime(made.model)
+    graph = laid_out.model
     if config.softmax:
         graph = _with_softmax(graph)
-    info = _model_info(config, preprocessing, graph, blocks, made.quantization, known)
+    info = _model_info(config, preprocessing, graph, laid_out, made.quantization, known)
     return write_package(config.prefix, graph, info), made.layers
 
 
@@ -123,11 +124,12 @@ def _model_info(
     config: BuildConfig,
     preprocessing: Preprocessing,
     model: onnx.ModelProto,
-    blocks: FastInput | None,
+    laid_out: LaidOut,
     quantization: dict[str, Any] | None,
     sources: dict[str, str],
 ) -> dict[str, Any]:
-    notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored]
+    notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored] + laid_out.notes
+    blocks = {"blocks": asdict(laid_out.blocks)} if laid_out.blocks else {}
     if config.dtype == "fp16" and platform.machine() in {"x86_64", "AMD64"}:
         notes.append("fp16 weights, fp32 arithmetic: this CPU's runtime has no fp16 convolution")
     resize = preprocessing.resize
@@ -135,7 +137,7 @@ def _model_info(
         "name": config.name,
         "engine": "ort",
         "precision": config.precision,
-        "inputs": [{**_tensor(value), **({"blocks": asdict(blocks)} if blocks else {})} for value in model.graph.input],
+        "inputs": [{**_tensor(value), **blocks} for value in model.graph.input],
         "outputs": [{**_tensor(value), "softmax": config.softmax} for value in model.graph.output],
         "preprocessing": {
             "resize": resize if isinstance(resize, int) else list(resize),
