@@ -19,11 +19,22 @@ MODELS = {
 }
 
 
+def _settle(net: torch.nn.Module, size: int) -> None:
+    """Give an untrained net statistics of its own, as training would: with the initial ones its activations vanish."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        net.train()(torch.randn(8, 3, size, size))
+    net.eval()
+
+
 def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_path: Path) -> None:
     make_demo(tmp_path / "pictures", validation=48, training=24, seed=2, workers=2)
     for number, (variant, model) in enumerate(MODELS.items()):
         torch.manual_seed(number)
         net = create(model["library"], model.get("name", variant), 24)
+        _settle(net, model.get("size", 224))
         torch.save(net.state_dict(), tmp_path / f"{variant}.pth")
     workflow.configure(
         {

@@ -216,7 +216,8 @@ def _difference(before: ModelProto, after: ModelProto, blocks: FastInput | None)
     name = before.graph.input[0].name
     expected = session(before).run(None, {name: noise})[0]
     scores = session(after).run(None, {name: noise if blocks is None else blocks.quantize(noise)})[0]
-    return float(np.abs(expected - scores).max() / np.abs(expected).max())
+    # An untrained model may answer noise with nothing but zeros; then any score at all is a change.
+    return float(np.abs(expected - scores).max() / (np.abs(expected).max() or 1.0))
 
 
 def _is_quantized(model: ModelProto) -> bool:
