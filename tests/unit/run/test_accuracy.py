@@ -109,3 +109,9 @@ def test_an_input_that_is_not_there_is_named_before_anything_is_written(compiled
 def test_two_inputs_with_one_output_are_an_error(tmp_path):
     with pytest.raises(InputError, match="two inputs"):
         output_paths([tmp_path / "a.npz", tmp_path / "a.raw"], tmp_path / "out")
+
+
+def test_the_output_of_a_picture_that_left_the_dataset_goes_with_it(compiled, params, inputs, tmp_path):
+    run_accuracy(compiled, params, inputs, tmp_path / "out")
+    run_accuracy(compiled, params, inputs[:-1], tmp_path / "out")
+    assert set(scores(tmp_path / "out")) == {f"n0{i % 2}/picture_{i}.npz" for i in range(10)}

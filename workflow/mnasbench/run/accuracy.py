@@ -82,7 +82,7 @@ def run_accuracy(
     end, an output is missing or the folder holds one that belongs to no input.
     """
     outputs = output_paths(inputs, folder)
-    _prepare_folder(folder, outputs, _fingerprint(compiled, params, inputs))
+    _prepare_folder(folder, outputs, _fingerprint(compiled, params, inputs, batch))
     pairs = list(zip(inputs, outputs, strict=True))
     batches = [pairs[i : i + batch] for i in range(0, len(pairs), batch)]
     # Whole batches are made again, so that a resumed run computes each picture in the same company.
@@ -167,13 +167,13 @@ class _OutputWriter:
         return bytes(content)
 
 
-def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[Path]) -> str:
-    """Digest of what determines the outputs: the model, the preprocessing, and each input's size and time."""
+def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[Path], batch: int) -> str:
+    """Digest of what determines the outputs: the model, the preprocessing, the batch, each input's size and time."""
     try:
         stats = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in inputs]
     except OSError as error:
         raise InputError(f"{one_line(error.filename)}: is in the list, but {error.strerror}") from error
-    return sha256_of_bytes(canonical_json([compiled.digests, repr(params), stats]).encode())
+    return sha256_of_bytes(canonical_json([compiled.digests, repr(params), batch, stats]).encode())
 
 
 def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> None:
@@ -181,7 +181,8 @@ def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> 
     marker = folder / _MARKER
     if marker.is_file() and read_json(marker) == {"fingerprint": fingerprint}:
         return
-    for path in outputs:
+    # With a marker the folder is ours, and so are outputs of inputs that the list no longer has.
+    for path in {*outputs, *(folder.rglob("*.npz") if marker.is_file() else ())}:
         path.unlink(missing_ok=True)
     write_json(marker, {"fingerprint": fingerprint})
 
