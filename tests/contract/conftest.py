@@ -1,8 +1,5 @@
 """The vendor's two tools, stood in for, on the PATH of a checkout."""
 
-import contextlib
-import importlib
-import io
 import sys
 from pathlib import Path
 
@@ -71,11 +68,3 @@ def built(repository: Path, settings: dict, tmp_path_factory: pytest.TempPathFac
         "results/build/mnasnet0_5/fp16/compile.receipt.json", "results/data/small/lists/resize73-crop64-bilinear-0.txt"
     )
     return workflow
-
-
-def card_step(script: str, *arguments: object) -> str:
-    """Call one of the commands in this process; gives what it printed, and insists that it succeeds."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        assert importlib.import_module(script).main([str(argument) for argument in arguments]) == 0
-    return said.getvalue()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import card_step
+from card_step import card_step
 from mnasbench.data.npz import write_npz
 from mnasbench.model.architecture import create
 

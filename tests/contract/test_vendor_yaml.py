@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import card_step
+from card_step import card_step
 from mnasbench.build.package import read_package
 from mnasbench.run.session import Engine
 
