@@ -119,7 +119,7 @@ def test_every_plot_is_there(browser: Any, pages: dict[str, Path], width: int, s
     assert page.locator("#decision figure:visible").count() == page.locator(f"#decision {seen}:visible").count() == 1
     counts = {name: page.locator(f"#{name} figure svg:visible").count() for name in ("latency", "layers", "time")}
     # Two variants with a curve each; two int8 rows of each variant have layers.
-    assert counts == {"latency": 4, "layers": 4, "time": 1}
+    assert counts == {"latency": 4, "layers": 4, "time": 2}
     assert page.locator("#calibration svg:visible").count() == 1
     for plot in page.locator("figure svg:visible").all():
         box = plot.bounding_box()

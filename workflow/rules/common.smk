@@ -439,8 +439,9 @@ def peak_files():
 
 def report_arguments():
     arguments = ["--dataset_path", str(dataset_root())]
-    if DATASET["class_names"] is not None:
-        arguments += ["--class_names", DATASET["class_names"]]
+    names = f"{DEMO_ROOT}/classes.txt" if SETTINGS.is_demo else DATASET["class_names"]
+    if names is not None:
+        arguments += ["--class_names", names]
     if SETTINGS.dataset_is_imagenet:
         arguments += ["--imagenet"]
     if any(precision.startswith("int8") for precision in PRECISIONS):

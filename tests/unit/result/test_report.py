@@ -3,15 +3,19 @@
 import base64
 import dataclasses
 import io
+import os
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import ort_vamp
 import report as report_script
 from made_results import HOSTILE, make_results
+from mnasbench.data.calibration import sample_calibration, write_calibration
 from mnasbench.data.fingerprint import Dataset
 from mnasbench.errors import InputError
 from mnasbench.result import report_sections as sections
@@ -64,6 +68,12 @@ def test_the_fastest_precision_that_keeps_its_accuracy_is_recommended() -> None:
 def test_one_percent_of_fp32s_accuracy_may_go(drop: float, kept: bool) -> None:
     rows = [_row("a", "fp32", 70.0, 100), _row("a", "int8-max", 70.0 - drop, 200, drop)]
     assert (recommend(rows).row is rows[1]) == kept
+
+
+@pytest.mark.parametrize(("drop", "said"), [(-0.2, "it gains 0.20 points"), (0.0, "it loses nothing")])
+def test_a_gain_is_called_one(drop: float, said: str) -> None:
+    rows = [_row("a", "fp32", 70.0, 100), _row("a", "int8-max", 70.0 - drop, 200, drop)]
+    assert said in recommend(rows).sentence
 
 
 def test_the_more_accurate_variant_wins_and_the_faster_one_is_named() -> None:
@@ -145,14 +155,46 @@ def test_a_lost_picture_that_is_gone_is_named_without_image(results: tuple[Resul
     assert pictures[0].expected == "class 2"
 
 
-def test_coverage_counts_classes_and_names_those_without(tmp_path: Path) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_coverage_counts_classes_and_names_those_without(tmp_path: Path, relative: bool) -> None:
     made = make_results(tmp_path)
+    names = sample_calibration(Dataset(made.root), 10, seed=0, workers=1)[:8]
+    kept = {int(re.findall(r"\d+", name)[-1]) % 10 for name in names}
     chosen = made.results / "data/small/calibration.txt"
-    chosen.write_text("".join(chosen.read_text().splitlines(keepends=True)[:8]))
+    root = Path(os.path.relpath(made.root)) if relative else made.root
+    write_calibration(root, names, chosen, tmp_path / "calibration")
     found = sections.coverage(read_results(made.results), Dataset(made.root), [])
     assert found is not None
-    assert found.pictures == 8 and sum(found.by_class.values()) == 8
-    assert found.missing == ("class 8", "class 9")
+    assert found.pictures == 8 and sum(found.by_class.values()) == 8 and found.unknown == 0
+    assert found.missing == tuple(f"class {index}" for index in range(10) if index not in kept)
+
+
+def test_calibration_pictures_that_left_their_dataset_are_counted(tmp_path: Path) -> None:
+    made = make_results(tmp_path)
+    chosen = made.results / "data/small/calibration.txt"
+    chosen.write_text(chosen.read_text() + "/nowhere/a.png\n")
+    found = sections.coverage(read_results(made.results), Dataset(made.root), [])
+    assert found is not None and (found.pictures, found.unknown) == (21, 1)
+
+
+def test_the_command_for_the_curve_is_the_measurements_own_with_a_bound(results: tuple[Results, Path]) -> None:
+    found = results[0]
+    measured = [
+        *(["ort-vamp", "-m", "results/build/x", "-b", "8", "--retries", "1", "--json"]),
+        "results/run/a b/performance.json",
+    ]
+    receipts = [
+        dataclasses.replace(receipt, content={**receipt.content, "command": measured})
+        for receipt in found.receipts
+        if receipt.rule == "measure_performance"
+    ]
+    commands = sections.peak_commands(dataclasses.replace(found, receipts=tuple(receipts)))
+    # int8-percentile has its curve already; the median of fp32 at 370 images/s in batches of 16 is 43.2 ms.
+    assert {result.row.precision for result, _ in commands} == {"fp32", "int8-max"}
+    told = shlex.split(commands[0][1].text)
+    arguments = ort_vamp.build_parser().parse_args([*told[1:], "--vdsp_params", "x.json"])
+    assert arguments.find_peak and arguments.latency_bound == round(2 * 16e6 / 370)
+    assert arguments.json == Path("results/run/a b/peak.json")
 
 
 def test_commands_are_quoted_and_scripts_stand_in_the_checkout(results: tuple[Results, Path]) -> None:
@@ -219,7 +261,7 @@ def test_every_section_says_something_without_data(tmp_path: Path) -> None:
     text = " ".join("".join(_Page(make_report(read_results(made.results))).text).split())
     for said in (
         "Nothing to compare",
-        "Not measured: ort-vamp --find-peak",
+        "Not measured in this run: ort-vamp --find-peak",
         "No int8 row left a table",
         "No calibration set",
         "No parity certificate",

@@ -80,11 +80,17 @@ def _reason(chosen: Row, rows: Sequence[Row]) -> str:
     accuracy = f"{chosen.top1:.1f} % top-1 at {_speed(chosen):.0f} images/s"
     if chosen.precision == "fp32":
         return f"{accuracy}; no precision is faster and keeps {_KEPT_PERCENT} of its top-1"
-    lost = f"it loses {chosen.top1_drop:.2f} points against fp32 (at most {chosen.top1_drop_high:.2f} at 95 %)"
+    lost = f"{_change(chosen.top1_drop or 0.0)} against fp32 (the loss is at most {chosen.top1_drop_high:.2f} at 95 %)"
     reference = next((row for row in rows if row.model == chosen.model and row.precision == "fp32"), None)
     if reference is None or not reference.throughput_qps:
         return f"{accuracy}; {lost}"
     return f"{accuracy}, {_speed(chosen) / reference.throughput_qps:.2f} times fp32's rate; {lost}"
+
+
+def _change(drop: float) -> str:
+    if abs(drop) < 0.005:  # shown with two digits
+        return "it loses nothing"
+    return f"it {'loses' if drop > 0 else 'gains'} {abs(drop):.2f} points"
 
 
 def _alternative(chosen: Row, fastest: Sequence[Row]) -> str:

@@ -39,16 +39,15 @@ def make_report(
     names = list(class_names)
     published = _published(results.rows) if imagenet else []
     covered = sections.coverage(results, calibration, names)
-    seconds: dict[str, float] = {}
-    for job in job_times(receipt.path for receipt in results.receipts):
-        seconds[job.rule] = seconds.get(job.rule, 0.0) + job.seconds
+    recommendation = recommend(rows)
     values = {
         "results": results,
         "front": front,
         "kept_share": KEPT_SHARE,
-        "recommendation": recommend(rows),
+        "recommendation": recommendation,
         "decision_plots": [
-            _svg(plots.decision_plot(results.rows, front, published, width)) for width in (_WIDE, _NARROW)
+            _svg(plots.decision_plot(results.rows, front, recommendation.row, published, width))
+            for width in (_WIDE, _NARROW)
         ]
         if front
         else [],
@@ -57,12 +56,13 @@ def make_report(
         "deviations": deviations(rows),
         "losses": sections.losses(results, dataset_root, names),
         "latency_plots": _latency_plots(results),
+        "peak_commands": sections.peak_commands(results),
         "peak_plots": [(result, _svg(plots.peak_plot(result, _HALF))) for result in results.rows if result.peak],
         "layer_plots": [(result, _svg(plots.layer_plot(result, _HALF))) for result in results.rows if result.layers],
         "coverage": covered,
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
         "parity": sections.parity(results),
-        "times_plot": _svg(plots.times_plot(seconds, _HALF)) if seconds else None,
+        "times_plots": _times_plots(results),
         "machines": sections.distinct(results.receipts, "machine"),
         "versions": sections.distinct(results.receipts, "versions"),
         "commits": sections.distinct(results.receipts, "git_commit"),
@@ -89,3 +89,17 @@ def _latency_plots(results: Results) -> list[tuple[str, Markup]]:
         for variant, rows in results.variants.items()
         if any(result.performance.get("latency_us") for result in rows)
     ]
+
+
+def _times_plots(results: Results) -> list[tuple[str, Markup]]:
+    """Time and memory of the rules, each with its title; none where no job left a receipt."""
+    seconds: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    for job in job_times(receipt.path for receipt in results.receipts):
+        seconds[job.rule] = seconds.get(job.rule, 0.0) + job.seconds
+        peaks[job.rule] = max(peaks.get(job.rule, 0.0), job.peak_bytes / 1e6)
+    if not seconds:
+        return []
+    time = plots.bars_plot("times", seconds, "s", 1, "seconds, all jobs of the rule together", _HALF)
+    memory = plots.bars_plot("memory", peaks, "MB", 0, "peak MB of the rule's largest process", _HALF)
+    return [("Seconds of each rule", _svg(time)), ("Peak memory of each rule", _svg(memory))]

@@ -102,9 +102,16 @@ def _marker(precision: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------- decision
 def decision_plot(
-    rows: Sequence[RowResults], front: Sequence[Row], published: Sequence[Mapping[str, Any]], width: float
+    rows: Sequence[RowResults],
+    front: Sequence[Row],
+    chosen: Row | None,
+    published: Sequence[Mapping[str, Any]],
+    width: float,
 ) -> str:
-    """Top-1 against throughput, bars of 95 % intervals; filled where the run was VALID, the front as a line."""
+    """Top-1 against throughput, bars of 95 % intervals; filled where the run was VALID, the front as a line.
+
+    ``chosen``: the row that is recommended, named in the plot.
+    """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(width, width * 0.55 if width > 500 else width * 1.05)
         _draw_front(axes, front)
@@ -112,6 +119,8 @@ def decision_plot(
         variants = list(dict.fromkeys(row.row.model for row in rows))
         for result in rows:
             _draw_row(axes, result, series_colour(variants.index(result.row.model)))
+        if chosen is not None:
+            _name_chosen(axes, chosen)
         _use_plain_scale(axes, [r.row.throughput_qps for r in rows] + [p["throughput_qps"] for p in published])
         axes.set_xlabel("throughput (images/s)")
         axes.set_ylabel("top-1 (%)")
@@ -151,6 +160,18 @@ def _draw_row(axes: Axes, result: RowResults, colour: str) -> None:
         elinewidth=1.2,
         capsize=3,
         zorder=3,
+    )
+
+
+def _name_chosen(axes: Axes, chosen: Row) -> None:
+    axes.annotate(
+        f"{chosen.model}\n{chosen.precision}",
+        (chosen.throughput_qps or 0.0, chosen.top1),
+        # Up and right of the mark, where the front leaves room: it falls to the right.
+        xytext=(14, 10),
+        textcoords="offset points",
+        weight="bold",
+        zorder=4,
     )
 
 
@@ -271,14 +292,15 @@ def coverage_plot(pictures_by_class: Mapping[int, int], width: float) -> str:
         return _svg(figure, "coverage")
 
 
-def times_plot(seconds: Mapping[str, float], width: float) -> str:
-    """Seconds of each rule, in the order of the chain."""
+def bars_plot(name: str, by_rule: Mapping[str, float], unit: str, digits: int, label: str, width: float) -> str:
+    """A bar for each rule with its number, in the order of the chain; ``name`` tells the plot from the others."""
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(width, 60 + 24 * len(seconds))
-        names = list(seconds)[::-1]
-        bars = axes.barh(names, [seconds[name] for name in names], color=series_colour(0), height=0.7)
-        axes.bar_label(bars, fmt=lambda value: f" {value:.1f} s", color=_ROLES["ink"])
-        axes.margins(x=0.15)
+        figure, axes = _figure(width, 60 + 24 * len(by_rule))
+        names = list(by_rule)[::-1]
+        bars = axes.barh(names, [by_rule[rule] for rule in names], color=series_colour(0), height=0.7)
+        axes.bar_label(bars, fmt=lambda value: f"{value:,.{digits}f} {unit}", padding=5, color=_ROLES["ink"])
+        axes.margins(x=0.25)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("seconds, all jobs of the rule together")
-        return _svg(figure, "times")
+        axes.set_xlabel(label)
+        return _svg(figure, name)

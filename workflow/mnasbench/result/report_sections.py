@@ -12,10 +12,11 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from mnasbench.data.datalist import read_datalist
 from mnasbench.data.fingerprint import Dataset, read_manifest, scan
 from mnasbench.data.preprocess import open_image, read_picture
 from mnasbench.errors import InputError
-from mnasbench.files import read_json, read_text
+from mnasbench.files import read_json
 from mnasbench.result.evaluation import Answer, picture_key
 from mnasbench.result.results_folder import Receipt, Results, RowResults
 
@@ -108,9 +109,13 @@ def thumbnail(path: Path, side: int = THUMBNAIL_SIDE) -> str:
 # ------------------------------------------------------------------------------------------------------- calibration
 @dataclass(frozen=True)
 class Coverage:
-    """How many calibration pictures each class of the dataset has; ``missing`` are those with none."""
+    """How many calibration pictures each class of the dataset has; ``missing`` are those with none.
+
+    ``unknown``: pictures that were calibrated with and that their dataset no longer has, so their class is not known.
+    """
 
     pictures: int
+    unknown: int
     by_class: Mapping[int, int]
     missing: tuple[str, ...]
 
@@ -124,12 +129,12 @@ def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> 
     if source is None or not chosen.is_file():
         return None
     classes = {str((source.root / name).resolve()): found.class_index for name, found in scan(source).items()}
-    paths = [line for line in read_text(chosen).splitlines() if line]
+    paths = [str(path.resolve()) for path in read_datalist(chosen)]
     counts = Counter(classes[path] for path in paths if path in classes)
     wanted = {picture.class_index for picture in read_manifest(results.data_folder() / "manifest.csv")}
     by_class = {index: counts[index] for index in sorted(wanted | set(counts))}
     missing = tuple(class_label(index, names) for index, count in by_class.items() if not count)
-    return Coverage(len(paths), by_class, missing)
+    return Coverage(len(paths), len(paths) - counts.total(), by_class, missing)
 
 
 # ------------------------------------------------------------------------------------------- parity with torchvision
@@ -181,6 +186,27 @@ def row_commands(results: Results, result: RowResults) -> list[Command]:
 def shared_commands(results: Results) -> list[Command]:
     """Commands of the jobs that serve every row."""
     return [command_of(receipt) for receipt in results.receipts if not receipt.variant]
+
+
+def peak_commands(results: Results) -> list[tuple[RowResults, Command]]:
+    """For each row of the embedded engine, the command that measures its rate of arrivals against p99.
+
+    It is the row's own measurement, with a bound of twice the median latency at saturation.
+    """
+    found = []
+    for receipt in results.receipts:
+        words = list(receipt.content["command"])
+        if receipt.rule != "measure_performance" or Path(words[0]).name != "ort-vamp" or "--json" not in words:
+            continue
+        result = next(row for row in results.rows if (row.row.model, row.row.precision) == receipt.identity)
+        median = (result.performance.get("latency_us") or {}).get("p50")
+        if median is None or result.peak:
+            continue
+        report = words.index("--json") + 1
+        words[report] = str(Path(words[report]).with_name("peak.json"))
+        words += ["--find-peak", "--latency-bound", str(round(2 * median))]
+        found.append((result, Command("peak", "", shlex.join(words))))
+    return found
 
 
 def distinct(receipts: Iterable[Receipt], key: str) -> list[tuple[Mapping[str, Any] | str | None, int]]:

@@ -55,6 +55,11 @@ class Receipt:
         """Name of the job's rule."""
         return str(self.content["rule"])
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Variant and precision."""
+        return self.variant, self.precision
+
 
 @dataclass(frozen=True)
 class Results:

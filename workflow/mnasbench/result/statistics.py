@@ -58,4 +58,5 @@ class PairedComparison:
 
 def sqnr_db(signal: float, noise: float) -> float | None:
     """10 log10(signal / noise) of two sums of squares; None where one of them is zero."""
-    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
+    # Of their logarithms: the quotient of the smallest number and another is zero.
+    return 10 * (math.log10(signal) - math.log10(noise)) if signal > 0 and noise > 0 else None
