@@ -3,18 +3,21 @@
 Nothing here runs code from a data file, and no reader takes a file larger than its kind can sensibly be.
 """
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mnasbench.errors import InputError, one_line
+from mnasbench.errors import InputError, OutputError, one_line
 
 # Manifests and label files of 50,000 pictures have about 8 MB; nothing that is text here is larger than this.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
@@ -32,11 +35,31 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file in binary; OSError for anything else: a pipe would be waited for, a device never ends."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file; OSError for anything else and for one of more than ``limit`` bytes."""
+    with open_regular(path) as stream:
+        if os.fstat(stream.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, f"it has more than {limit} bytes, which no file of this kind has", str(path))
+        return stream.read()
+
+
 @contextmanager
-def open_for_reading(path: Path) -> Iterator[Any]:
+def open_for_reading(path: Path) -> Iterator[BufferedReader]:
     """Open ``path`` in binary, with the system's refusal as an InputError."""
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(path) as stream:
             yield stream
     except OSError as error:
         raise InputError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
@@ -47,20 +70,33 @@ def written_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary path in the same folder; rename it to ``path`` when the block ends well.
 
     The temporary file is removed when the block fails, so a reader never meets half a file. Its name keeps
-    the suffix of ``path``, because several writers (``np.savez``, ``torch.save``) look at it.
+    the suffix of ``path``, because several writers (``np.savez``, ``torch.save``) look at it. Raises OutputError
+    where the system refuses: no space, no permission, a file in place of a folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    with refusal_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A short name: one of nearly 255 bytes is a name that a picture may have, with nothing left for more.
+        handle, name = tempfile.mkstemp(prefix=".new-", suffix=path.suffix[-16:], dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_UMASK)  # mkstemp's 0600 would keep a shared results folder from its team
-        temporary.replace(path)
+        with refusal_named(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_UMASK)  # mkstemp's 0600 would keep a shared results folder from its team
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def refusal_named(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into an OutputError that names ``path``: a full disk names no file at all."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{one_line(path)}: cannot be written ({error.strerror or error})") from error
 
 
 def _umask() -> int:
@@ -91,10 +127,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
     """UTF-8 text of a file (a byte-order mark is dropped); InputError names what is wrong with it."""
-    with open_for_reading(path) as stream:
-        content: bytes = stream.read(limit + 1)
-    if len(content) > limit:
-        raise InputError(f"{one_line(path)}: is larger than {limit} bytes, which no file of this kind is")
+    try:
+        content = read_regular(path, limit)
+    except OSError as error:
+        raise InputError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,14 +1,37 @@
 """What every command does alike: parse, act, and turn an error of ours into one line and an exit code."""
 
 import argparse
+import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
 from typing import TypeVar
 
 from mnasbench.errors import MnasbenchError, one_line
 
 Item = TypeVar("Item")
+
+# What the system says of a place that cannot be written to, or a path that leads nowhere: the caller's to mend.
+_REFUSALS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS"),
+        *("ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENOTEMPTY", "ENAMETOOLONG", "ELOOP"),
+    )
+)
+# How the libraries beneath word what Python calls MemoryError.
+_NO_MEMORY = ("bad_alloc", "can't allocate memory", "failed to allocate memory", "cannot allocate memory")
+
+
+class Stopped(BaseException):
+    """A signal asked this command to end; ``signal`` is its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
 
 
 class HelpfulFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -28,8 +51,14 @@ def run(
     action: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse ``argv``, run ``action``, give the exit code: 0 done, 2 wrong input, 130 interrupted, 1 anything else."""
+    """Parse ``argv``, run ``action``, give the exit code.
+
+    0 done; 2 wrong input, or a place that cannot be written to; 128 + n ended by signal n; 1 anything else.
+    """
     arguments = parser.parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
     try:
         return action(arguments) or 0
     except MnasbenchError as error:
@@ -39,14 +68,34 @@ def run(
         # The reader of our output (head, less) has gone; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        # A full disk, a folder without permission: the system's own words say what, the file says where.
+    except (Stopped, KeyboardInterrupt) as stop:
+        number = stop.signal if isinstance(stop, Stopped) else signal.SIGINT
+        print(f"{parser.prog}: {'interrupted' if number == signal.SIGINT else 'terminated'}", file=sys.stderr)
+        return 128 + number
+    except Exception as error:
+        if _is_out_of_memory(error):
+            advice = "free some, or give it less to do at once (fewer instances or workers, a smaller batch)"
+            print(f"{parser.prog}: error: not enough memory; {advice}", file=sys.stderr)
+            return 1
+        if not isinstance(error, OSError):
+            raise
+        # The system's own words say what, the file says where.
         where = f"{one_line(error.filename)}: " if error.filename else ""
         print(f"{parser.prog}: error: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return 130
+        return 2 if error.errno in _REFUSALS else 1
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # One is enough: a terminal signals a step and, through record.py, signals it again while it is cleaning up.
+    for further in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(further, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def progress(what: str) -> Callable[[Iterable[Item], int], Iterable[Item]]:

@@ -192,6 +192,13 @@ class _Reader:
             raise SettingsError(f"{self.where}: '{place}' is {one_line(repr(value))}, expected {names}")
         return value
 
+    def name(self, place: str) -> str:
+        """A name that becomes those of files: one part of a path, so that nothing is written outside work_dir."""
+        value = str(self.get(place, str, required=True))
+        if not value.isprintable() or "/" in value or value in {"", ".", ".."}:
+            raise SettingsError(f"{self.where}: '{place}' is {one_line(repr(value))}, expected a name for files")
+        return value
+
     def choice(self, place: str, known: Sequence[str], default: str) -> str:
         value = str(self.get(place, str, default))
         if value not in known:
@@ -252,7 +259,7 @@ def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
     plain = reader.choice("ort.dtype", ("fp32", "fp16"), "fp16")
     return BuildConfig(
         generation=1,
-        name=reader.get("model.name", str, required=True),
+        name=reader.name("model.name"),
         checkpoint=Path(reader.get("model.checkpoint", str, required=True)),
         input_name=name,
         shape=shape,
@@ -275,7 +282,7 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
     mode = reader.choice("backend.quantize.calibrate_mode", QUANT_MODES, _DEFAULT_MODE)
     return BuildConfig(
         generation=2,
-        name=reader.get("name", str, required=True),
+        name=reader.name("name"),
         checkpoint=Path(reader.get("frontend.checkpoint", str, required=True)),
         input_name=name,
         shape=shape,

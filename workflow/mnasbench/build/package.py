@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import onnx
 
 from mnasbench.errors import ModelError, one_line
@@ -17,6 +18,51 @@ from mnasbench.files import open_for_reading, read_json, sha256_of_file, write_j
 
 # Initializers smaller than this stay in the .onnx, where shape inference needs to see them (Reshape targets).
 _EXTERNAL_FROM_BYTES = 1024
+
+
+_TENSORS = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["name", "dtype", "shape"],
+        "properties": {
+            "name": {"type": "string"},
+            "dtype": {"type": "string"},
+            "shape": {"type": "array", "minItems": 2, "items": {"type": ["integer", "string"]}},
+            "blocks": {"type": "object"},
+            "softmax": {"type": "boolean"},
+        },
+    },
+}
+_DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+# What readers take from model_info, so that none of them meets a file that lacks it.
+_INFO = {
+    "type": "object",
+    "required": [
+        *("name", "engine", "precision", "inputs", "outputs", "preprocessing", "normalisation", "layout"),
+        *("quantization", "sources", "notes", "files"),
+    ],
+    "properties": {
+        **{key: {"type": "string"} for key in ("name", "engine", "precision", "normalisation", "layout")},
+        "inputs": _TENSORS,
+        "outputs": _TENSORS,
+        "preprocessing": {"type": "object"},
+        "swap_colours": {"type": "boolean"},
+        "quantization": {"type": ["object", "null"]},
+        "sources": {"type": "object"},
+        "notes": {"type": "array"},
+        "files": {
+            "type": "object",
+            "required": [f"{role}_{fact}" for role in ("graph", "params") for fact in ("sha256", "bytes")],
+            "properties": {
+                **{f"{role}_sha256": _DIGEST for role in ("graph", "params")},
+                **{f"{role}_bytes": {"type": "integer", "minimum": 0} for role in ("graph", "params")},
+            },
+        },
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -104,8 +150,13 @@ def read_package(prefix: Path) -> CompiledModel:
                 "give the prefix without a suffix, or build it with ort-vamc"
             )
     info = read_json(info_path)
-    if not isinstance(info, dict) or not isinstance(info.get("files"), dict):
-        raise ModelError(f"{one_line(info_path)}: is not a model_info of ort-vamc (no 'files'); build the model again")
+    wrong = next(jsonschema.Draft202012Validator(_INFO).iter_errors(info), None)
+    if wrong is not None:
+        place = ".".join(map(str, wrong.absolute_path)) or "the whole"
+        raise ModelError(
+            f"{one_line(info_path)}: is not a model_info of ort-vamc ({one_line(place)}: "
+            f"{one_line(wrong.message[:200])}); build the model again"
+        )
     for path, role in ((graph_path, "graph"), (params_path, "params")):
         if sha256_of_file(path) != info["files"].get(f"{role}_sha256"):
             raise ModelError(

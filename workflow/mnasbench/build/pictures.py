@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of
 from mnasbench.errors import DatasetError, one_line
+from mnasbench.files import refusal_named
 
 Pixels = npt.NDArray[np.uint8]
 # Of 224 x 224 float32 pictures this is 5 MB: large enough to keep the cores busy, small beside the activations.
@@ -58,10 +59,11 @@ class PictureStream:
         self._preprocessing = preprocessing
         self._planes = slice(None, None, -1 if swap_colours else 1)
         self._shape = (3, preprocessing.crop, preprocessing.crop)
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        for pixels in progress(map_in_processes(partial(pixels_of, p=preprocessing), paths), len(paths)):
-            self._file.write(pixels.tobytes())
-        self._file.flush()  # pread sees nothing of what is still in Python's buffer
+        with refusal_named(Path(tempfile.gettempdir())):
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+            for pixels in progress(map_in_processes(partial(pixels_of, p=preprocessing), paths), len(paths)):
+                self._file.write(pixels.tobytes())
+            self._file.flush()  # pread sees nothing of what is still in Python's buffer
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import InputError, one_line
-from mnasbench.files import write_text
+from mnasbench.files import refusal_named, write_text
 
 HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # 60 degrees apart
 # Each with the range of its period, as a share of the picture's short side.
@@ -93,7 +93,9 @@ def _write_picture(root: Path, seed: int, job: tuple[str, int]) -> None:
     part, index = job
     rng = np.random.default_rng([seed, part == "val", index])
     image = draw_picture(rng, class_of(index))
-    image.save(root / part / picture_name(part, index), "JPEG", quality=int(rng.integers(60, 93)))
+    path = root / part / picture_name(part, index)
+    with refusal_named(path):
+        image.save(path, "JPEG", quality=int(rng.integers(60, 93)))
 
 
 def draw_picture(rng: np.random.Generator, class_index: int) -> Image.Image:

@@ -231,6 +231,8 @@ def read_manifest(path: Path, shard: int | None = None, with_faulty: bool = Fals
 
 def _picture(row: list[str]) -> Picture:
     name, class_index, width, height, mode, size, sha256, shard, fault = row
+    if not name or name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} is not a path below the dataset's root")
     return Picture(name, int(class_index), int(width), int(height), mode, int(size), sha256, int(shard), fault)
 
 

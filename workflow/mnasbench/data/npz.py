@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.errors import DatasetError, one_line
-from mnasbench.files import written_atomically
+from mnasbench.files import read_regular, written_atomically
 
 INPUT_KEY = "input_0"
 OUTPUT_KEY = "output_0"
@@ -80,7 +80,7 @@ def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], in
 
 def _read_member(path: Path, member: str) -> bytes | memoryview:
     try:
-        content = Path(path).read_bytes() if Path(path).stat().st_size <= _MAX_BYTES else b""
+        content = read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise DatasetError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
     stored = _stored_member(content, member)

@@ -46,3 +46,5 @@ def map_in_processes(
 
 def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not the parent's handler, which a fork inherits: it would have every worker tell of it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

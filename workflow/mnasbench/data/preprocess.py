@@ -4,7 +4,9 @@ The steps are torchvision's own on a PIL image: ``Resize`` (antialiased), ``Cent
 ``Normalize``. EXIF rotation is not applied, because ``PIL.Image.open`` does not apply it either.
 """
 
+import dataclasses
 import io
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +20,21 @@ from PIL import Image
 
 from mnasbench.data.resample import resize_to_crop
 from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
+from mnasbench.files import read_regular
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Pillow's own threshold for a decompression bomb: 0.27 GB of RGB. ImageNet's largest picture has 62 million.
 MAX_PIXELS = 89_478_485
+# So many pixels, four bytes each, uncompressed.
+_MAX_BYTES = 4 * MAX_PIXELS + (1 << 20)
 # Only formats that Pillow decodes by itself (EPS, for one, would start Ghostscript on the file). JPEG covers MPO.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Modes whose conversion to RGB keeps 8 bits a channel; 16-bit and float greyscale would be clipped to white.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _INTERPOLATIONS = ("bilinear", "bicubic")
+# Far beyond what any classifier takes; a resize to more would only fill the memory.
+_LONGEST_SIDE = 8192
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -51,14 +58,23 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        """Raise SettingsError where the fields contradict each other."""
+        """Raise SettingsError where a field is of another kind, or the fields contradict each other."""
+        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
+        for field, lengths in (("resize", sides), ("crop", (self.crop,))):
+            if len(lengths) not in (1, 2) or not all(type(one) is int and one <= _LONGEST_SIDE for one in lengths):
+                raise SettingsError(f"preprocessing.{field} is {one_line(repr(lengths))}, expected pixels")
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            three = isinstance(values, tuple) and len(values) == 3
+            if not three or not all(type(one) in (int, float) and math.isfinite(one) for one in values):
+                raise SettingsError(f"preprocessing.{field} is {one_line(repr(values))}, expected three numbers")
         for field, value, known in (
             ("interpolation", self.interpolation, _INTERPOLATIONS),
             ("library", self.library, ("pillow", "opencv")),
         ):
             if value not in known:
-                raise SettingsError(f"preprocessing.{field} is {value!r}{did_you_mean(str(value), known)}")
-        sides = (self.resize,) if isinstance(self.resize, int) else self.resize
+                raise SettingsError(
+                    f"preprocessing.{field} is {one_line(repr(value))}{did_you_mean(str(value), known)}"
+                )
         if self.crop < 1 or min(sides) < self.crop:
             raise SettingsError(f"preprocessing.crop is {self.crop}, but must be in 1..{min(sides)} (the resized side)")
         if min(self.std) <= 0:
@@ -67,6 +83,10 @@ class Preprocessing:
 
 def preprocessing_from(values: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing whose fields are ``values``, as JSON has them (lists for tuples)."""
+    known = [field.name for field in dataclasses.fields(Preprocessing)]
+    for key in values:
+        if key not in known:
+            raise SettingsError(f"preprocessing: unknown key '{one_line(key)}'{did_you_mean(str(key), known)}")
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return Preprocessing(**fields)
 
@@ -88,7 +108,7 @@ def crop_offset(size: int, crop: int) -> int:
 def read_picture(path: Path) -> bytes:
     """The bytes of a picture file; DatasetError where it is empty or cannot be read."""
     try:
-        content = Path(path).read_bytes()
+        content = read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise DatasetError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
     if not content:
@@ -103,7 +123,7 @@ def open_image(content: bytes, path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged below, by MAX_PIXELS
+            warnings.simplefilter("ignore")  # of what is odd in a header; what matters is judged below
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{one_line(path)}: {one_line(error)}") from error

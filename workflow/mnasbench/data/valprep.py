@@ -30,6 +30,9 @@ def make_class_folders(dataset: Dataset, target: Path, mode: Mode = "link") -> i
             raise InputError(f"{one_line(path)}: exists already; undo it first (--undo), or give another target")
     found = scan(dataset)
     wnids = _wnids(dataset)
+    stray = next((wnid for wnid in wnids if "/" in wnid or wnid in {".", ".."}), None)
+    if stray is not None:
+        raise DatasetError(f"{one_line(dataset.wnids_file())}: {one_line(stray)!r} cannot be the name of a folder")
     largest = max(file.class_index for file in found.values())
     if largest >= len(wnids):
         raise DatasetError(f"{one_line(dataset.root)}: class {largest} has no WordNet id; {len(wnids)} are known")

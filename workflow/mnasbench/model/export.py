@@ -1,5 +1,6 @@
 """Export of a torch classifier to ONNX or TorchScript, checked against torch before it is kept."""
 
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -36,8 +37,10 @@ def export_torchscript(model: torch.nn.Module, size: int, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces the end of TorchScript, which the vendor's tool still reads
         traced = torch.jit.trace(model, torch.zeros(1, 3, size, size))
+        content = io.BytesIO()  # torch's own writer calls a full disk an internal error
+        torch.jit.save(traced, content)
         with written_atomically(path) as temporary:
-            torch.jit.save(traced, str(temporary))
+            temporary.write_bytes(content.getvalue())
 
 
 def _to_onnx(model: torch.nn.Module, size: int) -> onnx.ModelProto:

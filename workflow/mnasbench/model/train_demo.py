@@ -10,6 +10,7 @@ A bag of small tricks, each measured to be worth its time on one core:
 - the classifier is then fitted to whole pictures to the optimum of its convex problem.
 """
 
+import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,8 +88,10 @@ def _lay_out(model: torch.nn.Module, memory_format: torch.memory_format) -> None
 
 def save_weights(state: "OrderedDict[str, torch.Tensor]", path: Path) -> None:
     """Write a state dict with ``torch.save``, atomically."""
+    content = io.BytesIO()  # torch's own writer calls a full disk an internal error, and writes the file's name into it
+    torch.save(state, content)
     with written_atomically(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getvalue())
 
 
 def load_training_set(library: str, name: str, root: Path) -> TrainingSet:

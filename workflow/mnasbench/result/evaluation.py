@@ -131,22 +131,29 @@ def read_answers(paths: Iterable[Path]) -> list[Answer]:
     answers: list[Answer] = []
     for path in paths:
         rows = csv.reader(io.StringIO(read_text(path), newline=""))
-        if tuple(next(rows, ())) != _COLUMNS:
-            raise InputError(f"{one_line(path)}: is not a table of answers; delete it, and the next run makes it again")
-        for number, row in enumerate(rows, start=2):
-            try:
-                ranks = tuple(int(value) for value in row[2 : 2 + TOP] if value)
-                signal, noise = (float(value) if value else None for value in row[2 + TOP :])
-                answers.append(Answer(row[0], int(row[1]), ranks, signal, noise))
-            except (ValueError, IndexError) as error:
+        try:
+            if tuple(next(rows, ())) != _COLUMNS:
                 raise InputError(
-                    f"{one_line(path)}, line {number}: is not an answer; delete the file and run again"
-                ) from error
+                    f"{one_line(path)}: is not a table of answers; delete it, and the next run makes it again"
+                )
+            answers.extend(map(_answer, rows))
+        except (ValueError, IndexError, csv.Error) as error:
+            raise InputError(
+                f"{one_line(path)}, line {rows.line_num}: is not an answer; delete the file and run again"
+            ) from error
     answers.sort(key=lambda answer: answer.name)
     for before, after in itertools.pairwise(answers):
         if before.name == after.name:
             raise MeasurementError(f"{one_line(after.name)}: answered twice; its picture is in two shards")
     return answers
+
+
+def _answer(row: Sequence[str]) -> Answer:
+    ranks = tuple(int(value) for value in row[2 : 2 + TOP] if value)
+    signal, noise = (float(value) if value else None for value in row[2 + TOP :])
+    if not ranks or not all(value is None or math.isfinite(value) for value in (signal, noise)):
+        raise ValueError(row)
+    return Answer(row[0], int(row[1]), ranks, signal, noise)
 
 
 def accuracy(answers: Sequence[Answer], reference: Sequence[Answer] | None = None) -> dict[str, object]:

@@ -90,8 +90,12 @@ class Results:
 def read_results(folder: Path) -> Results:
     """Read ``folder``, as the workflow leaves it. Raises InputError naming the file that is missing or damaged."""
     path = folder / "summary.csv"
-    written = read_csv(read_text(path))
-    if not written or set(COLUMNS) - set(written[0]):
+    try:
+        written = read_csv(read_text(path))
+    except csv.Error:
+        written = []
+    # DictReader gives None for what a short row lacks.
+    if not written or any(set(COLUMNS) - {key for key, value in row.items() if value is not None} for row in written):
         raise InputError(f"{one_line(path)}: is not a summary; make one with `make run`, or name another folder")
     rows = tuple(_row_results(folder, _parse(path, row)) for row in written)
     return Results(folder, rows, tuple(_receipts(folder, rows)))

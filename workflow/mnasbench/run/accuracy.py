@@ -8,6 +8,7 @@ changed inputs are made again.
 import io
 import os
 import queue
+import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from mnasbench.build.package import CompiledModel
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import OUTPUT_KEY, read_npz
 from mnasbench.errors import InputError, MeasurementError, one_line
-from mnasbench.files import canonical_json, read_json, sha256_of_bytes, write_json
+from mnasbench.files import canonical_json, read_json, refusal_named, sha256_of_bytes, write_json
 from mnasbench.run.inputs import Preprocessor
 from mnasbench.run.session import Engine
 
@@ -55,7 +56,8 @@ def output_paths(inputs: Sequence[Path], folder: Path) -> list[Path]:
 
     The folder that all inputs share is stripped. Raises InputError where two inputs would share an output.
     """
-    absolute = [Path(path).absolute() for path in inputs]
+    # A `..` that stayed would lead out of the folder again; resolve() would follow the links of the inputs, too.
+    absolute = [Path(os.path.normpath(Path(path).absolute())) for path in inputs]
     common = Path(os.path.commonpath([path.parent for path in absolute]))
     outputs = [folder / path.relative_to(common).with_suffix(".npz") for path in absolute]
     if len(set(outputs)) < len(outputs):
@@ -148,9 +150,14 @@ class _OutputWriter:
     def write(self, path: Path, scores: npt.NDArray[np.float32]) -> None:
         """Write float32 (classes,) as (1, classes), atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(self._content(scores[None]))
-        temporary.replace(path)
+        temporary = path.with_name(f".new-{os.getpid()}-{threading.get_ident()}.npz")
+        try:
+            with refusal_named(path):
+                temporary.write_bytes(self._content(scores[None]))
+                temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _content(self, array: npt.NDArray[np.float32]) -> bytes:
         if self._template is None or self._template[0] != array.shape:
