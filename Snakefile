@@ -39,6 +39,7 @@ rule all:
 
 onstart:
     FAILURES.unlink(missing_ok=True)
+    logger.info(expected_time())
 
 
 onerror:

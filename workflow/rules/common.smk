@@ -9,7 +9,8 @@ from pathlib import Path
 from mnasbench.data.fingerprint import Dataset, dataset_changes
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
-from mnasbench.provenance import code_digest, damaged_outputs
+from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_outputs
+from mnasbench.result.times import PlannedJob, duration, estimate, job_times
 from mnasbench.settings import DEMO, load_settings
 
 
@@ -227,6 +228,19 @@ def force_repairs():
             logger.info(f"The dataset differs from its manifest: {changes[0]}{more}")
             repairs.add(str(manifest))
     workflow.dag.forcefiles.update(repairs)
+
+
+def expected_time():
+    """One line: how long the planned jobs will take, by the receipts of earlier ones."""
+    planned = {}
+    for job in workflow.dag.needrun_jobs():
+        receipt = next((Path(file) for file in job.output if file.endswith(RECEIPT_SUFFIX)), None)
+        planned[job] = PlannedJob(job.rule.name, receipt, job.threads, list(workflow.dag.dependencies[job]))
+    found = estimate(planned, job_times(Path("results").rglob(f"*{RECEIPT_SUFFIX}")), workflow.resource_settings.cores or sys.maxsize)
+    if found.seconds is None:
+        return "How long this takes is not known: nothing was run here before."
+    without = f", without {', '.join(found.unknown)}, never run here" if found.unknown else ""
+    return f"This takes about {duration(found.seconds)} by what the same jobs took before{without}."
 
 
 # -------------------------------------------------------------------------------- the arguments of each step's command

@@ -13,7 +13,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from command_line import parser_for, progress, run
+from command_line import parser_for, run
 from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import read_vdsp_params
@@ -23,6 +23,7 @@ from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
 from mnasbench.result.pairing import listed_inputs
 from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
+from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -6,13 +6,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TypeVar
+from typing import Literal, TextIO
 
 from mnasbench.errors import MnasbenchError, one_line
-
-Item = TypeVar("Item")
 
 # What the system says of a place that cannot be written to, or a path that leads nowhere: the caller's to mend.
 _REFUSALS = frozenset(
@@ -98,14 +96,9 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
-def progress(what: str) -> Callable[[Iterable[Item], int], Iterable[Item]]:
-    """A wrapper that shows how far a loop is, on a terminal only."""
-
-    def shown(items: Iterable[Item], total: int) -> Iterable[Item]:
-        if not sys.stderr.isatty():
-            return items
-        from tqdm import tqdm
-
-        return tqdm(items, total=total, desc=what, unit="picture")
-
-    return shown
+def coloured(text: str, colour: Literal["red", "green", "yellow"], stream: TextIO) -> str:
+    """``text`` in a colour where ``stream`` is a terminal and NO_COLOR (no-color.org) is not set."""
+    if not stream.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    code = {"red": 31, "green": 32, "yellow": 33}[colour]
+    return f"\x1b[{code}m{text}\x1b[0m"

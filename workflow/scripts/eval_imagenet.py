@@ -13,6 +13,7 @@ from command_line import parser_for, run
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
 from mnasbench.result.pairing import find_outputs, labels_by_key, labels_of, listed_inputs
+from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,7 +34,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     outputs = find_outputs(arguments.result_path, inputs)
     reference = find_outputs(arguments.reference_path, inputs) if arguments.reference_path else None
     labels = labels_of(inputs, labels_by_key(arguments.label), arguments.label)
-    answers = evaluate_outputs(outputs, labels, reference)
+    answers = evaluate_outputs(outputs, labels, reference, progress("evaluating"))
     if arguments.answers:
         write_answers(arguments.answers, answers)
     figures = accuracy(answers)

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, progress, run
+from command_line import parser_for, run
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import Picture, read_manifest
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.npz_inputs import write_npz_inputs
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import SettingsError
+from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

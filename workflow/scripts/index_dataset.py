@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, progress, run
+from command_line import parser_for, run
 from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.data.manifest import index_dataset
+from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, progress, run
+from command_line import parser_for, run
 from mnasbench.data.demo import make_demo
+from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -10,17 +10,15 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from command_line import parser_for, run
 from mnasbench.build.config import read_build_config
 from mnasbench.build.package import read_package
 from mnasbench.files import write_text
+from progress import progress, step
 
 _GENERATIONS = {"build": 1, "compile": 2, "check": None}
 
@@ -60,7 +58,7 @@ def act(arguments: argparse.Namespace) -> None:
         return
     from mnasbench.build.vamc import build, layers_file
 
-    compiled, layers = build(config, progress=_progress)
+    compiled, layers = build(config, progress=progress("calibration pictures"), step=step)
     if layers:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(layers[0]), lineterminator="\n")
@@ -72,10 +70,6 @@ def act(arguments: argparse.Namespace) -> None:
 
 def _without_suffix(prefix: Path) -> Path:
     return prefix.with_suffix("") if prefix.suffix in {".onnx", ".params", ".json"} else prefix
-
-
-def _progress(items: Iterable[Any], total: int) -> Iterable[Any]:
-    return tqdm(items, total=total, unit="picture", desc="calibration pictures", disable=None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tqdm import tqdm
-
 from command_line import HelpfulFormatter, run
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
@@ -25,7 +23,8 @@ from mnasbench.run.measurement import find_peak, measure_performance
 from mnasbench.run.performance import SCENARIOS, Load
 from mnasbench.run.report_text import report_text
 from mnasbench.run.session import input_format, usable_cpus
-from mnasbench.run.tune import tune
+from mnasbench.run.tune import SEARCH_SECONDS, tune
+from progress import bar, waiting
 
 # 10 MB of different 224 x 224 pictures: more than the L2 caches of the cores that work on them hold.
 DISTINCT_INPUTS = 64
@@ -123,7 +122,7 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Vds
     if arguments.datalist is None:
         raise InputError("--path_output needs --datalist, the list of inputs")
     inputs = read_datalist(arguments.datalist)
-    with tqdm(total=len(inputs), unit="img", disable=None) as bar:
+    with bar("scoring", len(inputs)) as shown:
         run = run_accuracy(
             compiled,
             params,
@@ -132,7 +131,7 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Vds
             instances=load_of(arguments).sessions,
             batch=arguments.batch_size,
             threads=arguments.threads,
-            progress=lambda done, total: bar.update(done - bar.n) and None,
+            progress=lambda done, total: shown.update(done - shown.n) and None,
         )
     return {**asdict(run), "throughput_qps": run.throughput_qps}
 
@@ -172,7 +171,8 @@ def tuned_load(
     load = load_of(arguments)
     if arguments.instance != "auto":
         return load, None
-    found = tune(compiled, params, pictures, load, again=arguments.retune)
+    with waiting("searching sessions and threads", SEARCH_SECONDS):
+        found = tune(compiled, params, pictures, load, again=arguments.retune)
     return replace(load, instances=found.instances, threads=found.threads), asdict(found)
 
 
@@ -180,7 +180,8 @@ def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: 
     """Measure once, print the vendor's report."""
     pictures, source = inputs_of(arguments, compiled)
     load, tuned = tuned_load(arguments, compiled, params, pictures)
-    report = measure_performance(compiled, params, pictures, load, arguments.retries)
+    with waiting("measuring", load.warmup_seconds + load.seconds):
+        report = measure_performance(compiled, params, pictures, load, arguments.retries)
     report["inputs"]["source"] = source
     report["tuned"] = tuned
     print(report_text(report, arguments.device), end="")
@@ -196,7 +197,9 @@ def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspPar
         raise InputError("--find-peak needs --latency-bound, the p99 in microseconds that must hold")
     pictures, _ = inputs_of(arguments, compiled)
     load, _ = tuned_load(arguments, compiled, params, pictures)
-    found = find_peak(compiled, params, pictures, load, arguments.latency_bound)
+    # One run at saturation and eight at other rates.
+    with waiting("searching the peak rate", 9 * (load.warmup_seconds + load.seconds)):
+        found = find_peak(compiled, params, pictures, load, arguments.latency_bound)
     for point in found["curve"]:
         p99 = "-" if point["p99_us"] is None else f"{point['p99_us']:.0f}"
         print(f"rate (requests/s): {point['rate']:.2f}, p99 (us): {p99}, {'met' if point['met'] else 'missed'}")

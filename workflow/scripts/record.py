@@ -4,25 +4,31 @@ The step's output goes to its log. When it fails, its last line is repeated on s
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from command_line import parser_for, run
+from command_line import coloured, parser_for, run
 from mnasbench import provenance
 from mnasbench.errors import InputError, ToolError, one_line
 from mnasbench.files import read_json, write_json
 
 FAILURES = Path("results/logs/failures.txt")
+# Where a step says how far it is (progress.py), as a descriptor.
+PROGRESS_VARIABLE = "MNASBENCH_PROGRESS"
+# Several steps share a terminal: a line of each now and then, the first soon enough for what takes over two seconds.
+_FIRST_SECONDS, _EVERY_SECONDS = 2.0, 5.0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,12 +61,41 @@ def _describe_inputs(paths: Sequence[Path]) -> dict[str, Any]:
     return described
 
 
+@contextlib.contextmanager
+def _progress_shown(name: str) -> Iterator[int | None]:
+    """A descriptor on which a step may say how far it is, shown on stderr; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    reading, writing = os.pipe()
+
+    def show() -> None:
+        due = time.monotonic() + _FIRST_SECONDS
+        with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if time.monotonic() >= due:
+                    print(f"{name}: {line.rstrip()}", file=sys.stderr)
+                    due = time.monotonic() + _EVERY_SECONDS
+
+    showing = threading.Thread(target=show, daemon=True)
+    showing.start()
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+        showing.join(timeout=1.0)  # A process that the step left behind would keep it open
+
+
 def _run_logged(command: Sequence[str], log: Path) -> int:
     """Run ``command`` with its output in ``log``; a signal to us is passed on. Gives its exit code."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with log.open("wb") as stream:
+    environment.pop(PROGRESS_VARIABLE, None)
+    with log.open("wb") as stream, _progress_shown(log.stem) as told:
+        kept = () if told is None else (told,)
+        if told is not None:
+            environment[PROGRESS_VARIABLE] = str(told)
         try:
-            child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+            child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, pass_fds=kept)
         except OSError as error:
             raise ToolError(
                 f"{one_line(command[0])}: cannot be started ({error.strerror}); is it installed and on PATH?"
@@ -82,7 +117,7 @@ def _last_line(log: Path) -> str:
 
 def _tell_failure(line: str) -> None:
     """Say what failed now, and leave it for the end of the run, where it is not buried (see the Snakefile)."""
-    print(line, file=sys.stderr)
+    print(coloured(line, "red", sys.stderr), file=sys.stderr)
     with FAILURES.open("a", encoding="utf-8") as stream:
         stream.write(line + "\n")
 

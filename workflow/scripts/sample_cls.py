@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, progress, run
+from command_line import parser_for, run
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.run.classify import classify, write_result_text
+from progress import progress
 
 _DEMO = Path("results/data/demo/pictures")
 _DEMO_MODEL = Path("results/build/mnasnet0_5/int8-percentile/mnasnet0_5-int8-percentile-3_224_224-ort/mnasnet0_5")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from command_line import parser_for, run
 from mnasbench.presets import LIBRARIES, preset
+from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +29,13 @@ def train(arguments: argparse.Namespace) -> None:
     preset(arguments.model_library, arguments.model_name)  # a misspelled name is told before torch is imported
     from mnasbench.model.train_demo import save_weights, train_demo
 
-    state = train_demo(arguments.model_library, arguments.model_name, arguments.dataset_path, arguments.seed)
+    state = train_demo(
+        arguments.model_library,
+        arguments.model_name,
+        arguments.dataset_path,
+        arguments.seed,
+        progress("training", "step"),
+    )
     save_weights(state, arguments.save_path)
     print(f"{arguments.save_path}: {arguments.model_library} {arguments.model_name}, trained on the demo set")
 

@@ -18,6 +18,7 @@ from mnasbench.data.npz import read_output
 from mnasbench.result.pairing import find_outputs, listed_inputs
 from mnasbench.run.classify import Prediction, write_result_text
 from mnasbench.run.scores import best_classes, softmax
+from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,7 +38,7 @@ def decode(arguments: argparse.Namespace) -> None:
     outputs = find_outputs(arguments.npz_dir, inputs)
     names = read_class_names(arguments.label_txt)
     predictions = []
-    for key, path in inputs.items():
+    for key, path in progress("decoding")(inputs.items(), len(inputs)):
         scores = read_output(outputs[key])
         if arguments.softmax:
             scores = softmax(scores[np.newaxis])[0]

@@ -72,11 +72,15 @@ def read_checkpoint(config: BuildConfig) -> onnx.ModelProto:
 
 
 def build(
-    config: BuildConfig, sources: dict[str, str] | None = None, progress: Progress | None = None
+    config: BuildConfig,
+    sources: dict[str, str] | None = None,
+    progress: Progress | None = None,
+    step: Callable[[str], None] | None = None,
 ) -> tuple[CompiledModel, list[dict[str, Any]]]:
     """Build what ``config`` asks for. Gives the compiled model and the rows of the error table (int8 only).
 
-    ``sources`` are further digests to record. Raises a MnasbenchError, and leaves no files, where anything is wrong.
+    ``sources`` are further digests to record; ``step`` is told the name of each step of an int8 build.
+    Raises a MnasbenchError, and leaves no files, where anything is wrong.
     """
     model = read_checkpoint(config)
     preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2], crop=config.shape[2])
@@ -98,7 +102,7 @@ def build(
             float_layers=config.skip_layers,
             max_drop=config.max_drop,
         )
-        made = compile_model(model, config.precision, batches, recipe)
+        made = compile_model(model, config.precision, batches, recipe, step)
     laid_out = for_runtime(made.model)
     graph = laid_out.model
     if config.softmax:

@@ -12,7 +12,7 @@ A bag of small tricks, each measured to be worth its time on one core:
 
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,8 @@ _HEAD_PICTURES = 720
 _HEAD_PENALTY = 1e-3
 
 Tensors = Callable[[UInt8Array], torch.Tensor]
+# Goes round the loop over the steps and shows how far it is.
+Progress = Callable[[Iterable[int], int], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class TrainingSet:
             yield self.tensor(self.pixels[start : min(start + _BATCH, count)])
 
 
-def train_demo(library: str, name: str, root: Path, seed: int = 0) -> "OrderedDict[str, torch.Tensor]":
+def train_demo(
+    library: str,
+    name: str,
+    root: Path,
+    seed: int = 0,
+    progress: Progress = lambda steps, total: steps,
+) -> "OrderedDict[str, torch.Tensor]":
     """State dict (with torchvision's ``_metadata``) of ``name``, trained on ``root/train``.
 
     Deterministic: it runs on one thread, from ``seed``. Raises SettingsError for an architecture without a linear
@@ -74,7 +82,7 @@ def train_demo(library: str, name: str, root: Path, seed: int = 0) -> "OrderedDi
         model = create(library, name, int(examples.classes.max()) + 1)
         _lay_out(model, torch.channels_last)
         classifier = _classifier_of(library, name, model)
-        _fit_on_crops(model, classifier, examples, np.random.default_rng(seed))
+        _fit_on_crops(model, classifier, examples, np.random.default_rng(seed), progress)
         _retake_statistics(model, examples)
         _fit_classifier(model, classifier, examples)
         _lay_out(model, torch.contiguous_format)
@@ -125,7 +133,11 @@ def _classifier_of(library: str, name: str, model: torch.nn.Module) -> torch.nn.
 
 
 def _fit_on_crops(
-    model: torch.nn.Module, classifier: torch.nn.Linear, examples: TrainingSet, rng: np.random.Generator
+    model: torch.nn.Module,
+    classifier: torch.nn.Linear,
+    examples: TrainingSet,
+    rng: np.random.Generator,
+    progress: Progress,
 ) -> None:
     """AdamW with a one-cycle learning rate on random crops; leaves BatchNorm's statistics to be retaken."""
     torch.nn.init.zeros_(classifier.weight)
@@ -137,7 +149,7 @@ def _fit_on_crops(
     model.train()
     count = len(examples.pixels)
     order = np.concatenate([rng.permutation(count) for _ in range(_STEPS * _BATCH // count + 1)])
-    for step in range(_STEPS):
+    for step in progress(range(_STEPS), _STEPS):
         chosen = order[step * _BATCH : (step + 1) * _BATCH]
         batch = np.stack([_random_crop(examples.pixels[index], side, rng) for index in chosen])
         loss = torch.nn.functional.cross_entropy(model(examples.tensor(batch)), examples.classes[chosen])

@@ -8,7 +8,7 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -68,18 +68,22 @@ def by_key(names: Iterable[str]) -> dict[str, str]:
 
 
 def evaluate_outputs(
-    outputs: Mapping[str, Path], labels: Mapping[str, int], reference: Mapping[str, Path] | None = None
+    outputs: Mapping[str, Path],
+    labels: Mapping[str, int],
+    reference: Mapping[str, Path] | None = None,
+    progress: Callable[[Iterable[str], int], Iterable[str]] = lambda items, total: items,
 ) -> list[Answer]:
     """Answers from output files (npz, ``output_0`` of shape (classes,) or (1, classes)), sorted by name.
 
-    ``outputs``, ``labels`` and ``reference`` map picture keys. Raises MeasurementError where an output is missing
-    for a label or has no label, DatasetError where a label is not a class of the model.
+    ``outputs``, ``labels`` and ``reference`` map picture keys; ``progress`` goes round the loop over them.
+    Raises MeasurementError where an output is missing for a label or has no label, DatasetError where a label is not
+    a class of the model.
     """
     _same_pictures(outputs, labels, "an output", "a label")
     if reference is not None:
         _same_pictures(outputs, reference, "an output", "a reference output")
     answers = []
-    for key in sorted(outputs):
+    for key in progress(sorted(outputs), len(outputs)):
         scores = read_output(outputs[key])
         if not 0 <= labels[key] < scores.size:
             raise DatasetError(

@@ -1,6 +1,7 @@
-"""Where a run's time went, from the receipts of its jobs."""
+"""Where a run's time went, from the receipts of its jobs, and how long the next one will take."""
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mnasbench.files import read_json
 class JobTime:
     """One job: its rule, wall-clock and CPU seconds, and the peak memory of its largest process in bytes."""
 
+    receipt: Path
     rule: str
     seconds: float
     cpu_seconds: float
@@ -26,7 +28,7 @@ def job_times(receipts: Iterable[Path]) -> list[JobTime]:
     for receipt in receipts:
         try:
             told = read_json(receipt)
-            job = JobTime(told["rule"], told["seconds"], told["cpu_seconds"], told["peak_bytes"])
+            job = JobTime(receipt, told["rule"], told["seconds"], told["cpu_seconds"], told["peak_bytes"])
             found.append((told["started"], job))
         except (InputError, KeyError, TypeError):
             continue
@@ -50,3 +52,80 @@ def times_table(jobs: Iterable[JobTime]) -> str:
     ]
     headers = ("step", "jobs", "seconds", "CPU seconds", "peak MB")
     return tabulate(rows, headers, colalign=("left", *["right"] * 4), disable_numparse=True)
+
+
+# --------------------------------------------------------------------------------------------- how long it will take
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job that is about to run: what it writes as receipt, the threads it takes, and the jobs that it waits for."""
+
+    rule: str
+    receipt: Path | None
+    threads: int
+    needs: Sequence[Hashable]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Wall-clock seconds of the jobs whose duration is known (None: of none), and the rules of the others."""
+
+    seconds: float | None
+    unknown: tuple[str, ...]
+
+
+def estimate(planned: Mapping[Hashable, PlannedJob], earlier: Iterable[JobTime], cores: int) -> Estimate:
+    """How long ``planned`` will take on ``cores``, by what the same jobs, else others of their rules, took before.
+
+    Jobs are placed as Snakemake does, each as soon as its inputs are there and enough cores are free. A rule that
+    never ran counts as nothing, and is named. ``planned`` is by any key, to which ``needs`` refer.
+    """
+    known = list(earlier)
+    by_receipt = {job.receipt: job.seconds for job in known}
+    by_rule: dict[str, list[float]] = {}
+    for job in known:
+        by_rule.setdefault(job.rule, []).append(job.seconds)
+    seconds: dict[Hashable, float] = {}
+    unknown: dict[str, None] = {}
+    for key, plan in planned.items():
+        if plan.receipt is None:  # a target, which runs nothing
+            seconds[key] = 0.0
+        elif plan.receipt in by_receipt:
+            seconds[key] = by_receipt[plan.receipt]
+        elif plan.rule in by_rule:
+            seconds[key] = sum(by_rule[plan.rule]) / len(by_rule[plan.rule])
+        else:
+            seconds[key] = 0.0
+            unknown[plan.rule] = None
+    runs = sum(plan.receipt is not None for plan in planned.values())
+    if runs and {plan.rule for plan in planned.values() if plan.receipt is not None} <= set(unknown):
+        return Estimate(None, tuple(unknown))
+    return Estimate(_makespan(planned, seconds, max(1, cores)), tuple(unknown))
+
+
+def _makespan(planned: Mapping[Hashable, PlannedJob], seconds: Mapping[Hashable, float], cores: int) -> float:
+    """Seconds from the first start to the last end."""
+    waiting = {key: {need for need in plan.needs if need in planned} for key, plan in planned.items()}
+    running: list[tuple[float, int, Hashable]] = []
+    now, free = 0.0, cores
+    while waiting or running:
+        for key in [key for key, needs in waiting.items() if not needs]:
+            threads = min(planned[key].threads, cores)
+            if threads <= free:
+                free -= threads
+                del waiting[key]
+                heapq.heappush(running, (now + seconds[key], len(waiting), key))
+        if not running:
+            return now  # Only a circle of needs could be left
+        now, _, done = heapq.heappop(running)
+        free += min(planned[done].threads, cores)
+        for needs in waiting.values():
+            needs.discard(done)
+    return now
+
+
+def duration(seconds: float) -> str:
+    """As people say it: ``40 s``, ``5 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -26,7 +26,7 @@ from mnasbench.run.performance import Load, measure
 from mnasbench.run.session import usable_cpus
 
 # The whole search stays well below 20 s, loading included; a slice holds some tens of requests.
-_BUDGET_SECONDS, _LONGEST_SLICE, _SHORTEST_SLICE = 12.0, 1.0, 0.2
+SEARCH_SECONDS, _LONGEST_SLICE, _SHORTEST_SLICE = 12.0, 1.0, 0.2
 _WARMUP_SECONDS = 0.1
 _MIN_ROUNDS = 3
 # A session of several threads has to be clearly better than several sessions, which are steadier under load.
@@ -64,7 +64,7 @@ def tune(
     pictures: Sequence[UInt8Array],
     load: Load,
     *,
-    budget_seconds: float = _BUDGET_SECONDS,
+    budget_seconds: float = SEARCH_SECONDS,
     again: bool = False,
 ) -> Tuned:
     """The best instances and threads for ``load`` (whose own are ignored) on this machine, by offline throughput.

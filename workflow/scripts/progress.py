@@ -1,0 +1,79 @@
+"""How far a long step is: a bar on a terminal, lines for record.py in a step of the workflow, else nothing."""
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+# Where a step of the workflow says how far it is: the descriptor that record.py listens on.
+VARIABLE = "MNASBENCH_PROGRESS"
+
+
+def progress(what: str, unit: str = "picture") -> Callable[[Iterable[Item], int], Iterable[Item]]:
+    """A wrapper for a loop, called with its items and their number."""
+    return lambda items, total: bar(what, total, unit, items)
+
+
+def bar(what: str, total: int, unit: str = "picture", items: Iterable[Any] | None = None) -> "tqdm[Any]":
+    """A bar with rate and time left; loop over it, or ``update`` it."""
+    if sys.stderr.isatty():
+        return tqdm(items, total=total, desc=what, unit=f" {unit}s")
+    if _is_listened_to():
+        return _Lines(items, total=total, desc=what, unit=unit, mininterval=1.0, file=io.StringIO())
+    return tqdm(items, total=total, disable=True)
+
+
+def step(what: str) -> None:
+    """Say what is done now."""
+    if sys.stderr.isatty():
+        print(what, file=sys.stderr)
+    elif _is_listened_to():
+        _say(what)
+
+
+@contextlib.contextmanager
+def waiting(what: str, seconds: float) -> Iterator[None]:
+    """A bar for something that says nothing of itself but takes about that long: a tick a second is all it costs."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        for _ in bar(what, round(seconds), "second", range(round(seconds))):
+            if ended.wait(1.0):
+                return
+
+    ticking = threading.Thread(target=tick, daemon=True)
+    ticking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        ticking.join()
+
+
+class _Lines(tqdm):  # type: ignore[type-arg] # tqdm is generic in its stubs alone
+    """A line a second for record.py, which shows one now and then."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        state = self.format_dict
+        if state["elapsed"] >= 1 and state["n"]:  # before, nothing is known of the rate
+            rate = state["n"] / state["elapsed"]
+            left = tqdm.format_interval((state["total"] - state["n"]) / rate)
+            done = f"{state['n']:,} of {state['total']:,} {state['unit']}s"
+            _say(f"{self.desc.removesuffix(': ')}, {done}, {rate:,.3g} a second, {left} left")
+        return True
+
+
+def _is_listened_to() -> bool:
+    return os.environ.get(VARIABLE, "").isdigit()
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # whoever listened has gone
+        os.write(int(os.environ[VARIABLE]), f"{line}\n".encode())
