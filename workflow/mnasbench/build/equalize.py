@@ -85,7 +85,8 @@ def equalize(
         if not _is_scalable(group, makers, readers, moments):
             left.append(group)
             continue
-        changed |= _scale_group(group, makers, readers, made_by, moments, values, balance, linear_balance)
+        shift = _shifts(group, made_by, read_by, moments) if _is_movable(group, readers, made_by, moments) else {}
+        changed |= _scale_group(group, makers, readers, made_by, moments, shift, values, balance, linear_balance)
         scaled.append(group)
     return Equalized(with_constants(model, values), changed, scaled, left)
 
@@ -133,23 +134,67 @@ def _is_scalable(
     )
 
 
+def _is_linear(group: list[str], made_by: Mapping[str, NodeProto]) -> bool:
+    """Whether no ReLU or pooling stands between the group's makers and its readers."""
+    return all(made_by[name].op_type in (*WEIGHTED, "Add") for name in group)
+
+
+def _is_movable(
+    group: list[str], readers: list[NodeProto], made_by: Mapping[str, NodeProto], moments: Mapping[str, Moments]
+) -> bool:
+    """Whether a constant on each channel goes through to the readers' sums, and their biases can take it off."""
+    padded = any(any(integers(node, "pads", [0])) for node in readers)
+    return _is_linear(group, made_by) and not padded and all(name in moments for name in group)
+
+
+def _shifts(
+    group: list[str],
+    made_by: Mapping[str, NodeProto],
+    read_by: Mapping[str, list[NodeProto]],
+    moments: Mapping[str, Moments],
+) -> dict[str, np.ndarray]:
+    """What to take off each channel of each tensor so that it lies about zero; a sum's is the sum of its terms'.
+
+    Sums and what is read besides by a layer come first, because their errors go furthest; the term that is read by the
+    sum alone makes up the difference.
+    """
+    shift: dict[str, np.ndarray] = {}
+    for name in group:
+        if made_by[name].op_type != "Add":
+            continue
+        stream, branch = sorted(made_by[name].input, key=lambda term: len(read_by[term]), reverse=True)
+        if stream not in shift and branch not in shift:
+            shift[stream] = _centre(moments[stream])
+        if stream in shift and branch in shift:
+            shift[name] = shift[stream] + shift[branch]
+        else:
+            shift[name] = _centre(moments[name])
+            known, unknown = (stream, branch) if stream in shift else (branch, stream)
+            shift[unknown] = shift[name] - shift[known]
+    return {name: shift.get(name, _centre(moments[name])) for name in group}
+
+
+def _centre(moments: Moments) -> np.ndarray:
+    """The middle of each channel: of its extremes, which few pictures know badly, and of its mean, half and half."""
+    return np.asarray(((moments.low + moments.high) / 2 + moments.mean) / 2)
+
+
 def _scale_group(
     group: list[str],
     makers: list[NodeProto],
     readers: list[NodeProto],
     made_by: Mapping[str, NodeProto],
     moments: Mapping[str, Moments],
+    shift: Mapping[str, np.ndarray],
     values: dict[str, np.ndarray],
     balance: float,
     linear_balance: float,
 ) -> dict[str, Moments]:
     """Change ``values`` for one group; give its tensors' moments after that."""
-    linear = all(made_by[name].op_type in (*WEIGHTED, "Add") for name in group)
-    unpadded = not any(any(integers(node, "pads", [0])) for node in readers)
+    linear = _is_linear(group, made_by)
     seen = [name for name in group if name in moments]
-    shift = {name: moments[name].mean if linear and unpadded else 0.0 for name in seen}
-    low = np.min([moments[name].low - shift[name] for name in seen], axis=0)
-    high = np.max([moments[name].high - shift[name] for name in seen], axis=0)
+    low = np.min([moments[name].low - shift.get(name, 0.0) for name in seen], axis=0)
+    high = np.max([moments[name].high - shift.get(name, 0.0) for name in seen], axis=0)
     magnitude = np.maximum(np.abs(low), np.abs(high))
     alive = magnitude > 0
     magnitude = np.where(alive, magnitude, 1.0)
@@ -173,7 +218,7 @@ def _scale_group(
         values[bias] = values[bias] + (grouped * moved).sum(axis=(2, 3)).ravel()
         factors = scale.reshape(grouped.shape[0], 1, grouped.shape[2], 1)
         values[weight] = from_groups(node, grouped / factors, values[weight].shape)
-    return {name: moments[name].moved(shift[name], scale) for name in seen}
+    return {name: moments[name].moved(shift.get(name, 0.0), scale) for name in seen}
 
 
 def _largest_share(node: NodeProto, weight: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
