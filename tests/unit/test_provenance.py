@@ -1,5 +1,6 @@
 """Code digests and receipts: what changes them, and what must not."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,27 @@ def test_whole_outputs_are_not_damaged(tmp_path: Path) -> None:
     receipt, output, _ = _receipt(tmp_path)
     output.touch()
     assert provenance.damaged_outputs(receipt) == []
+
+
+@pytest.mark.parametrize("what", ["nothing", "output", "folder", "swapped"])
+def test_content_that_changed_at_the_same_size_is_named(tmp_path: Path, what: str) -> None:
+    receipt, output, folder = _receipt(tmp_path)
+    (folder / "b.npz").write_bytes(b"456")
+    content = json.loads(receipt.read_text())
+    listed = provenance.describe_folder(folder)
+    content["folders"][str(folder)] = {**listed, "content_sha256": provenance.folder_content(folder)}
+    write_json(receipt, content)
+    match what:
+        case "output":
+            output.write_bytes(b"y" * 100)
+        case "folder":
+            (folder / "a.npz").write_bytes(b"124")
+        case "swapped":
+            (folder / "a.npz").write_bytes(b"456")
+            (folder / "b.npz").write_bytes(b"123")
+    assert provenance.damaged_outputs(receipt) == [], "planning looks at names and sizes alone"
+    changed = {"nothing": None, "output": str(output)}.get(what, str(folder))
+    assert provenance.changed_since(receipt) == changed
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "folder cut", "folder lacks", "folder has more", "receipt cut"])

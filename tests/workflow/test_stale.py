@@ -1,5 +1,6 @@
 """Only what is stale is planned: one small chain is run once, and then asked what it would do after each change."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,13 +38,15 @@ def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Work
     folder = tmp_path_factory.mktemp("stale")
     workflow = make_workflow(repository, folder / "checkout")
     make_demo(folder / "pictures", validation=PICTURES, training=24, seed=1, workers=2)
+    # Calibration pictures of their own, which the manifest knows nothing of.
+    shutil.copytree(folder / "pictures", folder / "source")
     for number, variant in enumerate(VARIANTS):
         _weights(variant, number, folder / f"{variant}.pth")
     models = {variant: {"weights": str(folder / f"{variant}.pth"), "size": 64} for variant in VARIANTS}
     workflow.configure(
         {
             "dataset": {"name": "small", "root": str(folder / "pictures")},
-            "calibration": {"images": 24},
+            "calibration": {"images": 24, "source": str(folder / "source")},
             "models": models,
             "precisions": ["fp32", "int8-percentile"],
             "vamp": {"instances": 1, "iterations": 3, "retries": 0},
@@ -84,6 +87,16 @@ def test_nothing_after_touching_every_file(kept: Workflow) -> None:
     for path in kept.root.parent.rglob("*"):
         if path.is_file() and ".snakemake" not in path.parts and "aside" not in path.parts:
             path.touch()
+    assert kept.planned() == {}
+
+
+@pytest.mark.parametrize("years", [-1, 1])
+def test_nothing_where_the_clock_was_set(kept: Workflow, years: int) -> None:
+    # Set back, what was made before seems to come from the future; and every other file seems older than its source.
+    for number, path in enumerate(sorted((kept.root / "results").rglob("*"))):
+        if path.is_file() and number % 2:
+            moment = path.stat().st_mtime + years * 365 * 86400
+            os.utime(path, (moment, moment))
     assert kept.planned() == {}
 
 
@@ -158,6 +171,34 @@ def test_a_replaced_picture_is_seen(kept: Workflow) -> None:
     jobs = kept.planned()
     assert jobs["index_dataset"] == 1 and jobs["write_npz"] == 1 and jobs["summarize"] == 1
     assert "export_model" not in jobs
+
+
+def test_a_replaced_calibration_picture_is_seen(kept: Workflow) -> None:
+    first = (kept.root / "results/data/small/calibration.txt").read_text().splitlines()[0]
+    picture = (kept.root / "results/data/small" / first).resolve()
+    assert picture.is_relative_to(kept.root.parent / "source")
+    content = bytearray(picture.read_bytes())
+    content[-40] ^= 1  # the same size: nothing that the listing of the chosen pictures tells
+    picture.write_bytes(content)
+    jobs = kept.planned()
+    assert jobs["sample_calibration"] == 1 and jobs["compile_model"] == 2
+    assert "index_dataset" not in jobs and "write_npz" not in jobs
+
+
+@pytest.mark.parametrize("swapped", ["npz", "outputs"])
+def test_answers_of_swapped_files_are_not_given(kept: Workflow, swapped: str) -> None:
+    # Two whole files of one size, each under the other's name: names, sizes and checksums are as they should be.
+    folder = kept.root / {"npz": "results/data/small/npz", "outputs": "results/run/mnasnet0_5/fp32/outputs"}[swapped]
+    one, other = sorted(folder.rglob("*.npz"))[:2]
+    contents = one.read_bytes(), other.read_bytes()
+    assert len(contents[0]) == len(contents[1]) and contents[0] != contents[1]
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    reader = {"npz": "run/mnasnet0_5/fp32/accuracy-0.json", "outputs": "result/mnasnet0_5/fp32/answers-0.csv"}[swapped]
+    (kept.root / "results" / reader).unlink()
+    done = kept.call("mnasnet0_5-fp32")
+    assert done.returncode != 0
+    assert "was changed after the workflow made it" in done.stdout
 
 
 def test_replaced_weights_plan_that_variant(kept: Workflow) -> None:

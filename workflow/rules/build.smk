@@ -27,6 +27,7 @@ rule compile_model:
         build="results/build/{variant}/{precision}/build.yaml",
         graph=lambda wildcards: f"{exported(wildcards.variant)}.onnx",
         calibration=lambda wildcards: calibration_list(wildcards.precision),
+        chosen=lambda wildcards: calibration_receipt(wildcards.precision),
     output:
         # The compiled files stand in a folder named as the compiler names it; the receipt has them one by one.
         receipt="results/build/{variant}/{precision}/compile.receipt.json",
@@ -42,5 +43,5 @@ rule compile_model:
         step(
             "{params.command}",
             "{input.build:q}",
-            also="{params.made:q}",
+            also="{params.made:q} --verified {input.chosen:q}",
         )

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from mnasbench.data.fingerprint import Dataset, dataset_changes
+from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
 from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_outputs
@@ -110,6 +110,10 @@ def described_dataset():
 
 def datalist(variant, shard):
     return f"{DATA}/lists/{inputs_name(variant)}-{shard}.txt"
+
+
+def datalist_receipt(variant, shard):
+    return f"{DATA}/lists/{inputs_name(variant)}-{shard}.receipt.json"
 
 
 def inputs_name(variant):
@@ -227,6 +231,15 @@ def force_repairs():
             more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
             logger.info(f"The dataset differs from its manifest: {changes[0]}{more}")
             repairs.add(str(manifest))
+    chosen = Path(f"{DATA}/calibration.sha256")
+    if chosen.is_file():
+        try:
+            changes = changed_files(chosen)
+        except MnasbenchError as error:
+            changes = [str(error)]
+        if changes:
+            logger.info(f"Calibration pictures differ from those that were chosen: {changes[0]}")
+            repairs.add(str(chosen))
     workflow.dag.forcefiles.update(repairs)
 
 
@@ -313,6 +326,10 @@ def build_arguments(variant, precision):
 
 def calibration_list(precision):
     return f"{DATA}/calibration.txt" if precision.startswith("int8") else []
+
+
+def calibration_receipt(precision):
+    return f"{DATA}/calibration.receipt.json" if precision.startswith("int8") else []
 
 
 def shell_words(*words):

@@ -48,6 +48,7 @@ rule sample_calibration:
         manifest=f"{DATA}/manifest.csv",
     output:
         list=f"{DATA}/calibration.txt",
+        digests=f"{DATA}/calibration.sha256",
         receipt=f"{DATA}/calibration.receipt.json",
     log:
         "results/logs/data/sample_calibration.log",

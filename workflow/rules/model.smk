@@ -22,6 +22,7 @@ rule train_demo:
         step(
             "train_demo.py",
             "{params.model:q} --dataset_path {params.root:q} --save_path {output.weights:q} --seed 0",
+            also="--verified {input.demo:q}",
         )
 
 

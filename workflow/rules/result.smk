@@ -22,6 +22,7 @@ rule evaluate_outputs:
             "eval_imagenet.py",
             "--result_path {params.folder:q} --datalist {input.datalist:q} --label {input.manifest:q}"
             " {params.reference:q} --answers {output.answers:q}",
+            also="--verified {input.outputs:q} {input.reference:q}",
         )
 
 

@@ -40,6 +40,7 @@ rule run_accuracy:
         compiled="results/build/{variant}/{precision}/compile.receipt.json",
         vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
         datalist=lambda wildcards: datalist(wildcards.variant, wildcards.shard),
+        listed=lambda wildcards: datalist_receipt(wildcards.variant, wildcards.shard),
     output:
         report="results/run/{variant}/{precision}/accuracy-{shard}.json",
         receipt="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
@@ -62,5 +63,5 @@ rule run_accuracy:
             "-m {params.prefix:q}"
             " --vdsp_params {input.vdsp_params:q} {params.load:q}"
             " --datalist {input.datalist:q} --path_output {params.folder:q} --json {output.report:q}",
-            also="--folders {params.folder:q}",
+            also="--folders {params.folder:q} --verified {input.listed:q}",
         )

@@ -42,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="files that the step reads")
     parser.add_argument("--outputs", type=Path, nargs="*", default=[], help="files that the step must leave")
     parser.add_argument("--folders", type=Path, nargs="*", default=[], help="folders that the step fills")
+    told = "receipts of jobs whose outputs and folders the step reads: all must be as they were left"
+    parser.add_argument("--verified", type=Path, nargs="*", default=[], help=told)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command")
     return parser
 
@@ -51,9 +53,12 @@ def _describe_inputs(paths: Sequence[Path]) -> dict[str, Any]:
     described = {str(path): provenance.describe_file(path) for path in paths if path.is_file()}
     receipts = {receipt for path in paths for receipt in path.parent.glob(f"*{provenance.RECEIPT_SUFFIX}")}
     for receipt in sorted(receipts):
-        told = read_json(receipt).get("outputs", {})
+        content = read_json(receipt)
+        told = content.get("outputs") if isinstance(content, dict) else None
+        if not isinstance(told, dict):
+            raise InputError(f"{one_line(receipt)}: is not a receipt; delete it, and the next run makes it again")
         for name, entry in described.items():
-            if name in told and told[name]["sha256"] != entry["sha256"]:
+            if name in told and told[name].get("sha256") != entry["sha256"]:
                 raise InputError(
                     f"{one_line(name)}: was changed after the workflow made it (its SHA-256 differs from "
                     f"{receipt.name}); delete it, and the next run makes it again"
@@ -84,6 +89,21 @@ def _progress_shown(name: str) -> Iterator[int | None]:
     finally:
         os.close(writing)
         showing.join(timeout=1.0)  # A process that the step left behind would keep it open
+
+
+def _describe_folder(folder: Path) -> dict[str, Any]:
+    return {**provenance.describe_folder(folder), "content_sha256": provenance.folder_content(folder)}
+
+
+def _verify(receipts: Sequence[Path]) -> None:
+    """InputError where what these jobs left, folders of many files included, is no longer what they left."""
+    for receipt in receipts:
+        changed = provenance.changed_since(receipt)
+        if changed is not None:
+            raise InputError(
+                f"{one_line(changed)}: was changed after the workflow made it (its content differs from "
+                f"{receipt.name}); delete {one_line(receipt)}, and the next run makes it again"
+            )
 
 
 def _run_logged(command: Sequence[str], log: Path) -> int:
@@ -128,6 +148,7 @@ def record(arguments: argparse.Namespace) -> int:
     rule = arguments.log.stem.partition("-")[0]
     outputs = [path for path in arguments.outputs if path != arguments.receipt]
     inputs = _describe_inputs(arguments.inputs)
+    _verify(arguments.verified)
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now(UTC), time.monotonic()
     code = _run_logged(command, arguments.log)
@@ -149,7 +170,7 @@ def record(arguments: argparse.Namespace) -> int:
             "code_sha256": arguments.code,
             "inputs": inputs,
             "outputs": {str(path): provenance.describe_file(path) for path in outputs},
-            "folders": {str(path): provenance.describe_folder(path) for path in arguments.folders},
+            "folders": {str(path): _describe_folder(path) for path in arguments.folders},
             "git_commit": provenance.git_commit(Path(__file__).parent),
             "versions": provenance.installed_versions(),
             "machine": provenance.machine(),

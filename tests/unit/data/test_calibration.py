@@ -1,5 +1,6 @@
 """The calibration set has every class, follows its seed, and does not care what happens to other pictures."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnasbench.data.calibration import choose, sample_calibration, write_calibration
-from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.fingerprint import Dataset, changed_files
 from mnasbench.errors import DatasetError, InputError, SettingsError
 from unit.data.pictures import flat_dataset, foldered_dataset, write_picture
 
@@ -76,6 +77,27 @@ def test_the_list_and_the_folder_hold_the_same_pictures(tmp_path: Path, mode: st
     placed = sorted((tmp_path / "set").glob("*.JPEG"))
     assert [path.read_bytes() for path in placed] == [path.read_bytes() for path in listed]
     assert all(path.is_symlink() == (mode == "link") for path in placed)
+
+
+def test_a_chosen_picture_that_was_replaced_or_removed_is_named(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path / "data", {f"{index} ü.JPEG": 0 for index in range(4)})
+    names = [f"val/{index} ü.JPEG" for index in range(4)]
+    write_calibration(root, names, tmp_path / "set.txt", tmp_path / "set")
+    digests = tmp_path / "set.sha256"
+    assert changed_files(digests) == []
+    # The same size, and the time of the old one: only the inode tells that it is another.
+    picture = root / names[1]
+    times, content = picture.stat(), bytearray(picture.read_bytes())
+    content[-40] ^= 1
+    picture.write_bytes(content)
+    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (root / names[2]).unlink()
+    assert changed_files(digests) == ["data/val/1 ü.JPEG: has changed", "data/val/2 ü.JPEG: is gone"]
+    (root / names[0]).touch()
+    assert len(changed_files(digests)) == 2
+    digests.write_text("no list\n")
+    with pytest.raises(DatasetError, match=r"set\.sha256 line 1: expected '<SHA-256>  <file>'"):
+        changed_files(digests)
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

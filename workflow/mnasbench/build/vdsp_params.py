@@ -191,9 +191,11 @@ def _read_listed(content: Mapping[str, Any]) -> VdspParams:
     _refuse_unknown(content, {"vdsp_op_type", "config"})
     _choice(content, "vdsp_op_type", (_OP_2023,))
     fields: dict[str, Any] = {}
+    if not isinstance(content["config"], list):
+        raise SettingsError("config is not a list")
     for entry in content["config"]:
-        if not isinstance(entry, Mapping) or "Property" not in entry or "Value" not in entry:
-            raise SettingsError("config: every entry must have 'Property' and 'Value'")
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("Property"), str) or "Value" not in entry:
+            raise SettingsError("config: every entry must have 'Property', a name, and 'Value'")
         if entry["Property"] in fields:
             raise SettingsError(f"config: property {entry['Property']!r} stands twice")
         fields[str(entry["Property"])] = entry["Value"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mnasbench.data.datalist import write_datalist
-from mnasbench.data.fingerprint import Dataset, Known, scan
+from mnasbench.data.fingerprint import Dataset, Known, scan, write_digests
 from mnasbench.data.labels import named
 from mnasbench.data.manifest import OnFault, look_at
 from mnasbench.data.parallel import map_in_processes
@@ -86,6 +86,8 @@ def write_calibration(
 ) -> None:
     """Write the chosen pictures' absolute paths, one a line, and a flat folder of links to them (or copies).
 
+    Beside the list, with the suffix ``.sha256``, their digests, by which planning sees that one was replaced.
+
     The folder replaces one that an earlier call made, whole or not at all; InputError where ``folder`` holds
     anything else. Links and paths are absolute, or relative where ``root`` is.
     """
@@ -109,4 +111,5 @@ def write_calibration(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    write_digests(list_file.with_suffix(".sha256"), sources)
     write_datalist(list_file, sources, relative=relative)

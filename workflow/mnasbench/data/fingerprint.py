@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from mnasbench.errors import DatasetError, MnasbenchError, one_line
 from mnasbench.files import canonical_json, read_json, read_text, sha256_of_file, write_text
 
 # Raised whenever what the cache records about a file, or how it is judged, changes.
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 COLUMNS = ("name", "class_index", "width", "height", "mode", "bytes", "sha256", "shard", "fault")
 
 
@@ -43,11 +43,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file of the dataset as the file system shows it: its class, and what tells a change."""
+    """A file of the dataset as the file system shows it: its class, and what tells a change.
+
+    ``changed_ns``: the later of the times of change of content and of inode; copying tools set only the first back.
+    """
 
     class_index: int
     size: int
-    mtime_ns: int
+    changed_ns: int
 
 
 # What the cache knows of a file whose size and time are these: sha256, width, height, mode, fault.
@@ -102,7 +105,7 @@ def scan(dataset: Dataset) -> dict[str, Found]:
 
 
 def walk(root: Path, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
-    """(name below ``root``, (size, mtime_ns)) of every file in ``root/below`` and its folders that is not hidden.
+    """(name below ``root``, (size, changed_ns)) of every file in ``root/below`` and its folders that is not hidden.
 
     Raises DatasetError for a folder that cannot be listed and for a name that no list can carry.
     """
@@ -122,12 +125,12 @@ def walk(root: Path, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
         raise DatasetError(f"{one_line(folder)}: cannot be listed ({error.strerror or error}); {expected}") from error
 
 
-def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
+def _stat(entry: os.DirEntry[str] | Path) -> tuple[int, int]:
     try:
         status = entry.stat()
     except OSError:  # a dangling link: found unreadable, and said so, when it is indexed
         return -1, -1
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _valid_name(name: str) -> str:
@@ -194,7 +197,7 @@ def cache_beside(manifest: Path) -> Path:
 
 
 def read_cache(path: Path) -> dict[str, tuple[int, int, Known]]:
-    """name -> (size, mtime_ns, what is known); empty where there is no cache or none that can be trusted."""
+    """name -> (size, changed_ns, what is known); empty where there is no cache or none that can be trusted."""
     try:
         content = read_json(path)
         if content["format"] != _CACHE_FORMAT:
@@ -264,7 +267,7 @@ def _digests(root: Path, found: Mapping[str, Found], cache: Path) -> dict[str, s
     stale = []
     for name, file in found.items():
         entry = known.get(name)
-        if entry is not None and entry[:2] == (file.size, file.mtime_ns):
+        if entry is not None and entry[:2] == (file.size, file.changed_ns):
             digests[name] = entry[2][0]
         else:
             stale.append(name)
@@ -275,11 +278,39 @@ def _digests(root: Path, found: Mapping[str, Found], cache: Path) -> dict[str, s
     for name in stale:
         entry = known.get(name)
         if entry is not None and entry[2][0] == digests[name]:  # touched, but the same: remember the new time
-            known[name] = (found[name].size, found[name].mtime_ns, entry[2])
+            known[name] = (found[name].size, found[name].changed_ns, entry[2])
     # A results folder that cannot be written is no reason to fail: the next planning reads these files again.
     with contextlib.suppress(OSError):
         write_cache(cache, known)
     return digests
+
+
+def write_digests(path: Path, files: Sequence[Path]) -> None:
+    """Write the SHA-256 of each file in the form that ``sha256sum -c`` reads, paths relative to the list's folder.
+
+    Beside it a cache of their sizes and times, by which ``changed_files`` is quick.
+    """
+    names = [os.path.relpath(file, path.parent.resolve()) for file in files]
+    digests = [sha256_of_file(file) for file in files]
+    write_text(path, "".join(f"{digest}  {name}\n" for name, digest in zip(names, digests, strict=True)))
+    found = {name: _stat(file) for name, file in zip(names, files, strict=True)}
+    known = {name: (*found[name], (digest, 0, 0, "", "")) for name, digest in zip(names, digests, strict=True)}
+    write_cache(cache_beside(path), known)
+
+
+def changed_files(digests: Path) -> list[str]:
+    """What is gone or no longer has the digest in a list that ``write_digests`` wrote, one line a file."""
+    told: dict[str, str] = {}
+    for number, line in enumerate(read_text(digests).splitlines(), start=1):
+        digest, _, name = line.partition("  ")
+        if not name:
+            raise DatasetError(f"{one_line(digests)} line {number}: expected '<SHA-256>  <file>'")
+        told[name] = digest
+    found = {name: Found(-1, *_stat(digests.parent / name)) for name in told}
+    now = _digests(digests.parent, found, cache_beside(digests))
+    return [
+        f"{one_line(name)}: {'has changed' if now[name] else 'is gone'}" for name in told if now[name] != told[name]
+    ]
 
 
 def digest_or_empty(path: Path) -> str:

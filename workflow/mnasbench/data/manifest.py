@@ -58,13 +58,13 @@ def index_dataset(
     stale = []
     for name, file in found.items():
         entry = remembered.get(name)
-        if entry is not None and entry[:2] == (file.size, file.mtime_ns):
+        if entry is not None and entry[:2] == (file.size, file.changed_ns):
             known[name] = entry
         else:
             stale.append(name)
     looks = map_in_processes(partial(look_at, dataset.root), stale, workers)
     for name, look in zip(stale, progress(looks, len(stale)), strict=True):
-        known[name] = (found[name].size, found[name].mtime_ns, look)
+        known[name] = (found[name].size, found[name].changed_ns, look)
     # A file that could not be read may be readable next time without any change of its size and time.
     write_cache(cache, {name: entry for name, entry in known.items() if entry[2][0]})
     pictures = []
