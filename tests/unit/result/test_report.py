@@ -155,6 +155,26 @@ def test_a_lost_picture_that_is_gone_is_named_without_image(results: tuple[Resul
     assert pictures[0].expected == "class 2"
 
 
+def test_layers_in_float_are_named_with_their_reason_and_cost(results: tuple[Results, Path]) -> None:
+    result = results[0].rows[-1]
+    budget = {"max_drop": 0.5, "drop": 0.25, "images": 400, "put_back": ["conv_39"]}
+    told = {
+        "float_layers": ["conv_01", "conv_39"],
+        "float_macs_share": 0.0712,
+        "budget": budget,
+        "notes": ["weights have 7 bits"],
+    }
+    info = dict(result.model_info) | {"quantization": told}
+    assert sections.quantization_notes(dataclasses.replace(result, model_info=info)) == [
+        "In float: conv_01, conv_39; they do 7.1 % of the multiply-adds, at fp32's speed.",
+        "Of these, the configuration asks for conv_01 and what stands between.",
+        "Budget: 0.25 points of agreement lost on 400 held-out calibration pictures, 0.5 allowed; the most sensitive "
+        "layers went back to float for it: conv_39.",
+        "Weights have 7 bits.",
+    ]
+    assert sections.quantization_notes(dataclasses.replace(result, model_info={"quantization": None})) == []
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_coverage_counts_classes_and_names_those_without(tmp_path: Path, relative: bool) -> None:
     made = make_results(tmp_path)

@@ -58,7 +58,11 @@ def make_report(
         "latency_plots": _latency_plots(results),
         "peak_commands": sections.peak_commands(results),
         "peak_plots": [(result, _svg(plots.peak_plot(result, _HALF))) for result in results.rows if result.peak],
-        "layer_plots": [(result, _svg(plots.layer_plot(result, _HALF))) for result in results.rows if result.layers],
+        "layer_plots": [
+            (result, _svg(plots.layer_plot(result, _HALF)), sections.quantization_notes(result))
+            for result in results.rows
+            if result.layers
+        ],
         "coverage": covered,
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
         "parity": sections.parity(results),
