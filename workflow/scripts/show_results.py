@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import coloured, parser_for, run
 from mnasbench.errors import InputError
-from mnasbench.files import read_text
+from mnasbench.files import read_json, read_text
 from mnasbench.provenance import RECEIPT_SUFFIX
-from mnasbench.result.summary import COLUMNS, read_csv, table
+from mnasbench.result.summary import COLUMNS, read_csv, terminal_notes, terminal_table
 from mnasbench.result.times import job_times, times_table
 
 
@@ -30,8 +30,23 @@ def show(arguments: argparse.Namespace) -> None:
     if not rows or set(COLUMNS) - set(rows[0]):
         raise InputError(f"{summary}: is not a summary; make it with `make run`")
     receipts = arguments.receipts or sorted(arguments.results.rglob(f"*{RECEIPT_SUFFIX}"))
-    print(f"\nWhere the time went\n\n{times_table(job_times(receipts))}\n\nResults\n\n{table(rows)}\n")
+    print(f"\nWhere the time went\n\n{times_table(job_times(receipts))}\n\nResults\n\n{terminal_table(rows)}\n")
+    for note in terminal_notes(rows, _reasons(arguments.results, rows)):
+        print(coloured(note, "yellow", sys.stdout) if note.startswith("*") else note)
+    page = arguments.results / "report.html"
+    print(f"\nEverything, decision first: {page if page.is_file() else summary}")
     print(f"All columns: {summary}; what each means: docs/measurement.md")
+
+
+def _reasons(results: Path, rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], str]:
+    """The first reason that each measurement gave for not being VALID."""
+    found = {}
+    for row in rows:
+        file = results / "run" / row["model"] / row["precision"] / "performance.json"
+        reasons = (read_json(file).get("verdict") or {}).get("reasons") if file.is_file() else None
+        if reasons:
+            found[row["model"], row["precision"]] = reasons[0]
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

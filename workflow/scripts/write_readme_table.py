@@ -8,7 +8,7 @@ from pathlib import Path
 from command_line import parser_for, run
 from mnasbench.errors import InputError
 from mnasbench.files import read_json, read_text, write_text
-from mnasbench.result.summary import read_csv, table
+from mnasbench.result.summary import read_csv, terminal_notes, terminal_table
 
 MARKS = (
     "<!-- table: written by workflow/scripts/write_readme_table.py from a run's results -->\n",
@@ -30,8 +30,8 @@ def _block(results: Path) -> str:
     machine = receipt["machine"]
     versions = ", ".join(f"{name} {receipt['versions'][name]}" for name in ("onnxruntime", "torch"))
     told = f"{machine['cpu']}, {machine['cpus']} cores, {versions}, {receipt['started'][:10]}"
-    caption = f"`make run` on {told}. Drop and agreement are against fp32 on the same pictures."
-    return f"```text\n{table(rows)}\n```\n\n{caption}\n"
+    notes = "\n".join(terminal_notes(rows, {}))
+    return f"```text\n{terminal_table(rows)}\n\n{notes}\n```\n\n`make run` on {told}.\n"
 
 
 def complete(arguments: argparse.Namespace) -> None:

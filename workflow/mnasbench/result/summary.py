@@ -131,12 +131,76 @@ def _short(row: Mapping[str, str]) -> list[str]:
     ]
 
 
-def table(rows: Sequence[Mapping[str, str]], style: str = "simple") -> str:
-    """The summary's main columns as a table of at most 100 characters' width (``style``: a tabulate format)."""
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The summary's main columns as a table of GitHub's Markdown."""
     numbers = ("left", "left", *["right"] * (len(_HEADERS) - 3), "left")
-    return tabulate([_short(row) for row in rows], _HEADERS, tablefmt=style, colalign=numbers, disable_numparse=True)
+    return tabulate([_short(row) for row in rows], _HEADERS, tablefmt="github", colalign=numbers, disable_numparse=True)
+
+
+# ----------------------------------------------------------------------------------------------------- on a terminal
+TERMINAL_WIDTH = 100
+_MARK = "*"
+# What a terminal that is too narrow for long names goes without, the first first; summary.csv has it all.
+_DISPENSABLE = ("MB", "p50 ms", "agree")
+
+
+def terminal_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The summary's main columns in at most TERMINAL_WIDTH characters; a star at a speed whose run was not VALID."""
+    columns = dict(zip(_HEADERS, zip(*(_short(row) for row in rows), strict=True), strict=True))
+    verdicts = columns.pop("run")
+    marks = (_MARK if verdict not in {"VALID", "-"} else " " for verdict in verdicts)
+    columns["images/s"] = tuple(f"{rate}{mark}" for rate, mark in zip(columns["images/s"], marks, strict=True))
+    for name in (None, *_DISPENSABLE):
+        columns.pop(name or "", None)
+        shown = _plain(columns)
+        surplus = max(map(len, shown.splitlines())) - TERMINAL_WIDTH
+        if surplus <= 0:
+            return shown
+    most = max(8, max(map(len, columns["model"])) - surplus)
+    columns["model"] = tuple(name if len(name) <= most else f"{name[: most - 3]}..." for name in columns["model"])
+    return _plain(columns)
+
+
+def _plain(columns: Mapping[str, Sequence[str]]) -> str:
+    widths = {name: max(len(name), *map(len, cells)) for name, cells in columns.items()}
+    lines = [list(columns), ["-" * width for width in widths.values()], *zip(*columns.values(), strict=True)]
+    # tabulate would make every column at least two characters wider than its heading.
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if name in {"model", "precision"} else cell.rjust(width)
+            for cell, (name, width) in zip(line, widths.items(), strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def terminal_notes(rows: Sequence[Mapping[str, str]], reasons: Mapping[tuple[str, str], str]) -> list[str]:
+    """What must be known to read ``terminal_table``: which runs are not VALID, and what accuracies compare with.
+
+    ``reasons``: why a run is not VALID, by model and precision, where that is known.
+    """
+    notes = []
+    for row in rows:
+        if row["verdict"] not in {"", "VALID"}:
+            why = reasons.get((row["model"], row["precision"]))
+            told = f" ({why})" if why else ""
+            notes.append(f"{_MARK} {row['model']} {row['precision']}: {row['verdict']}{told}; its speed is in doubt")
+    published = {row["model"]: row for row in rows if row["reference_top1"]}
+    for model, row in published.items():
+        five = f", top-5 {float(row['reference_top5']):.2f}" if row["reference_top5"] else ""
+        told = f"published top-1 {float(row['reference_top1']):.2f}{five} ({row['reference_source']})"
+        notes.append(f"{model}: {told}, comparable with the fp32 row")
+    if not published:
+        dataset = rows[0]["dataset"]
+        notes.append(f"No published accuracy is comparable: they are of ImageNet, and these are of {dataset}.")
+    fp32 = {row["model"] for row in rows if row["precision"] == "fp32"}
+    alone = sorted({row["model"] for row in rows} - fp32)
+    notes.append("Drop (points) and agreement (%) are against the model's own fp32 row, on the same pictures.")
+    if alone:
+        notes.append(f"Without an fp32 row, and so without a drop: {', '.join(alone)}.")
+    return notes
 
 
 def to_markdown(rows: Sequence[Mapping[str, str]], notes: Sequence[str]) -> str:
     """The summary as a page: the table, then one line for each note."""
-    return "\n".join(["# Results", "", table(rows, "github"), "", *(f"- {note}" for note in notes)]) + "\n"
+    return "\n".join(["# Results", "", table(rows), "", *(f"- {note}" for note in notes)]) + "\n"

@@ -1,0 +1,70 @@
+"""The table on a terminal, and what is said below it."""
+
+import pytest
+
+import show_results
+from made_results import make_results
+from mnasbench.result.summary import COLUMNS, terminal_notes, terminal_table
+
+
+def _row(model: str, precision: str, verdict: str = "VALID", **other: str) -> dict[str, str]:
+    values = dict.fromkeys(COLUMNS, "") | {
+        "model": model,
+        "precision": precision,
+        "dataset": "demo",
+        "top1": "78.9",
+        "top1_low": "76.3",
+        "top1_high": "81.3",
+        "top5": "100.0",
+        "agreement": "100.0",
+        "top1_drop": "-10.25",
+        "throughput_qps": "12345.6",
+        "latency_p50_us": "112345",
+        "latency_p99_us": "132345",
+        "model_bytes": "12500000",
+        "verdict": verdict,
+    }
+    return values | other
+
+
+@pytest.mark.parametrize("model", ["mnasnet0_5", "efficientnet_b0_of_ours_at_a_larger_size"])
+def test_the_table_fits_a_terminal_whatever_the_names(model: str) -> None:
+    rows = [_row(model, precision, "DISTURBED") for precision in ("fp32", "int8-kl_divergence")]
+    lines = terminal_table(rows).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert {"top-1 (95 %)", "images/s", "p99 ms"} <= {head.strip() for head in lines[0].split("  ")}
+    assert lines[3].startswith(model[:10]) and "int8-kl_divergence" in lines[3] and "12346*" in lines[3]
+
+
+def test_a_usual_table_has_every_column() -> None:
+    usual = {"top5": "97.1", "latency_p50_us": "12345", "latency_p99_us": "32345"}
+    rows = [_row("mnasnet1_0", precision, **usual) for precision in ("fp32", "int8-percentile")]
+    lines = terminal_table(rows).splitlines()
+    assert lines[0].split()[-3:] == ["p99", "ms", "MB"] and "12346 " in lines[2]
+
+
+def test_the_run_that_was_disturbed_is_named_with_its_reason() -> None:
+    rows = [_row("a", "fp32"), _row("a", "fp16", "DISTURBED"), _row("b", "fp32", "UNSTABLE")]
+    notes = terminal_notes(rows, {("a", "fp16"): "other processes used 31% of the CPU time"})
+    assert [note for note in notes if note.startswith("*")] == [
+        "* a fp16: DISTURBED (other processes used 31% of the CPU time); its speed is in doubt",
+        "* b fp32: UNSTABLE; its speed is in doubt",
+    ]
+
+
+def test_the_reference_that_is_comparable_is_named() -> None:
+    published = {"reference_top1": "67.734", "reference_top5": "87.49", "reference_source": "torchvision"}
+    notes = terminal_notes([_row("a", "fp32", **published), _row("b", "int8-max", dataset="imagenet")], {})
+    assert "a: published top-1 67.73, top-5 87.49 (torchvision), comparable with the fp32 row" in notes
+    assert "Without an fp32 row, and so without a drop: b." in notes
+    assert any("No published accuracy is comparable" in note for note in terminal_notes([_row("a", "fp32")], {}))
+
+
+def test_the_command_says_table_times_and_where_the_report_is(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_results(tmp_path_factory.mktemp("made"), verdict="DISTURBED")
+    assert show_results.main([str(made.results)]) == 0
+    said = capsys.readouterr().out
+    assert "measure_performance" in said and "other processes used 50.0%" in said and "summary.csv" in said
+    assert "\x1b[" not in said and max(map(len, said.splitlines())) <= 130
