@@ -1,7 +1,18 @@
-# make run     the whole workflow, from nothing to the table (CORES=8, CONFIG=config/imagenet.yaml)
-# make test    every test; make lint: formatting, lint and types; make bench: what takes longer
-# make check   validate a configuration and plan, run nothing
-# make help    this text
+# make run      everything, from nothing to the table and results/report.html
+# make check    say whether the configuration is right and what would run; run nothing
+# make results  show the last run's table again
+# make test     every test
+# make lint     formatting, lint and types; make format mends what it can
+# make bench    what takes longer: side-by-side measurements against peers
+# make help     this text
+#
+# CORES=8                    at most so many cores (all)
+# CONFIG=mine.yaml           settings on top of config/config.yaml; several: CONFIG="mine.yaml config/vacc.yaml"
+# PYTHON=python3.11          the Python that the environment is made with, 3.11 or newer
+# NO_COLOR=1                 no colours on the terminal
+#
+# One row again: .venv/bin/snakemake --cores all mnasnet0_5-int8-percentile
+# Two runs compared: .venv/bin/python workflow/scripts/compare.py RESULTS_A RESULTS_B
 
 PYTHON ?= python3
 CORES ?= all
@@ -9,14 +20,16 @@ CONFIG ?=
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIGFILE := $(if $(CONFIG),--configfile $(CONFIG))
+# Snakemake has a flag for what other tools take from the environment.
+COLOUR := $(if $(NO_COLOR),--nocolor)
 # The commands of the environment, ort-vamc and ort-vamp among them, are found by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run check test lint format bench help clean-venv
+.PHONY: run check results test lint format bench help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -n 5
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -28,11 +41,17 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@touch $@
 
 run: $(VENV)/installed
-	snakemake --cores $(CORES) $(CONFIGFILE)
+	@for file in $(CONFIG); do \
+		[ -f "$$file" ] || { echo "make: CONFIG=$$file: there is no such file" >&2; exit 2; }; \
+	done
+	snakemake --cores $(CORES) $(CONFIGFILE) $(COLOUR)
 	@python workflow/scripts/show_results.py
 
 check: $(VENV)/installed
-	snakemake --cores 1 $(CONFIGFILE) --dry-run --quiet
+	@python workflow/scripts/check_config.py $(CONFIGFILE)
+
+results: $(VENV)/installed
+	@python workflow/scripts/show_results.py
 
 # A file of tests at a time on each of two cores: what a module makes once is then used by all its tests.
 test: $(VENV)/installed

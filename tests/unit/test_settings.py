@@ -64,6 +64,10 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
         ({"models": {"mnasnet0_5": {"resize": 200}}}, "smaller than the crop of 224"),
         ({**DEMO, "dataset": {"root": "/data/ImageNet"}}, "demo weights know the demo set's classes only"),
         ({"models": {}}, "models"),
+        (
+            {**DEMO, "engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16", "int8-mse"]},
+            r"int8-mse is none of the calibration modes .* set vacc.generation: 2",
+        ),
         ({}, "'models' is a required property"),
     ],
 )

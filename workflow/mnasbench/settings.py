@@ -17,6 +17,9 @@ from mnasbench.presets import Preset, preset
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
 DEMO = "demo"
+# What make_demo.py draws, known before it has.
+DEMO_PICTURES = {"train": 2000, "val": 1000}
+DEMO_CLASSES = 24
 # timm publishes one set of weights a model name (the tag is part of the name), so it needs no other word.
 TIMM_PRETRAINED = "pretrained"
 # A part or a sample of it must be named otherwise: published accuracies are those of all 50,000 pictures.
@@ -175,6 +178,11 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
 
 def _check_card(settings: Settings) -> None:
     """SettingsError for what only the embedded engine can do."""
+    if settings["vacc"]["generation"] == 1 and "int8-mse" in settings["precisions"]:
+        raise SettingsError(
+            "precisions: int8-mse is none of the calibration modes of vamc's generation 1 (percentile, max, "
+            "kl_divergence); leave it out, or set vacc.generation: 2"
+        )
     if settings["vamp"]["instances"] == "auto":
         raise SettingsError(
             "vamp.instances: auto is searched on a CPU only; with engine: vacc name a number (the model card: 8)"

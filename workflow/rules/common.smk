@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from mnasbench.data.available import check_data
 from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
@@ -28,8 +29,11 @@ def configured():
 
 try:
     SETTINGS = load_settings(configured())
+    if workflow.is_main_process:
+        check_data(SETTINGS)
 except MnasbenchError as error:
-    sys.exit(f"mnasbench: error in the configuration: {error}")
+    print(f"mnasbench: error in the configuration: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 # The commands are found beside this Snakefile and the interpreter that runs it, by variables and not by paths in
 # the rules: a shell command that names a path would count as changed code wherever the checkout moves.

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from mnasbench.data.available import check_calibration
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import Dataset, Known, scan, write_digests
 from mnasbench.data.labels import named
@@ -41,7 +42,7 @@ def sample_calibration(
     classes = {name: file.class_index for name, file in scan(dataset).items()}
     where = one_line(dataset.root / dataset.part)
     while True:
-        _check(where, classes, images, wanted_classes)
+        check_calibration(where, classes, images, wanted_classes)
         chosen = choose(classes, images, seed)
         faults = _faults(dataset.root, chosen, workers)
         if not faults:
@@ -62,18 +63,6 @@ def choose(classes: Mapping[str, int], images: int, seed: int) -> list[str]:
         turn = rounds[classes[name]] = rounds.get(classes[name], -1) + 1
         turns.append((turn, rank))
     return sorted(ranked[rank] for _, rank in sorted(turns)[:images])
-
-
-def _check(where: str, classes: Mapping[str, int], images: int, wanted: Iterable[int] | None) -> None:
-    present = set(classes.values())
-    missing = sorted(set(wanted or ()) - present)
-    if missing:
-        raise DatasetError(f"{where}: has no picture of {len(missing)} classes: {named(map(str, missing))}")
-    if images > len(classes):
-        raise DatasetError(f"{where}: has {len(classes)} usable pictures, fewer than calibration.images ({images})")
-    needed = len(present if wanted is None else set(wanted))
-    if images < needed:
-        raise DatasetError(f"calibration.images is {images}, fewer than the {needed} classes; each must be present")
 
 
 def _faults(root: Path, names: Sequence[str], workers: int | None) -> dict[str, str]:

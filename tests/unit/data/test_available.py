@@ -1,0 +1,105 @@
+"""What cannot be done with the pictures and files at hand is told before any job starts."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnasbench.data.available import check_data
+from mnasbench.data.demo import CLASSES, make_demo
+from mnasbench.errors import MnasbenchError
+from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, load_settings
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures of three classes (empty files: nothing is opened), a file of weights, another dataset."""
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "other/val").mkdir(parents=True)
+    (folder / "val").mkdir()
+    for number in range(12):
+        (folder / f"val/{number}.JPEG").touch()
+    (folder / "val_label.txt").write_text("".join(f"{number}.JPEG {number % 3}\n" for number in range(12)))
+    for number in range(4):
+        (folder / f"other/val/{number}.JPEG").touch()
+    (folder / "other/val_label.txt").write_text("".join(f"{number}.JPEG {number % 3}\n" for number in range(4)))
+    (folder / "fewer/val").mkdir(parents=True)
+    for number in range(6):
+        (folder / f"fewer/val/{number}.JPEG").touch()
+    (folder / "fewer/val_label.txt").write_text("".join(f"{number}.JPEG {number % 2}\n" for number in range(6)))
+    (folder / "weights.pth").touch()
+    return folder
+
+
+def _config(root: Path, **changes: Any) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "dataset": {"name": "small", "root": str(root)},
+        "calibration": {"images": 12},
+        "models": {"mnasnet0_5": {"weights": str(root / "weights.pth")}},
+    }
+    return {
+        key: config.get(key, {}) | value if isinstance(value, dict) else value for key, value in changes.items()
+    } | {key: value for key, value in config.items() if key not in changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"calibration": {"images": 3}},
+        {"calibration": {"images": 4, "source": "{root}/other"}},
+        {"calibration": {"images": 99}, "precisions": ["fp32"]},
+        {"dataset": {"limit": 5}, "shards": 5},
+    ],
+)
+def test_what_can_be_done_passes(root: Path, changes: dict[str, Any]) -> None:
+    check_data(load_settings(_config(root, **_filled(changes, root))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"calibration": {"images": 13}},
+            "val: has 12 usable pictures, fewer than calibration.images .13.; give at most 12",
+        ),
+        ({"calibration": {"images": 2}}, "calibration.images is 2, fewer than the 3 classes; .* give at least 3"),
+        ({"calibration": {"images": 5, "source": "{root}/other"}}, "other/val: has 4 usable pictures, fewer"),
+        (
+            {"calibration": {"images": 5, "source": "{root}/nowhere"}},
+            "calibration.source: .*nowhere has no folder val/",
+        ),
+        ({"dataset": {"root": "{root}/nowhere"}}, "dataset.root: .*nowhere has no folder val/"),
+        ({"dataset": {"class_names": "{root}/names.txt"}}, "dataset.class_names: .*names.txt does not exist"),
+        ({"dataset": {"labels": "{root}/val"}}, "dataset.labels: .*val is a folder"),
+        ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 pictures; give at most 5"),
+        ({"models": {"mnasnet0_5": {"weights": "gone.pth"}}}, "models.mnasnet0_5.weights: gone.pth does not exist"),
+    ],
+)
+def test_what_cannot_is_told_with_the_key_and_the_remedy(root: Path, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(MnasbenchError, match=told) as error:
+        check_data(load_settings(_config(root, **_filled(changes, root))))
+    assert "\n" not in str(error.value) and error.value.exit_code == 2
+
+
+def _filled(changes: Any, root: Path) -> Any:
+    if isinstance(changes, dict):
+        return {key: _filled(value, root) for key, value in changes.items()}
+    return changes.replace("{root}", str(root)) if isinstance(changes, str) else changes
+
+
+@pytest.mark.parametrize(("images", "passes"), [(24, True), (23, False), (2000, True), (2001, False)])
+def test_the_demos_pictures_are_known_before_they_are_drawn(images: int, passes: bool) -> None:
+    settings = load_settings({"models": {"mnasnet0_5": {}}, "calibration": {"images": images}})
+    if passes:
+        check_data(settings)
+    else:
+        with pytest.raises(MnasbenchError, match=r"calibration\.images"):
+            check_data(settings)
+
+
+def test_what_is_known_of_the_demo_is_what_is_drawn() -> None:
+    drawn = inspect.signature(make_demo).parameters
+    assert {"train": drawn["training"].default, "val": drawn["validation"].default} == DEMO_PICTURES
+    assert len(CLASSES) == DEMO_CLASSES

@@ -1,0 +1,92 @@
+"""Is there what the configuration asks for? Told before any job starts, from names and counts alone.
+
+Light on purpose (no numpy, no Pillow): Snakemake asks it before it plans anything.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mnasbench.data.fingerprint import Dataset, scan
+from mnasbench.data.labels import named
+from mnasbench.errors import DatasetError, SettingsError, one_line
+from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, Settings
+
+
+def check_data(settings: Settings) -> None:
+    """Raise SettingsError or DatasetError for a file that is not there, or a count that the pictures do not allow.
+
+    Whether each picture can be read is found out when they are indexed.
+    """
+    _check_files(settings)
+    chosen = settings["dataset"]
+    if settings.is_demo:
+        scored = _classes_of_demo("val")
+    else:
+        scored = _classes_of(Dataset(Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"])))
+    pictures = min(len(scored), chosen["limit"] or len(scored))
+    if settings["shards"] > pictures:
+        raise SettingsError(f"shards: {settings['shards']} parts of {pictures} pictures; give at most {pictures}")
+    if any(precision.startswith("int8") for precision in settings["precisions"]):
+        where, available = _calibration_source(settings, scored)
+        check_calibration(where, available, settings["calibration"]["images"], scored.values())
+
+
+def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[str, Mapping[str, int]]:
+    """Where calibration pictures are chosen from, as told in messages, and their classes by name."""
+    source = settings["calibration"]["source"]
+    if source is not None:
+        return one_line(Path(source) / "val"), _classes_of(Dataset(Path(source)))
+    if settings.is_demo:
+        return "the demo set's training part", _classes_of_demo("train")
+    return one_line(Path(settings["dataset"]["root"]) / "val"), scored
+
+
+def _classes_of(dataset: Dataset) -> dict[str, int]:
+    return {name: file.class_index for name, file in scan(dataset).items()}
+
+
+def _classes_of_demo(part: str) -> dict[str, int]:
+    return {str(index): index % DEMO_CLASSES for index in range(DEMO_PICTURES[part])}
+
+
+def check_calibration(where: str, classes: Mapping[str, int], images: int, wanted: Iterable[int] | None = None) -> None:
+    """DatasetError where ``images`` cannot be chosen from ``classes`` (by name) with every wanted class among them.
+
+    ``wanted``: classes; None takes those that are there. ``where`` names the pictures.
+    """
+    present = set(classes.values())
+    needed = present if wanted is None else set(wanted)
+    missing = sorted(needed - present)
+    if missing:
+        raise DatasetError(f"{where}: has no picture of {len(missing)} classes: {named(map(str, missing))}")
+    if images > len(classes):
+        raise DatasetError(
+            f"{where}: has {len(classes)} usable pictures, fewer than calibration.images ({images}); "
+            f"give at most {len(classes)}"
+        )
+    if images < len(needed):
+        raise DatasetError(
+            f"calibration.images is {images}, fewer than the {len(needed)} classes; each must be present; "
+            f"give at least {len(needed)}"
+        )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text is not None else None
+
+
+def _check_files(settings: Settings) -> None:
+    named = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
+    named |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
+    for key, value in named.items():
+        if value is not None and not Path(value).is_file():
+            what = "is a folder" if Path(value).is_dir() else "does not exist"
+            raise SettingsError(
+                f"{key}: {one_line(value)} {what}; give the path of a file, absolute or from this folder"
+            )
+    folders = {"calibration.source": settings["calibration"]["source"]}
+    if not settings.is_demo:
+        folders["dataset.root"] = settings["dataset"]["root"]
+    for key, value in folders.items():
+        if value is not None and not (Path(value) / "val").is_dir():
+            raise SettingsError(f"{key}: {one_line(value)} has no folder val/, which holds the pictures")

@@ -1,0 +1,55 @@
+"""Say whether a configuration is right and what would run; nothing is run.
+
+Exit code 2 where the configuration is wrong, with the key, what stands there and what was expected.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, run
+from mnasbench.errors import InputError, one_line
+from mnasbench.files import read_yaml
+
+_JOBS = re.compile(r"^job +count\n-+ +-+\n.*?^total +\d+$", re.MULTILINE | re.DOTALL)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    told = "what goes on top of config/config.yaml, in this order"
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help=told)
+    return parser
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Plan, and say what came of it."""
+    for path in arguments.configfile:
+        if not isinstance(read_yaml(path), dict):
+            raise InputError(f"{one_line(path)}: holds no settings; config/README.md lists them")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--nocolor"]
+    if arguments.configfile:
+        command += ["--configfile", *map(str, arguments.configfile)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        # Ours is one line; anything else is Snakemake's, and said whole.
+        ours = [line for line in done.stdout.splitlines() if line.startswith("mnasbench: error")]
+        print("\n".join(ours) or done.stdout, file=sys.stderr)
+        return done.returncode
+    jobs = _JOBS.search(done.stdout)
+    names = ", ".join(map(str, arguments.configfile)) or "config/config.yaml"
+    print(f"{names}: the configuration is right")
+    print(f"What would run:\n\n{jobs[0]}" if jobs else "Nothing would run: all results are there and up to date.")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check a configuration."""
+    return run(build_parser(), check, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
