@@ -68,7 +68,7 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
             {**DEMO, "engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16", "int8-mse"]},
             r"int8-mse is none of the calibration modes .* set vacc.generation: 2",
         ),
-        ({}, "'models' is a required property"),
+        ({}, "models: is missing; name at least one variant"),
     ],
 )
 def test_what_is_wrong_is_named(config: dict[str, Any], told: str) -> None:

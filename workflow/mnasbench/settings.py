@@ -162,6 +162,9 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
     )
     if errors:
         raise SettingsError(_explain(errors[0]))
+    # Not of the schema: an editor would miss them in a file that goes on top of another.
+    if "models" not in config:
+        raise SettingsError("models: is missing; name at least one variant, such as models: {mnasnet0_5: {}}")
     values = _with_defaults(config, schema())
     models = {variant: _model(variant, entry or {}) for variant, entry in values["models"].items()}
     settings = Settings(values, models)

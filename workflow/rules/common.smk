@@ -20,7 +20,12 @@ container: "docker://python:3.11"
 
 
 def configured():
-    """The configuration of this call; a file on top of the default one that names models names all of them."""
+    """The configuration of this call; a file on top of the default one that names models names all of them.
+
+    As a module of another workflow: what that one gives, alone.
+    """
+    if workflow.modifier.is_module:
+        return config
     named = [read_yaml(Path(file)) for file in workflow.overwrite_configfiles or ()]
     models = [name for file in named if isinstance(file, dict) for name in file.get("models") or {}]
     chosen = {name: config["models"][name] for name in models} if models else config.get("models")
@@ -37,7 +42,7 @@ except MnasbenchError as error:
 
 # The commands are found beside this Snakefile and the interpreter that runs it, by variables and not by paths in
 # the rules: a shell command that names a path would count as changed code wherever the checkout moves.
-SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "scripts"
 os.environ.update(
     MNASBENCH_SCRIPTS=str(SCRIPTS), PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
@@ -486,6 +491,6 @@ def report_arguments():
 
 def page_digest():
     """The digest of what pages are made from besides code: templates, style, script, published results."""
-    folder = Path(workflow.basedir) / "workflow" / "mnasbench" / "result"
+    folder = SCRIPTS.parent / "mnasbench" / "result"
     files = sorted([folder / "published.json", *(folder / "templates").iterdir()])
     return sha256_of_bytes("".join(sha256_of_file(file) for file in files).encode())
