@@ -24,7 +24,7 @@ def configured():
 
     As a module of another workflow: what that one gives, alone.
     """
-    if workflow.modifier.is_module:
+    if workflow.modifier.skip_configfile:
         return config
     named = [read_yaml(Path(file)) for file in workflow.overwrite_configfiles or ()]
     models = [name for file in named if isinstance(file, dict) for name in file.get("models") or {}]
