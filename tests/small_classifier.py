@@ -125,7 +125,9 @@ def model_info(model: ModelProto, blocks: FastInput | None) -> dict[str, Any]:
     }
 
 
-def package(folder: Path, model: ModelProto) -> CompiledModel:
+def package(folder: Path, model: ModelProto, runtime: str = "onnxruntime") -> CompiledModel:
     """``model`` laid out for the runtime and written as three files at ``folder``/small."""
+    if runtime == "openvino":
+        return write_package(folder / "small", model, model_info(model, None) | {"runtime": runtime})
     laid_out = for_runtime(model)
     return write_package(folder / "small", laid_out.model, model_info(laid_out.model, laid_out.blocks))

@@ -326,6 +326,8 @@ def build_arguments(variant, precision):
     arguments += ["--work_dir", f"results/build/{variant}/{precision}"]
     if SETTINGS.engine_of(precision) == "vacc":
         arguments += ["--generation", str(SETTINGS["vacc"]["generation"])]
+    else:
+        arguments += ["--runtime", SETTINGS["runtime"]]
     if precision.startswith("int8"):
         arguments += ["--quantize", canonical_json(SETTINGS["quantize"])]
         arguments += ["--calibration", f"{DATA}/calibration/pictures"]

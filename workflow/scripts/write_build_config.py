@@ -11,6 +11,7 @@ from pathlib import Path
 
 from command_line import parser_for, run
 from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
+from mnasbench.build.runtime import RUNTIMES
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 from mnasbench.build.vendor import for_the_card
 from mnasbench.data.preprocess import preprocessing_from
@@ -27,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=("ort", "vacc"), default="ort", help="who will read the files")
     parser.add_argument("--generation", type=int, choices=(1, 2), default=1, help="layout of the build file")
     parser.add_argument("--preprocessing", type=json.loads, required=True, help="resize, crop, mean, ... as JSON")
+    parser.add_argument("--runtime", choices=("auto", *RUNTIMES), default="auto", help="what will run it (ort)")
     parser.add_argument("--quantize", type=json.loads, default={}, help="settings of the quantizer as JSON")
     parser.add_argument("--calibration", type=Path, help="folder of calibration pictures (int8)")
     parser.add_argument("--images", type=int, help="how many of them")
@@ -62,6 +64,7 @@ def write(arguments: argparse.Namespace) -> None:
         equalize=arguments.quantize.get("equalize", True),
         bias_correction=arguments.quantize.get("bias_correction", True),
         max_drop=arguments.quantize.get("max_drop"),
+        runtime=arguments.runtime,
         # Logits, on the card, too: SQNR is measured on them, and fp16 probabilities round the lower ranks to ties.
         softmax=False,
     )

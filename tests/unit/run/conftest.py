@@ -14,6 +14,13 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def compiled_for_openvino(tmp_path_factory):
+    """The int8 model as OpenVINO runs it."""
+    folder = tmp_path_factory.mktemp("openvino")
+    return package(folder, quantized(float_classifier(), folder), "openvino")
+
+
+@pytest.fixture(scope="session")
 def compiled_float(tmp_path_factory):
     """The same model in fp32."""
     return package(tmp_path_factory.mktemp("compiled"), float_classifier())

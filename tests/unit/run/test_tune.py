@@ -32,7 +32,7 @@ def machine_with(monkeypatch, tmp_path):
 
 
 def model(name):
-    return SimpleNamespace(digests={"graph": name})
+    return SimpleNamespace(info={}, digests={"graph": name})
 
 
 def test_candidates_fill_the_cpus_in_every_way_that_differs():

@@ -66,11 +66,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Compiled:
-    """The graph that is run, what model_info says of its quantization (None for fp32 and fp16), rows by layer."""
+    """The graph that is run, what model_info says of its quantization (None for fp32 and fp16), rows by layer.
+
+    ``images``: the calibration pictures, float32 (n, 3, H, W), that the gate looked at; ``int8_convs``: how many
+    convolutions are quantized.
+    """
 
     model: ModelProto
     quantization: dict[str, Any] | None
     layers: list[dict[str, Any]]
+    images: np.ndarray | None = None
+    int8_convs: int = 0
 
 
 def compile_model(
@@ -132,7 +138,8 @@ class _Int8Build:
         rows = layer_rows(
             self.float_model, corrected.values, self._ranges(self.floats), self.histograms, self.moments, self.floats
         )
-        return Compiled(quantized, self._description(corrected, operators, between, budget), rows)
+        convs = sum(node.op_type == "Conv" and node.name not in self.floats for node in self.float_model.graph.node)
+        return Compiled(quantized, self._description(corrected, operators, between, budget), rows, images, convs)
 
     def _calibrate(self, batches: Batches) -> None:
         tensors = quantized_tensors(self.float_model)

@@ -29,6 +29,7 @@ _ORT_SECTION = {
     "equalize": _OPTION,
     "bias_correction": _OPTION,
     "max_drop": _OPTION,
+    "runtime": _OPTION,
 }
 _SAMPLER = {"suffix": _OPTION, "get_data_num": _OPTION}
 _LAYOUTS: dict[int, dict[str, Any]] = {
@@ -111,6 +112,7 @@ class BuildConfig:
     equalize: bool = True
     bias_correction: bool = True
     max_drop: float | None = None
+    runtime: str = "auto"
     ignored: tuple[str, ...] = ()
 
     @property
@@ -237,6 +239,7 @@ class _Reader:
             "equalize": self.get("ort.equalize", bool, True),
             "bias_correction": self.get("ort.bias_correction", bool, True),
             "max_drop": self.get("ort.max_drop", (int, float)),
+            "runtime": self.get("ort.runtime", str, "auto"),
         }
 
     def sampling(self) -> dict[str, Any]:
@@ -418,7 +421,7 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     content = (_write_first if config.generation == 1 else _write_second)(config)
     if config.backend == "ort":
         options = {"equalize": config.equalize, "bias_correction": config.bias_correction, "max_drop": config.max_drop}
-        content["ort"] = options if config.dtype == "int8" else {"dtype": config.dtype}
+        content["ort"] = {**(options if config.dtype == "int8" else {"dtype": config.dtype}), "runtime": config.runtime}
     return content
 
 

@@ -9,6 +9,7 @@ from onnx import ModelProto
 
 from mnasbench.build.graph import optimized, session
 from mnasbench.build.quantize import QUANTIZED_OPERATORS
+from mnasbench.build.runtime import OpenVinoModel
 from mnasbench.errors import BuildError
 
 # Largest change of a logit by steps that are exact, in shares of the largest logit: fp32's rounding over some
@@ -89,3 +90,24 @@ def check_levels(quantized: ModelProto, images: np.ndarray, reference: np.ndarra
             "this CPU's int8 kernels saturate, build with reduce_range"
         )
     return sqnr_db(literal, fused)
+
+
+def check_runtime(
+    model: ModelProto, graph: ModelProto, runtime: OpenVinoModel, images: np.ndarray, int8_convs: int
+) -> None:
+    """BuildError where another runtime loses accuracy on ``graph`` that ONNX Runtime keeps, or runs it in fp32.
+
+    ``model`` is the float graph, ``images`` float32 (n, 3, H, W), ``int8_convs`` how many convolutions are to run in
+    int8. Twice the literal graph's error is too much, as in :func:`check_levels`; of a graph that is all float, ten
+    times the change that counts as exact.
+    """
+    reference = logits_of(model, images)
+    literal = logits_of(graph, images, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    found = np.concatenate([runtime.run(images[i : i + 8]) for i in range(0, len(images), 8)])
+    least = sqnr_db(reference, literal) - _TWICE_DB if int8_convs else -20 * np.log10(10 * EXACT)
+    kept = sqnr_db(reference if int8_convs else literal, found)
+    if not kept >= least:
+        raise BuildError(f"gate: OpenVINO's answers stand {kept:.1f} dB from fp32, expected at least {least:.1f} dB")
+    counts = runtime.convolutions()
+    if counts["int8"] != int8_convs:
+        raise BuildError(f"gate: OpenVINO runs {counts['int8']} convolutions in int8, expected {int8_convs}")

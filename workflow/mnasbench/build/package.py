@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import onnx
 
+from mnasbench.build.runtime import RUNTIMES
 from mnasbench.errors import ModelError, one_line
 from mnasbench.files import open_for_reading, read_json, sha256_of_file, write_json, written_atomically
 
@@ -50,6 +51,7 @@ _INFO = {
         "outputs": _TENSORS,
         "preprocessing": {"type": "object"},
         "swap_colours": {"type": "boolean"},
+        "runtime": {"enum": list(RUNTIMES)},
         "quantization": {"type": ["object", "null"]},
         "sources": {"type": "object"},
         "notes": {"type": "array"},

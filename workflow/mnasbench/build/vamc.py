@@ -7,20 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
-from mnasbench.build.compiler import Recipe, compile_model
+from mnasbench.build.compiler import Compiled, Recipe, compile_model
 from mnasbench.build.config import BuildConfig
+from mnasbench.build.gate import check_runtime
+from mnasbench.build.graph import prepare
 from mnasbench.build.layout import LaidOut, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
 from mnasbench.build.pictures import PictureStream, Pixels, find_pictures
+from mnasbench.build.runtime import OpenVinoModel, choose
 from mnasbench.data.preprocess import Preprocessing
-from mnasbench.errors import ModelError, SettingsError, one_line
+from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
 from mnasbench.files import open_for_reading, sha256_of_bytes, sha256_of_file
 
 Progress = Callable[[Iterable[Pixels], int], Iterable[Pixels]]
 # torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
 _OPSETS = range(13, 25)
+# Pictures that a runtime is tried with at a time.
+_TRIED = 8
 
 
 def read_checkpoint(config: BuildConfig) -> onnx.ModelProto:
@@ -84,6 +90,7 @@ def build(
     """
     model = read_checkpoint(config)
     preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2], crop=config.shape[2])
+    runtime = choose(config.runtime, config.precision)
     known = {"checkpoint": sha256_of_file(config.checkpoint), **(sources or {})}
     with ExitStack() as stack:
         batches = None
@@ -103,12 +110,36 @@ def build(
             max_drop=config.max_drop,
         )
         made = compile_model(model, config.precision, batches, recipe, step)
-    laid_out = for_runtime(made.model)
+    if runtime == "openvino":
+        laid_out = _for_openvino(model, made, must=config.runtime == "openvino")
+        runtime = "onnxruntime" if laid_out.notes else runtime
+    else:
+        laid_out = for_runtime(made.model)
     graph = laid_out.model
     if config.softmax:
         graph = _with_softmax(graph)
     info = _model_info(config, preprocessing, graph, laid_out, made.quantization, known)
-    return write_package(config.prefix, graph, info), made.layers
+    return write_package(config.prefix, graph, info | {"runtime": runtime}), made.layers
+
+
+def _for_openvino(model: onnx.ModelProto, made: Compiled, *, must: bool) -> LaidOut:
+    """The graph for OpenVINO; where OpenVINO loses accuracy on it, the one for ONNX Runtime, with a note that says so.
+
+    BuildError instead of that where OpenVINO ``must`` be it.
+    """
+    try:
+        loaded = OpenVinoModel(made.model.SerializeToString(), threads=1, batch=_TRIED)
+        images = made.images
+        if images is None:
+            sides = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+            images = np.random.default_rng(0).normal(size=(_TRIED, *sides)).astype(np.float32)
+        check_runtime(prepare(model), made.model, loaded, images, made.int8_convs)
+    except (BuildError, ModelError) as error:
+        if must:
+            raise
+        laid_out = for_runtime(made.model)
+        return LaidOut(laid_out.model, laid_out.blocks, [*laid_out.notes, f"run by onnxruntime: {one_line(error)}"])
+    return LaidOut(made.model, None, [])
 
 
 def _with_softmax(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -112,7 +112,7 @@ class _Pipeline:
     """Reads, preprocesses, infers and writes one batch after another; ``run`` may be called from many threads."""
 
     def __init__(self, compiled: CompiledModel, params: VdspParams, instances: int, batch: int, threads: int) -> None:
-        engines = [Engine(compiled, threads) for _ in range(instances)]
+        engines = [Engine(compiled, threads, batch, params.preprocessing) for _ in range(instances)]
         self._preprocess = Preprocessor(params, engines[0].format)
         self._writer = _OutputWriter()
         self._batch = batch

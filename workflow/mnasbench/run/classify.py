@@ -42,7 +42,7 @@ def classify(
     ``workers`` threads decode, resize and crop ahead of the inference. Raises DatasetError for a picture that
     cannot be read. A model of fewer than ``k`` classes gives all it has.
     """
-    engine = Engine(compiled, threads)
+    engine = Engine(compiled, threads, batch, params.preprocessing)
     preprocess = Preprocessor(params, engine.format)
 
     def cropped(path: Path) -> UInt8Array:

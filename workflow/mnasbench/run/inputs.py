@@ -46,6 +46,8 @@ class Preprocessor:
 
     def tensor(self, pictures: Sequence[UInt8Array]) -> Tensor:
         """Normalise cropped pictures, uint8 (3, size, size) each, into one tensor in the session's format."""
+        if self.format.pixels:
+            return np.stack(pictures)
         shape = (len(pictures), *self.format.shape)
         if self._quantized is None:
             floats = np.empty(shape, dtype=np.float32)

@@ -159,7 +159,8 @@ def _work(
     compiled: CompiledModel, params: VdspParams, pictures: Sequence[UInt8Array], load: Load, shared: _Shared
 ) -> Measured:
     """One process's share of a run: its sessions, each driven by a thread of its own."""
-    engines = [Engine(compiled, load.threads) for _ in range(load.instances)]
+    pixels = params.preprocessing
+    engines = [Engine(compiled, load.threads, load.batch, pixels) for _ in range(load.instances)]
     preprocess = Preprocessor(params, engines[0].format)
     first = _first_inference(engines[0], preprocess, pictures[:1])
     schedule = _arrivals(load)

@@ -6,8 +6,8 @@ other does not.
 
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import onnxruntime
 
 from mnasbench.build.layout import FastInput
 from mnasbench.build.package import CompiledModel, read_package
+from mnasbench.build.runtime import OpenVinoModel, runtime_of
+from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import ModelError, SettingsError, one_line
 
 Float32Array = npt.NDArray[np.float32]
@@ -25,14 +27,16 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What the graph's input takes: float32 (batch, 3, size, size), normalised, where ``blocks`` is None.
+    """What a session takes: float32 (batch, 3, size, size), normalised, where ``blocks`` is None.
 
-    Otherwise uint8 (batch, rows, size / 2, 12 * parts), quantized; see ``FastInput``.
+    Otherwise uint8 (batch, rows, size / 2, 12 * parts), quantized; see ``FastInput``. With ``pixels`` uint8
+    (batch, 3, size, size) as the crop leaves it, because the session normalises.
     """
 
     name: str
     size: int
     blocks: FastInput | None
+    pixels: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,7 +48,7 @@ class InputFormat:
     @property
     def dtype(self) -> npt.DTypeLike:
         """Element type of the tensor."""
-        return np.float32 if self.blocks is None else np.uint8
+        return np.float32 if self.blocks is None and not self.pixels else np.uint8
 
 
 def input_format(info: Mapping[str, Any]) -> InputFormat:
@@ -116,34 +120,49 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 class Engine:
     """One session of a compiled model. ``infer`` may be called from one thread at a time."""
 
-    def __init__(self, compiled: CompiledModel, threads: int = 1) -> None:
-        """Load the graph; ModelError where ONNX Runtime refuses it, SettingsError for a thread count below 1."""
+    def __init__(
+        self, compiled: CompiledModel, threads: int = 1, batch: int = 1, pixels: Preprocessing | None = None
+    ) -> None:
+        """Load the graph; ModelError where its runtime refuses it, SettingsError for a thread count below 1.
+
+        ``batch`` is how many pictures come at a time, which OpenVINO makes its kernels for. With ``pixels`` it also
+        normalises as that preprocessing does; what then comes in, ``format`` says.
+        """
         if threads < 1:
             raise SettingsError(f"threads is {threads}, expected at least 1")
         self.compiled = compiled
         self.threads = threads
         self.format = input_format(compiled.info)
+        self.runtime = runtime_of(compiled.info)
         begin = time.perf_counter()
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(compiled.graph_path), session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ModelError(f"{one_line(compiled.graph_path)}: cannot be loaded ({one_line(error)})") from error
+        if self.runtime == "openvino":
+            openvino = OpenVinoModel(compiled.graph_path, threads, batch, pixels)
+            self.format = replace(self.format, pixels=pixels is not None)
+            self._run: Callable[[npt.NDArray[Any]], Float32Array] = openvino.run
+            names = openvino.input_names
+        else:
+            session = _onnxruntime_session(compiled.graph_path, threads)
+            output, name = session.get_outputs()[0].name, self.format.name
+            self._run = lambda tensor: session.run([output], {name: tensor})[0]
+            names = [node.name for node in session.get_inputs()]
         self.load_seconds = time.perf_counter() - begin
-        names = [node.name for node in self._session.get_inputs()]
         if names != [self.format.name]:
             raise ModelError(
                 f"{one_line(compiled.graph_path)}: its inputs are {names}, model_info says {self.format.name}"
             )
-        self._output = self._session.get_outputs()[0].name
 
     @classmethod
-    def open(cls, prefix: Path, threads: int = 1) -> "Engine":
+    def open(cls, prefix: Path, threads: int = 1, batch: int = 1, pixels: Preprocessing | None = None) -> "Engine":
         """Verify the three files at ``prefix`` against their digests, then load them."""
-        return cls(read_package(prefix), threads)
+        return cls(read_package(prefix), threads, batch, pixels)
 
     def infer(self, tensor: npt.NDArray[Any]) -> Float32Array:
         """Scores, float32 (n, classes), of a tensor in the session's input format; n may be any size."""
-        scores: Float32Array = self._session.run([self._output], {self.format.name: tensor})[0]
-        return scores
+        return self._run(tensor)
+
+
+def _onnxruntime_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(graph), session_options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ModelError(f"{one_line(graph)}: cannot be loaded ({one_line(error)})") from error
