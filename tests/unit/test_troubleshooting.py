@@ -1,0 +1,122 @@
+"""Each message that docs/troubleshooting.md quotes is brought about, so that none is quoted that nobody can meet."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from mnasbench.data.available import check_data
+from mnasbench.data.manifest import look_at
+from mnasbench.errors import MnasbenchError
+from mnasbench.model.architecture import create, load
+from mnasbench.result.results_folder import read_results
+from mnasbench.run.interference import Observation, verdict
+from mnasbench.settings import load_settings
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _make(*words: str) -> str:
+    return subprocess.run(["make", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False).stderr
+
+
+def _raised(action: Callable[[], Any]) -> str:
+    with pytest.raises(MnasbenchError) as error:
+        action()
+    return str(error.value)
+
+
+def _configured(**config: Any) -> str:
+    return _raised(lambda: check_data(load_settings({"models": {"mnasnet0_5": {}}} | config)))
+
+
+def _weights(folder: Path, library: str, name: str, content: Any) -> str:
+    if isinstance(content, bytes):
+        (folder / "w.pth").write_bytes(content)
+    else:
+        torch.save(content, folder / "w.pth")
+    return _raised(lambda: load(library, name, folder / "w.pth"))
+
+
+def _cut_weights(folder: Path) -> bytes:
+    torch.save({"a": torch.zeros(999)}, folder / "whole.pth")
+    return (folder / "whole.pth").read_bytes()[:3000]
+
+
+def _cut_picture(folder: Path) -> str:
+    Image.effect_noise((300, 200), 60).convert("RGB").save(folder / "whole.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:5000])
+    return look_at(folder, "cut.jpg")[-1]
+
+
+def _recorded(folder: Path, *command: str) -> str:
+    """What record.py says of a step whose input is not what its receipt says."""
+    (folder / "in.csv").write_text("edited")
+    told = {"in.csv": {"bytes": 1, "sha256": hashlib.sha256(b"made").hexdigest()}}
+    receipt = {"outputs": {str(folder / name): entry for name, entry in told.items()}}
+    inputs = ["--inputs", str(folder / "in.csv")] if not command else []
+    if inputs:
+        (folder / "in.receipt.json").write_text(json.dumps(receipt))
+    script = [sys.executable, str(REPOSITORY / "workflow/scripts/record.py"), "--receipt", str(folder / "r.json")]
+    flags = ["--settings", "{}", "--code", "0", "--log", str(folder / "step-x.log"), *inputs, "--"]
+    done = subprocess.run(
+        [*script, *flags, *(command or ["true"])], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return done.stderr
+
+
+def _not_a_summary(folder: Path) -> str:
+    (folder / "summary.csv").touch()
+    return _raised(lambda: read_results(folder))
+
+
+def _disturbed() -> str:
+    seen = Observation(10.0, 2, 0.0, 0.31, 0.1, None, None, None, 0.0)
+    found = {"windows": {"spread": 0.01}, "littles_law": {"ratio": 1.0}, "requests": 900, "measured_seconds": 10.0}
+    return " ".join(verdict(seen, found | {"settings": {"rate": None}})["reasons"])
+
+
+BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
+    "mnasbench needs Python 3.11 or newer": lambda folder: _make(f"VENV={folder}/venv", "PYTHON=false", "check"),
+    "there is no such file": lambda folder: _make(
+        f"VENV={folder}", "CONFIG=nowhere.yaml", "-o", f"{folder}/installed", "run"
+    ),
+    "unknown key 'wieghts'; did you mean 'weights'": lambda _: _configured(models={"mnasnet0_5": {"wieghts": "x"}}),
+    "has no folder val/": lambda folder: _configured(
+        dataset={"root": str(folder)}, models={"mnasnet0_5": {"weights": "IMAGENET1K_V1"}}
+    ),
+    "demo weights know the demo set's classes only": lambda folder: _configured(dataset={"root": str(folder)}),
+    "fewer than calibration.images": lambda _: _configured(calibration={"images": 9999}),
+    "is smaller than the crop": lambda _: _configured(models={"mnasnet0_5": {"resize": 200}}),
+    "is damaged or no weights file": lambda folder: _weights(folder, "torchvision", "mnasnet1_0", _cut_weights(folder)),
+    "is not a plain state dict": lambda folder: _weights(folder, "torchvision", "mnasnet1_0", b"<!doctype html>"),
+    "not weights of torchvision mnasnet1_0": lambda folder: _weights(
+        folder, "torchvision", "mnasnet1_0", create("torchvision", "mnasnet0_5", 24).state_dict()
+    ),
+    "is cut short or damaged": _cut_picture,
+    "was changed after the workflow made it": _recorded,
+    "cannot be started": lambda folder: _recorded(folder, "vamc-that-is-nowhere"),
+    "is not a summary": lambda folder: _not_a_summary(folder),
+    "other processes used": lambda _: _disturbed(),
+}
+
+
+def _quoted() -> list[str]:
+    return re.findall(r"^\| `([^`]+)`", (REPOSITORY / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+
+
+def test_every_quoted_message_is_tried_here() -> None:
+    assert _quoted() == list(BROUGHT_ABOUT)
+
+
+@pytest.mark.parametrize("quoted", BROUGHT_ABOUT)
+def test_a_quoted_message_is_what_the_tools_say(tmp_path: Path, quoted: str) -> None:
+    assert quoted in BROUGHT_ABOUT[quoted](tmp_path)
