@@ -22,6 +22,8 @@ BIN := $(VENV)/bin
 CONFIGFILE := $(if $(CONFIG),--configfile $(CONFIG))
 # Snakemake has a flag for what other tools take from the environment.
 COLOUR := $(if $(NO_COLOR),--nocolor)
+# On a terminal pip shows what it loads, with bars; a log needs none of it.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 # The commands of the environment, ort-vamc and ort-vamp among them, are found by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -34,10 +36,10 @@ help:
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mnasbench needs Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 2; }
-	@echo "Installing the environment into $(VENV) (once; about 2 GB)"
+	@echo "Installing the environment into $(VENV) (once; about 2 GB, a few minutes)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: $(VENV)/installed

@@ -60,6 +60,13 @@ def test_the_reference_that_is_comparable_is_named() -> None:
     assert any("No published accuracy is comparable" in note for note in terminal_notes([_row("a", "fp32")], {}))
 
 
+def test_rows_of_different_runtimes_say_which_ran_what() -> None:
+    rows = [_row("a", "fp32", engine="ort"), _row("a", "fp16", engine="ort"), _row("a", "int8-max", engine="openvino")]
+    notes = terminal_notes(rows, {})
+    assert "ONNX Runtime ran fp32, fp16." in notes and "OpenVINO ran int8-max." in notes
+    assert not any(" ran " in note for note in terminal_notes(rows[:2], {}))
+
+
 def test_the_command_says_table_times_and_where_the_report_is(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:

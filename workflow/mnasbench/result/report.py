@@ -13,6 +13,7 @@ from mnasbench.result.decision import KEPT_SHARE, pareto_front, recommend
 from mnasbench.result.expected import deviations
 from mnasbench.result.page import render
 from mnasbench.result.results_folder import Results, RowResults
+from mnasbench.result.summary import ENGINES
 from mnasbench.result.times import job_times
 
 _PUBLISHED = Path(__file__).parent / "published.json"
@@ -43,6 +44,7 @@ def make_report(
     values = {
         "results": results,
         "front": front,
+        "engines": ENGINES,
         "kept_share": KEPT_SHARE,
         "recommendation": recommendation,
         "decision_plots": [

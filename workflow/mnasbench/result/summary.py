@@ -140,6 +140,8 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 # ----------------------------------------------------------------------------------------------------- on a terminal
 TERMINAL_WIDTH = 100
+# Engines as people call them.
+ENGINES = {"ort": "ONNX Runtime", "openvino": "OpenVINO", "vacc": "The card"}
 _MARK = "*"
 # What a terminal that is too narrow for long names goes without, the first first; summary.csv has it all.
 _DISPENSABLE = ("MB", "p50 ms", "agree")
@@ -196,6 +198,11 @@ def terminal_notes(rows: Sequence[Mapping[str, str]], reasons: Mapping[tuple[str
         notes.append(f"No published accuracy is comparable: they are of ImageNet, and these are of {dataset}.")
     fp32 = {row["model"] for row in rows if row["precision"] == "fp32"}
     alone = sorted({row["model"] for row in rows} - fp32)
+    engines = {row["engine"] for row in rows if row["engine"]}
+    if len(engines) > 1:
+        for engine in sorted(engines):
+            ran = dict.fromkeys(row["precision"] for row in rows if row["engine"] == engine)
+            notes.append(f"{ENGINES.get(engine, engine)} ran {', '.join(ran)}.")
     notes.append("Drop (points) and agreement (%) are against the model's own fp32 row, on the same pictures.")
     if alone:
         notes.append(f"Without an fp32 row, and so without a drop: {', '.join(alone)}.")
