@@ -11,6 +11,7 @@ from onnxruntime import GraphOptimizationLevel
 from mnasbench.build import layout
 from mnasbench.build.graph import attribute, optimized, session
 from mnasbench.build.half import to_half_weights
+from mnasbench.build.runtime import OpenVinoModel
 from small_classifier import float_classifier, quantized
 
 
@@ -165,3 +166,18 @@ def test_a_model_without_a_picture_stem_is_left_alone(tmp_path):
             item.ints[:] = [0, 0, 1, 1]
     before = quantized(model, tmp_path)
     assert layout.fast_input(before)[1] is None
+
+
+def test_interleaved_bytes_give_the_same_answers_in_openvino(tmp_path):
+    before = quantized(float_classifier(), tmp_path)
+    changed, target = layout.interleaved_input(before)
+    pictures = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+    steps = np.clip(np.rint(pictures / np.float32(target.scale)) + target.zero_point, 0, 255).astype(np.uint8)
+    loaded = OpenVinoModel(changed.SerializeToString(), 1, 4)
+    expected = OpenVinoModel(before.SerializeToString(), 1, 4)
+    np.testing.assert_array_equal(loaded.run(steps.transpose(0, 2, 3, 1)), expected.run(pictures))
+    assert loaded.convolutions() == expected.convolutions()
+
+
+def test_a_float_graph_takes_no_bytes():
+    assert layout.interleaved_input(float_classifier()) is None

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnasbench.build.layout import FastInput
+from mnasbench.build.layout import FastInput, InterleavedInput
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.preprocess import Preprocessing, normalise
@@ -91,3 +91,24 @@ def test_made_up_pictures_are_different_and_seeded():
     first, second = synthetic_pictures((3, 4, 4), 2)
     assert not np.array_equal(first, second)
     assert np.array_equal(first, synthetic_pictures((3, 4, 4), 2)[0])
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.0187, 114), (0.0187, 113), (0.04, 60), (0.0101, 7)])
+def test_interleaved_bytes_are_the_quantized_pixels(scale, zero_point):
+    """Whatever the range: within the bytes, or saturated at their ends."""
+    p = Preprocessing(resize=32, crop=32)
+    target = InputFormat("input", 32, None, interleaved=InterleavedInput(scale, zero_point))
+    pictures = [np.arange(3 * 32 * 32).reshape(3, 32, 32).astype(np.uint8)]
+    tensor = Preprocessor(VdspParams(p), target)(pictures)
+    steps = np.rint(normalise(np.stack(pictures), p) / np.float32(scale)) + zero_point
+    np.testing.assert_array_equal(tensor, np.clip(steps, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def test_interleaved_bytes_without_a_line_come_from_the_table():
+    target = InputFormat("input", 32, None, interleaved=InterleavedInput(0.0187, 114))
+    pictures = [np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)]
+    preprocess = Preprocessor(VdspParams(Preprocessing(resize=32, crop=32)), target)
+    assert preprocess._line is not None
+    expected = preprocess(pictures)
+    preprocess._line = None
+    np.testing.assert_array_equal(preprocess(pictures), expected)

@@ -15,7 +15,7 @@ def machine_with(monkeypatch, tmp_path):
     def pretend(cpus, speed, status="VALID"):
         measured = []
 
-        def measure(compiled, params, pictures, load):
+        def measure(compiled, params, pictures, load, kept):
             measured.append((load.instances, load.threads))
             seconds = 1 / speed(load.instances, load.threads)
             end = np.arange(1, 101) * seconds

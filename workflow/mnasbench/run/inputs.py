@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from mnasbench.build.layout import FastInput
+from mnasbench.build.layout import InterleavedInput
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import normalise, resize_and_crop
@@ -35,7 +36,11 @@ class Preprocessor:
         every_byte = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (1, 3, 256, 1))
         table = normalise(np.ascontiguousarray(every_byte), p)[0, :, :, 0]
         self._table = table
-        self._quantized = None if target.blocks is None else _quantized(table, target.blocks)
+        to = target.blocks or target.interleaved
+        self._quantized = None if to is None else _quantized(table, to.scale, to.zero_point)
+        self._line = None
+        if self._quantized is not None and target.interleaved is not None:
+            self._line = _line_of(self._quantized, p.mean, p.std, target.interleaved)
 
     def geometry(self, pixels: UInt8Array) -> UInt8Array:
         """uint8 (3, height, width) resized, cropped, its colours ordered: uint8 (3, size, size)."""
@@ -54,21 +59,69 @@ class Preprocessor:
             for i, picture in enumerate(pictures):
                 _look_up(picture, self._table, floats[i])
             return floats
-        blocks = np.empty(shape, dtype=np.uint8)
+        tensor = np.empty(shape, dtype=np.uint8)
         for i, picture in enumerate(pictures):
-            _look_up_blocks(picture, self._quantized, blocks[i])
-        return blocks
+            if self.format.blocks is not None:
+                _look_up_blocks(picture, self._quantized, tensor[i])
+            elif self._line is None:
+                _look_up_interleaved(picture, self._quantized, tensor[i])
+            else:  # arithmetic on many bytes at once is faster than a table, which takes one by one
+                planar = np.empty(picture.shape, np.uint8)
+                _follow_line(picture, *self._line, planar)
+                cv2.merge([planar[0], planar[1], planar[2]], tensor[i])
+        return tensor
 
     def __call__(self, pictures: Sequence[UInt8Array]) -> Tensor:
         """The tensor of pictures as they come: uint8 (3, height, width) each, of any sizes."""
         return self.tensor([self.geometry(picture) for picture in pictures])
 
 
-def _quantized(table: npt.NDArray[np.float32], target: FastInput) -> UInt8Array:
+def _quantized(table: npt.NDArray[np.float32], scale: float, zero_point: int) -> UInt8Array:
     """QuantizeLinear of each entry: rounded half to even, saturated."""
-    steps = np.rint(table / np.float32(target.scale)) + target.zero_point
+    steps = np.rint(table / np.float32(scale)) + zero_point
     quantized: UInt8Array = np.clip(steps, 0, 255).astype(np.uint8)
     return quantized
+
+
+def _line_of(
+    table: UInt8Array, mean: Sequence[float], std: Sequence[float], target: InterleavedInput
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    """Slopes and offsets, float32 (3,), of the line whose whole part is ``table`` (3, 256); None without one.
+
+    Tried on all 256 bytes, so what it gives is the table and no approximation of it.
+    """
+    deviation = np.asarray(std, dtype=np.float64) * target.scale
+    line = (
+        (1 / (255 * deviation)).astype(np.float32),
+        (target.zero_point + 0.5 - np.asarray(mean, dtype=np.float64) / deviation).astype(np.float32),
+    )
+    every_byte = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256)).copy()
+    made = np.empty_like(every_byte)
+    _follow_line(every_byte, *line, made)
+    return line if np.array_equal(made[:, 0], table) else None
+
+
+@numba.njit(nogil=True, cache=True)
+def _follow_line(
+    pixels: UInt8Array, slopes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], out: UInt8Array
+) -> None:
+    channels, height, width = pixels.shape
+    low, high = np.float32(0.0), np.float32(255.0)
+    for c in range(channels):
+        slope, offset = slopes[c], offsets[c]
+        for y in range(height):
+            for x in range(width):
+                value = min(max(np.float32(pixels[c, y, x]) * slope + offset, low), high)
+                out[c, y, x] = np.uint8(np.int32(value))
+
+
+@numba.njit(nogil=True, cache=True)
+def _look_up_interleaved(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
+    channels, height, width = pixels.shape
+    for y in range(height):
+        for x in range(width):
+            for c in range(channels):
+                out[y, x, c] = table[c, pixels[c, y, x]]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -98,16 +98,23 @@ class Measured:
     first_inference_seconds: float
 
 
-def measure(compiled: CompiledModel, params: VdspParams, pictures: Sequence[UInt8Array], load: Load) -> Measured:
+def measure(
+    compiled: CompiledModel,
+    params: VdspParams,
+    pictures: Sequence[UInt8Array],
+    load: Load,
+    kept: dict[int, list[Engine]] | None = None,
+) -> Measured:
     """Run ``load`` over ``pictures`` (uint8 (3, height, width) each), which the requests cycle through.
 
-    Preprocessing by ``params`` is part of each request. Raises MeasurementError where no request finished or a
-    worker process died.
+    Preprocessing by ``params`` is part of each request. ``kept`` holds sessions, by their threads, from one run of a
+    search to the next (of loads with one process); without it every run loads its own. Raises MeasurementError where
+    no request finished or a worker process died.
     """
     context = multiprocessing.get_context("spawn")  # a fork would inherit the threads of numba and ONNX Runtime
     shared = _Shared(context.Barrier(load.processes), context.Value("q", 0), context.Value("d", 0.0))
     if load.processes == 1:
-        return _merged([_work(compiled, params, pictures, load, shared)])
+        return _merged([_work(compiled, params, pictures, load, shared, kept)])
     pool = ProcessPoolExecutor(load.processes, context, initializer=_share, initargs=(shared,))
     with pool:
         jobs = [pool.submit(_work_in_process, compiled.prefix, params, pictures, load) for _ in range(load.processes)]
@@ -156,11 +163,18 @@ def _work_in_process(prefix: Path, params: VdspParams, pictures: Sequence[UInt8A
 
 
 def _work(
-    compiled: CompiledModel, params: VdspParams, pictures: Sequence[UInt8Array], load: Load, shared: _Shared
+    compiled: CompiledModel,
+    params: VdspParams,
+    pictures: Sequence[UInt8Array],
+    load: Load,
+    shared: _Shared,
+    kept: dict[int, list[Engine]] | None = None,
 ) -> Measured:
     """One process's share of a run: its sessions, each driven by a thread of its own."""
-    pixels = params.preprocessing
-    engines = [Engine(compiled, load.threads, load.batch, pixels) for _ in range(load.instances)]
+    loaded = [] if kept is None else kept.setdefault(load.threads, [])
+    while len(loaded) < load.instances:
+        loaded.append(Engine(compiled, load.threads, load.batch, params.preprocessing))
+    engines = loaded[: load.instances]
     preprocess = Preprocessor(params, engines[0].format)
     first = _first_inference(engines[0], preprocess, pictures[:1])
     schedule = _arrivals(load)

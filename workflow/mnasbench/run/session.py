@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from mnasbench.build.layout import FastInput
-from mnasbench.build.package import CompiledModel, read_package
+from mnasbench.build.layout import FastInput, InterleavedInput, interleaved_input
+from mnasbench.build.package import CompiledModel, load_graph, read_package
 from mnasbench.build.runtime import OpenVinoModel, runtime_of
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import ModelError, SettingsError, one_line
@@ -30,17 +30,21 @@ class InputFormat:
     """What a session takes: float32 (batch, 3, size, size), normalised, where ``blocks`` is None.
 
     Otherwise uint8 (batch, rows, size / 2, 12 * parts), quantized; see ``FastInput``. With ``pixels`` uint8
-    (batch, 3, size, size) as the crop leaves it, because the session normalises.
+    (batch, 3, size, size) as the crop leaves it, because the session normalises; with ``interleaved`` uint8
+    (batch, size, size, 3), quantized, see ``InterleavedInput``.
     """
 
     name: str
     size: int
     blocks: FastInput | None
     pixels: bool = False
+    interleaved: InterleavedInput | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one picture."""
+        if self.interleaved is not None:
+            return self.size, self.size, 3
         if self.blocks is None:
             return 3, self.size, self.size
         return self.blocks.rows, self.size // 2, 12 * self.blocks.parts
@@ -48,7 +52,7 @@ class InputFormat:
     @property
     def dtype(self) -> npt.DTypeLike:
         """Element type of the tensor."""
-        return np.float32 if self.blocks is None and not self.pixels else np.uint8
+        return np.uint8 if self.blocks or self.pixels or self.interleaved else np.float32
 
 
 def input_format(info: Mapping[str, Any]) -> InputFormat:
@@ -126,7 +130,7 @@ class Engine:
         """Load the graph; ModelError where its runtime refuses it, SettingsError for a thread count below 1.
 
         ``batch`` is how many pictures come at a time, which OpenVINO makes its kernels for. With ``pixels`` it also
-        normalises as that preprocessing does; what then comes in, ``format`` says.
+        normalises as that preprocessing does, or takes bytes that are quantized; what comes in, ``format`` says.
         """
         if threads < 1:
             raise SettingsError(f"threads is {threads}, expected at least 1")
@@ -136,8 +140,14 @@ class Engine:
         self.runtime = runtime_of(compiled.info)
         begin = time.perf_counter()
         if self.runtime == "openvino":
-            openvino = OpenVinoModel(compiled.graph_path, threads, batch, pixels)
-            self.format = replace(self.format, pixels=pixels is not None)
+            quantized = None if pixels is None else interleaved_input(load_graph(compiled))
+            if quantized is None:
+                openvino = OpenVinoModel(compiled.graph_path, threads, batch, pixels)
+                self.format = replace(self.format, pixels=pixels is not None)
+            else:
+                graph, interleaved = quantized
+                openvino = OpenVinoModel(graph.SerializeToString(), threads, batch)
+                self.format = replace(self.format, interleaved=interleaved)
             self._run: Callable[[npt.NDArray[Any]], Float32Array] = openvino.run
             names = openvino.input_names
         else:

@@ -2,7 +2,7 @@
 
 Candidates fill the CPUs in every way that differs much: sessions of 1, 2, 4, ... threads, on all of the CPUs or on
 half of them (where memory is the limit, or two CPUs share a core). They are measured in turn, and the slower half
-drops out after each round, so that a disturbance of a second does not decide.
+drops out after each round, so that a disturbance of a second does not decide. Sessions are loaded once.
 """
 
 import os
@@ -22,11 +22,11 @@ from mnasbench.run.figures import figures
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import DISTURBED, Monitor, verdict
 from mnasbench.run.performance import Load, measure
-from mnasbench.run.session import usable_cpus
+from mnasbench.run.session import Engine, usable_cpus
 
 # The whole search stays well below 20 s, loading included; a slice holds some tens of requests.
-SEARCH_SECONDS, _LONGEST_SLICE, _SHORTEST_SLICE = 12.0, 1.0, 0.2
-_WARMUP_SECONDS = 0.1
+SEARCH_SECONDS, _LONGEST_SLICE, _SHORTEST_SLICE = 5.0, 0.6, 0.2
+_WARMUP_SECONDS = 0.05
 _MIN_ROUNDS = 3
 # A session of several threads has to be clearly better than several sessions, which are steadier under load.
 _TIE = 0.01
@@ -105,13 +105,14 @@ def _halving(
     rates: dict[tuple[int, int], list[float]] = {setting: [] for setting in alive}
     rounds = max(_MIN_ROUNDS, len(alive).bit_length())
     is_disturbed = False
+    kept: dict[int, list[Engine]] = {}
     for turn in range(rounds):
         share = budget_seconds / rounds / len(alive) - _WARMUP_SECONDS
         for instances, threads in alive:
             slice_load = replace(
                 load, instances=instances, threads=threads, seconds=min(max(share, _SHORTEST_SLICE), _LONGEST_SLICE)
             )
-            measured = measure(compiled, params, pictures, slice_load)
+            measured = measure(compiled, params, pictures, slice_load, kept)
             found = figures(measured, slice_load)
             rates[instances, threads].append(found["throughput_qps"])
             end = float(measured.records.end[-1])
