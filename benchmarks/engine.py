@@ -57,12 +57,12 @@ WALL, CPU = 0, 1
 
 
 # ------------------------------------------------------------------------------------------------------- contenders
-def ours(prefix: Path, workers: int, threads: int) -> Contender:
+def ours(prefix: Path, workers: int, threads: int, batch: int) -> Contender:
     def request(engine: Engine) -> Request:
         preprocess = Preprocessor(CROPPED, engine.format)
         return lambda pictures: engine.infer(preprocess(pictures))
 
-    return [request(Engine.open(prefix, threads)) for _ in range(workers)]
+    return [request(Engine.open(prefix, threads, batch, P)) for _ in range(workers)]
 
 
 def plain_onnxruntime(graph: Path) -> Contender:
@@ -254,11 +254,10 @@ def measure_model(name: str, arguments: argparse.Namespace, folder: Path, has_op
     for precision, prefix in prefixes.items():
         kind = precision.partition("-")[0]
         for workers, each in threads:
-            contender = ours(prefix, workers, each)
             for batch in arguments.batches:
-                add(f"ours_{kind}", batch, contender, workers)
+                add(f"ours_{kind}", batch, ours(prefix, workers, each, batch), workers)
         for each in sorted({1, cpus}):
-            add_single(f"ours_{kind}", ours(prefix, 1, each), each)
+            add_single(f"ours_{kind}", ours(prefix, 1, each, 1), each)
     for batch in arguments.batches:
         for kind, file in plain.items():
             add(f"onnxruntime_{kind}", batch, plain_onnxruntime(file))
