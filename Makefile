@@ -1,5 +1,6 @@
 # make run      everything, from nothing to the table and results/report.html
 # make check    say whether the configuration is right and what would run; run nothing
+# make verify   the same after reading every picture and result again, whatever its size and time
 # make results  show the last run's table again
 # make test     every test
 # make lint     formatting, lint and types; make format mends what it can
@@ -27,7 +28,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check $(shell test -t 
 # The commands of the environment, ort-vamc and ort-vamp among them, are found by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run check results test lint format bench help
+.PHONY: run check verify results test lint format bench help
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +55,9 @@ check: $(VENV)/installed
 
 results: $(VENV)/installed
 	@python workflow/scripts/show_results.py
+
+verify: $(VENV)/installed
+	snakemake --cores 1 $(CONFIGFILE) --config verify=contents --dry-run
 
 # A file of tests at a time on each of two cores: what a module makes once is then used by all its tests.
 test: $(VENV)/installed

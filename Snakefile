@@ -39,6 +39,7 @@ rule all:
 
 onstart:
     FAILURES.unlink(missing_ok=True)
+    remove_former_shards()
     logger.info(expected_time())
 
 

@@ -1,6 +1,10 @@
 """Stage build: the compiler's file, the preprocessing file, the compiled model."""
 
 
+localrules:
+    write_build_config,
+
+
 rule write_build_config:
     input:
         description=lambda wildcards: f"{exported(wildcards.variant)}.json",
@@ -33,7 +37,10 @@ rule compile_model:
         receipt="results/build/{variant}/{precision}/compile.receipt.json",
     log:
         "results/logs/build/compile_model-{variant}-{precision}.log",
+    priority: 2
     threads: 2
+    resources:
+        **needs("compile_model"),
     params:
         settings=lambda wildcards: settings(compiler=compiler(wildcards.variant, wildcards.precision)),
         code=lambda wildcards: compiler_code(wildcards.precision),

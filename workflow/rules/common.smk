@@ -3,14 +3,15 @@
 import functools
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 from mnasbench.data.available import check_data
-from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes
+from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest, walk
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
-from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_outputs
+from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_receipts
 from mnasbench.result.times import PlannedJob, duration, estimate, job_times
 from mnasbench.settings import DEMO, load_settings
 
@@ -117,6 +118,11 @@ def described_dataset():
     )
 
 
+def manifests():
+    """The manifests of the shards, in their order."""
+    return [f"{DATA}/manifests/{shard}.csv" for shard in SHARDS]
+
+
 def datalist(variant, shard):
     return f"{DATA}/lists/{inputs_name(variant)}-{shard}.txt"
 
@@ -175,6 +181,7 @@ def description(variant, precision):
 # ---------------------------------------------------------------------------------------------------------- receipts
 def data_receipts(variants):
     yield from demo_files(None)
+    yield from (f"{DATA}/manifests/{shard}.receipt.json" for shard in SHARDS)
     yield f"{DATA}/manifest.receipt.json"
     if any(precision.startswith("int8") for precision in PRECISIONS):
         yield f"{DATA}/calibration.receipt.json"
@@ -228,26 +235,31 @@ def force_repairs():
         return
     receipts = [Path(receipt) for receipt in chain_receipts(MODELS, PRECISIONS)]
     receipts += [Path("results/summary.receipt.json"), Path("results/report.receipt.json")]
+    by_contents = SETTINGS["verify"] == "contents"
+    memory = None if by_contents else Path("results/looked-at.json")
+    there = [receipt for receipt in receipts if receipt.is_file()]
     # The receipt is the one output of a job that its rule always declares.
-    repairs = {str(receipt) for receipt in receipts if receipt.is_file() and damaged_outputs(receipt)}
-    manifest = Path(f"{DATA}/manifest.csv")
-    if manifest.is_file():
-        try:
-            changes = dataset_changes(described_dataset(), manifest)
-        except MnasbenchError as error:
-            changes = [str(error)]  # The indexing job says it as its own error
-        if changes:
-            more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-            logger.info(f"The dataset differs from its manifest: {changes[0]}{more}")
-            repairs.add(str(manifest))
+    repairs = {str(receipt) for receipt in damaged_receipts(there, memory, by_contents)}
+    try:
+        changes = dataset_changes(described_dataset(), [Path(file) for file in manifests()], by_contents)
+        repairs.update(manifests()[change.shard] for change in changes)
+        if calibration_is_changed(changes):
+            repairs.add(f"{DATA}/calibration.receipt.json")
+        told = [str(change) for change in changes]
+    except MnasbenchError as error:
+        told = [str(error)]  # The indexing jobs say it as their own error
+        repairs.update(manifests())
+    if told:
+        more = f" and {len(told) - 1} more" if len(told) > 1 else ""
+        logger.info(f"The dataset differs from its manifest: {told[0]}{more}")
     chosen = Path(f"{DATA}/calibration.sha256")
     if chosen.is_file():
         try:
-            changes = changed_files(chosen)
+            found = changed_files(chosen)
         except MnasbenchError as error:
-            changes = [str(error)]
-        if changes:
-            logger.info(f"Calibration pictures differ from those that were chosen: {changes[0]}")
+            found = [str(error)]
+        if found:
+            logger.info(f"Calibration pictures differ from those that were chosen: {found[0]}")
             repairs.add(str(chosen))
     workflow.dag.forcefiles.update(repairs)
 
@@ -258,11 +270,100 @@ def expected_time():
     for job in workflow.dag.needrun_jobs():
         receipt = next((Path(file) for file in job.output if file.endswith(RECEIPT_SUFFIX)), None)
         planned[job] = PlannedJob(job.rule.name, receipt, job.threads, list(workflow.dag.dependencies[job]))
-    found = estimate(planned, job_times(Path("results").rglob(f"*{RECEIPT_SUFFIX}")), workflow.resource_settings.cores or sys.maxsize)
+    found = estimate(
+        planned, job_times(Path("results").rglob(f"*{RECEIPT_SUFFIX}")), workflow.resource_settings.cores or sys.maxsize
+    )
     if found.seconds is None:
         return "How long this takes is not known: nothing was run here before."
     without = f", without {', '.join(found.unknown)}, never run here" if found.unknown else ""
     return f"This takes about {duration(found.seconds)} by what the same jobs took before{without}."
+
+
+def calibration_is_changed(changes):
+    """Whether a change of the dataset may change which of its pictures are chosen, where they are its own."""
+    manifest = Path(f"{DATA}/manifest.csv")
+    if SETTINGS.is_demo or SETTINGS["calibration"]["source"] is not None or not changes or not manifest.is_file():
+        return False
+    known = {picture.name for picture in read_manifest(manifest, with_faulty=True)}
+    # Another content is seen by the digests of the chosen ones. And what is new to its shard, but not to the
+    # dataset, only says that the number of shards is another.
+    return any(not change.is_of_content and not (change.is_new and change.name in known) for change in changes)
+
+
+def remove_former_shards():
+    """Remove what was made of shards that the present number of them does not have: nothing will read it again."""
+    patterns = [f"{DATA}/manifests/*", f"{DATA}/lists/*", f"{DATA}/npz/*/*"]
+    for variant in MODELS:
+        for precision in PRECISIONS:
+            patterns += [f"results/run/{variant}/{precision}/{what}" for what in ("accuracy-*", "outputs/*")]
+            patterns += [f"results/result/{variant}/{precision}/answers-*"]
+    for pattern in patterns:
+        for path in Path().glob(pattern):
+            number = re.search(r"(?:^|-)(\d+)(?:\.|$)", path.name)
+            if number and int(number[1]) >= len(SHARDS):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------------------------- resources
+DEMO_PICTURES = 1000
+# Pictures for one more thread: some five seconds of decoding. Less is not worth holding a core for.
+PICTURES_A_THREAD = 2000
+
+
+@functools.cache
+def pictures_a_shard():
+    """How many pictures a shard has, about: what memory and time of a job are asked for by."""
+    if SETTINGS.is_demo:
+        pictures = DEMO_PICTURES
+    else:
+        try:
+            pictures = sum(1 for _ in walk(Path(DATASET["root"]), "val"))
+        except MnasbenchError:
+            pictures = 0  # the indexing jobs say what is wrong
+    return -(-min(pictures, DATASET["limit"] or pictures) // len(SHARDS))
+
+
+def threads_for_pictures(wildcards):
+    """Threads of a job that goes through the pictures of a shard."""
+    return max(1, min(16, pictures_a_shard() // PICTURES_A_THREAD))
+
+
+# Memory in MB, more of it a thread, minutes, and pictures a minute and thread (0: not by pictures). The receipts of
+# runs on two cores say what was used; here stands three times that, for larger pictures, nets and slower disks.
+NEEDS = {
+    "make_demo": (500, 300, 10, 0),
+    "index_shard": (500, 400, 5, 6000),
+    "sample_calibration": (800, 400, 10, 1000),
+    "write_npz": (500, 600, 5, 6000),
+    "train_demo": (4000, 0, 60, 0),
+    "export_model": (2000, 0, 15, 0),
+    "compile_model": (4000, 0, 20, 60),
+    "measure_performance": (1000, 250, 30, 0),
+    "run_accuracy": (1000, 400, 5, 1500),
+    "evaluate_outputs": (1000, 0, 5, 6000),
+    "check_parity": (2000, 300, 10, 1000),
+}
+# What a measurement may start on a machine with very many cores.
+MOST_SESSIONS = 64
+
+
+def needs(rule):
+    """Memory (mem_mb) and time (runtime, in minutes) that a job of a rule asks a cluster for; a retry asks for more."""
+    base_mb, thread_mb, base_minutes, pictures_a_minute = NEEDS[rule]
+
+    def mem_mb(wildcards, threads, attempt):
+        return attempt * (base_mb + thread_mb * min(threads, MOST_SESSIONS))
+
+    def runtime(wildcards, threads, attempt):
+        pictures = pictures_a_shard()
+        if rule in ("sample_calibration", "compile_model"):
+            pictures = SETTINGS["calibration"]["images"]
+        elif rule == "check_parity":
+            pictures *= len(SHARDS)
+        minutes = pictures / pictures_a_minute / min(threads, MOST_SESSIONS) if pictures_a_minute else 0
+        return attempt * round(base_minutes + minutes)
+
+    return {"mem_mb": mem_mb, "runtime": runtime}
 
 
 # -------------------------------------------------------------------------------- the arguments of each step's command
@@ -289,7 +390,13 @@ def calibration_source(prefix="--"):
 def calibration_arguments():
     chosen = SETTINGS["calibration"]
     arguments = ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--on_fault", DATASET["on_fault"]]
-    return arguments + calibration_source()
+    arguments += calibration_source()
+    if chosen["source"] is not None:
+        # Every class of the dataset must be among them. Not read from its manifest: one replaced picture of the
+        # dataset would calibrate everything anew.
+        wanted = {"root": dataset_root(), **{key: DATASET[key] for key in ("labels", "wnids", "limit")}}
+        arguments += [word for key, value in wanted.items() if value for word in (f"--classes_{key}", str(value))]
+    return arguments
 
 
 def npz_arguments(wildcards):

@@ -10,6 +10,10 @@ rule train_demo:
         receipt="results/model/{variant}/train.receipt.json",
     log:
         "results/logs/model/train_demo-{variant}.log",
+    # The longest chain of jobs begins here; what else there is fits beside it.
+    priority: 2
+    resources:
+        **needs("train_demo"),
     params:
         settings=lambda wildcards: settings(
             library=MODELS[wildcards.variant].library, name=MODELS[wildcards.variant].name, seed=0
@@ -35,6 +39,9 @@ rule export_model:
         receipt="results/model/{variant}/{name}_{size}.receipt.json",
     log:
         "results/logs/model/export_model-{variant}-{name}_{size}.log",
+    priority: 2
+    resources:
+        **needs("export_model"),
     params:
         settings=lambda wildcards: settings(
             library=MODELS[wildcards.variant].library,

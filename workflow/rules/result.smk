@@ -1,17 +1,25 @@
 """Stage result: answers, accuracies, the summary, the report."""
 
 
+localrules:
+    gather_accuracy,
+    summarize,
+    make_report,
+
+
 rule evaluate_outputs:
     input:
         outputs="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
         reference=lambda wildcards: reference_run(wildcards),
         datalist=lambda wildcards: datalist(wildcards.variant, wildcards.shard),
-        manifest=f"{DATA}/manifest.csv",
+        manifest=lambda wildcards: manifests()[int(wildcards.shard)],
     output:
         answers="results/result/{variant}/{precision}/answers-{shard}.csv",
         receipt="results/result/{variant}/{precision}/answers-{shard}.receipt.json",
     log:
         "results/logs/result/evaluate_outputs-{variant}-{precision}-{shard}.log",
+    resources:
+        **needs("evaluate_outputs"),
     params:
         settings=lambda wildcards: settings(reference=reference_arguments(wildcards)),
         code=code("eval_imagenet.py"),
@@ -65,7 +73,9 @@ rule check_parity:
         receipt="results/result/{variant}/parity.receipt.json",
     log:
         "results/logs/result/check_parity-{variant}.log",
-    threads: 2
+    threads: threads_for_pictures
+    resources:
+        **needs("check_parity"),
     params:
         settings=lambda wildcards: settings(resize=published_resize(wildcards.variant)),
         code=code("check_parity.py"),

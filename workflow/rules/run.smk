@@ -19,6 +19,8 @@ rule measure_performance:
         "results/logs/run/measure_performance-{variant}-{precision}.log",
     # More than any machine has: Snakemake clamps it to --cores, and nothing else of this run shares the machine.
     threads: 1024
+    resources:
+        **needs("measure_performance"),
     params:
         settings=lambda wildcards: settings(
             vamp=SETTINGS["vamp"], tool=performance_tool(wildcards.variant, wildcards.precision)
@@ -46,7 +48,9 @@ rule run_accuracy:
         receipt="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
     log:
         "results/logs/run/run_accuracy-{variant}-{precision}-{shard}.log",
-    threads: 2
+    threads: threads_for_pictures
+    resources:
+        **needs("run_accuracy"),
     params:
         settings=lambda wildcards: settings(
             batch_size=SETTINGS["vamp"]["batch_size"],

@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
     parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
     parser.add_argument("--original", action="store_true", help="whole pictures (as without --resize and --crop)")
+    parser.add_argument("--exact", action="store_true", help="remove other npz files from the target folder")
     parser.add_argument("--relative", action="store_true", help="list paths relative to the list's folder")
     parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
     return parser
@@ -69,6 +70,7 @@ def convert(arguments: argparse.Namespace) -> None:
         pictures_of(arguments),
         arguments.target_path,
         preprocessing,
+        exact=arguments.exact,
         workers=arguments.workers,
         progress=progress("npz"),
     )

@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset_arguments(parser)
     parser.add_argument("--manifest", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--shards", type=int, default=1, help="parts that later steps work on one by one")
+    parser.add_argument("--shard", type=int, help="only the pictures of this part (0-based)")
     parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
     parser.add_argument("--rehash", action="store_true", help="read every file again")
     parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
@@ -34,6 +35,7 @@ def index(arguments: argparse.Namespace) -> None:
         arguments.manifest,
         on_fault=arguments.on_fault,
         shards=arguments.shards,
+        shard=arguments.shard,
         workers=arguments.workers,
         rehash=arguments.rehash,
         progress=progress("indexing"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from command_line import parser_for, run
 from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.data.calibration import sample_calibration, write_calibration
-from mnasbench.data.fingerprint import read_manifest
+from mnasbench.data.fingerprint import Dataset, scan
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,7 +17,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset_arguments(parser)
     parser.add_argument("--images", type=int, default=1000, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="another seed chooses others")
-    parser.add_argument("--manifest", type=Path, help="dataset whose classes must all be present; default: the root's")
+    wanted = parser.add_argument_group("the dataset whose classes must all be present; default: the one chosen from")
+    wanted.add_argument("--classes_root", type=Path, help="its folder")
+    wanted.add_argument("--classes_labels", type=Path, help="its label file, where that is not in the folder")
+    wanted.add_argument("--classes_wnids", type=Path, help="its file of WordNet ids in class order")
+    wanted.add_argument("--classes_limit", type=int, help="only this many pictures of it count")
     parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
     parser.add_argument("--list", type=Path, required=True, help="file to write: an absolute path a line")
     parser.add_argument("--folder", type=Path, required=True, help="folder to write: a link for each picture")
@@ -29,8 +33,14 @@ def build_parser() -> argparse.ArgumentParser:
 def sample(arguments: argparse.Namespace) -> None:
     """Choose and write."""
     classes = None
-    if arguments.manifest is not None:
-        classes = {picture.class_index for picture in read_manifest(arguments.manifest)}
+    if arguments.classes_root is not None:
+        wanted = Dataset(
+            arguments.classes_root,
+            labels=arguments.classes_labels,
+            wnids=arguments.classes_wnids,
+            limit=arguments.classes_limit,
+        )
+        classes = {found.class_index for found in scan(wanted).values()}
     names = sample_calibration(
         dataset_of(arguments),
         arguments.images,

@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mnasbench.data import fingerprint as fingerprint_module
 from mnasbench.data import manifest as manifest_module
 from mnasbench.data.fingerprint import Dataset, cache_beside, dataset_changes, read_manifest, scan
-from mnasbench.data.manifest import index_dataset, shard_of
+from mnasbench.data.manifest import gather_manifests, index_dataset, shard_of
 from mnasbench.errors import DatasetError, MnasbenchError
 from mnasbench.files import sha256_of_file
 from unit.data.pictures import flat_dataset, foldered_dataset, write_picture
 
 LABELS = {"a.JPEG": 1, "b c.JPEG": 0, "d'é:\".JPEG": 1}
+
+
+def told(root: Path, *manifests: Path) -> list[str]:
+    return [str(change) for change in dataset_changes(Dataset(root), manifests)]
 
 
 def test_a_flat_dataset_is_indexed(tmp_path: Path) -> None:
@@ -104,7 +109,7 @@ def test_faulty_pictures_can_be_excluded_and_stay_counted(tmp_path: Path) -> Non
     assert "16" in faults["sixteen"]
     assert [picture.name for picture in read_manifest(tmp_path / "manifest.csv")] == ["val/fine.JPEG"]
     assert len(read_manifest(tmp_path / "manifest.csv", with_faulty=True)) == 6
-    assert dataset_changes(Dataset(root), tmp_path / "manifest.csv") == []
+    assert told(root, tmp_path / "manifest.csv") == []
     (root / "val" / "fine.JPEG").write_bytes(b"")
     with pytest.raises(DatasetError, match="no usable picture is left"):
         index_dataset(Dataset(root), tmp_path / "manifest.csv", on_fault="exclude")
@@ -129,25 +134,25 @@ def test_every_change_is_noticed_and_a_touch_is_none(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path, LABELS)
     manifest = tmp_path / "manifest.csv"
     index_dataset(Dataset(root), manifest)
-    assert dataset_changes(Dataset(root), manifest) == []
+    assert told(root, manifest) == []
     os.utime(root / "val" / "a.JPEG", (1, 1))
-    assert dataset_changes(Dataset(root), manifest) == []
+    assert told(root, manifest) == []
 
     content = bytearray((root / "val" / "a.JPEG").read_bytes())
     content[300] ^= 1
     (root / "val" / "a.JPEG").write_bytes(content)
-    assert dataset_changes(Dataset(root), manifest) == ["val/a.JPEG: has changed"]
+    assert told(root, manifest) == ["val/a.JPEG: has changed"]
     cache_beside(manifest).write_text("{}")
-    assert dataset_changes(Dataset(root), manifest) == ["val/a.JPEG: has changed"]
+    assert told(root, manifest) == ["val/a.JPEG: has changed"]
     cache_beside(manifest).unlink()
-    assert dataset_changes(Dataset(root), manifest) == ["val/a.JPEG: has changed"]
+    assert told(root, manifest) == ["val/a.JPEG: has changed"]
 
     index_dataset(Dataset(root), manifest)
     (root / "val" / "b c.JPEG").rename(root / "val" / "e.JPEG")
     text = (root / "val_label.txt").read_text().replace("b c.JPEG 0", "e.JPEG 0").replace("a.JPEG 1", "a.JPEG 0")
     (root / "val_label.txt").write_text(text)
     changes = ["val/b c.JPEG: is gone", "val/a.JPEG: class 1 became 0", "val/e.JPEG: is new"]
-    assert dataset_changes(Dataset(root), manifest) == changes
+    assert told(root, manifest) == changes
 
 
 def test_a_replaced_picture_stays_in_its_shard(tmp_path: Path) -> None:
@@ -160,6 +165,54 @@ def test_a_replaced_picture_stays_in_its_shard(tmp_path: Path) -> None:
     assert [picture.name for picture in changed] == ["val/7.JPEG"]
     assert [picture.shard for picture in before] == [picture.shard for picture in after]
     assert len({picture.shard for picture in before}) > 1
+
+
+def test_shards_are_indexed_one_by_one_and_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = flat_dataset(tmp_path, {f"{index}.JPEG": index % 3 for index in range(20)})
+    whole = index_dataset(Dataset(root), tmp_path / "whole.csv", shards=3)
+    paths = [tmp_path / "shards" / f"{shard}.csv" for shard in range(3)]
+    for shard, path in enumerate(paths):
+        index_dataset(Dataset(root), path, shards=3, shard=shard)
+    assert gather_manifests(paths, tmp_path / "gathered.csv") == whole
+    assert (tmp_path / "gathered.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert told(root, *paths) == []
+
+    write_picture(root / "val" / "7.JPEG", seed=99)
+    (change,) = dataset_changes(Dataset(root), paths)
+    assert (change.name, change.shard, change.is_of_content) == ("val/7.JPEG", shard_of("val/7.JPEG", 3), True)
+    with pytest.raises(DatasetError, match=r"does not belong to shard 0 of 2"):
+        gather_manifests(paths[1:], tmp_path / "gathered.csv")
+
+    # Another number of shards takes over what was read before.
+    read = []
+    look = manifest_module.look_at
+    monkeypatch.setattr(manifest_module, "look_at", lambda root, name: read.append(name) or look(root, name))
+    index_dataset(Dataset(root), tmp_path / "shards" / "0.csv", shards=1, shard=0)
+    assert read == ["val/7.JPEG"]
+
+
+def test_an_empty_shard_is_told(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path, LABELS)
+    empty = next(shard for shard in range(8) if all(shard_of(f"val/{name}", 8) != shard for name in LABELS))
+    with pytest.raises(
+        DatasetError, match=f"none of its 3 pictures falls into shard {empty} of 8; set shards to fewer"
+    ):
+        index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=8, shard=empty)
+
+
+def test_what_was_seen_once_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = flat_dataset(tmp_path, LABELS)
+    manifest = tmp_path / "manifest.csv"
+    index_dataset(Dataset(root), manifest)
+    assert told(root, manifest) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint_module, "read_manifest", None)
+        assert told(root, manifest) == []
+    read = []
+    digest = fingerprint_module.digest_or_empty
+    monkeypatch.setattr(fingerprint_module, "digest_or_empty", lambda path: read.append(path) or digest(path))
+    assert dataset_changes(Dataset(root), [manifest], rehash=True) == []
+    assert len(read) == len(LABELS)
 
 
 def test_a_limit_takes_the_same_pictures_whatever_they_hold(tmp_path: Path) -> None:

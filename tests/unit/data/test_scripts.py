@@ -63,13 +63,32 @@ def test_shards_together_are_the_manifest(root: Path, tmp_path: Path) -> None:
 
 def test_calibration_wants_the_classes_of_the_dataset(root: Path, tmp_path: Path, capsys) -> None:
     other = foldered_dataset(tmp_path / "other", {"n01440764": 3})
-    manifest = tmp_path / "manifest.csv"
-    index_dataset.main(["--root", str(root), "--manifest", str(manifest)])
-    flags = ["--images", "2", "--list", str(tmp_path / "list.txt"), "--folder", str(tmp_path / "set")]
-    assert sample_calibration.main([*flags, "--root", str(root), "--manifest", str(manifest)]) == 0
+    flags = [
+        "--classes_root",
+        str(root),
+        "--images",
+        "2",
+        "--list",
+        str(tmp_path / "list.txt"),
+        "--folder",
+        str(tmp_path / "set"),
+    ]
+    assert sample_calibration.main([*flags, "--root", str(root)]) == 0
     assert len((tmp_path / "list.txt").read_text().splitlines()) == 2
-    assert sample_calibration.main([*flags, "--root", str(other), "--manifest", str(manifest)]) == 2
+    assert sample_calibration.main([*flags, "--root", str(other)]) == 2
     assert "has no picture of 1 classes: 999" in capsys.readouterr().err
+
+
+def test_exactly_the_pictures_of_a_list_are_kept(root: Path, tmp_path: Path) -> None:
+    target, other = tmp_path / "npz", tmp_path / "npz" / "gone" / "other.npz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"of another list")
+    flags = ["--dataset_path", str(root / "val"), "--target_path", str(target), "--text_path", str(tmp_path / "list")]
+    assert image2npz.main(flags) == 0
+    assert other.exists()
+    assert image2npz.main([*flags, "--exact"]) == 0
+    assert len(list(target.rglob("*.npz"))) == 5
+    assert not other.parent.exists()
 
 
 def test_valprep_and_back(root: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from mnasbench.data.labels import class_order, named, read_labels
 from mnasbench.errors import DatasetError, MnasbenchError, one_line
-from mnasbench.files import canonical_json, read_json, read_text, sha256_of_file, write_text
+from mnasbench.files import canonical_json, read_json, read_text, sha256_of_bytes, sha256_of_file, write_text
 
 # Raised whenever what the cache records about a file, or how it is judged, changes.
 _CACHE_FORMAT = 2
@@ -94,7 +95,15 @@ def scan(dataset: Dataset) -> dict[str, Found]:
     Every file that is not hidden counts as a picture. DatasetError where the folder is missing or empty,
     a picture has no label, or a label has no picture.
     """
-    files = dict(walk(dataset.root, dataset.part))
+    return _select(dataset, dict(walk(dataset.root, dataset.part)))
+
+
+def shard_of(name: str, shards: int) -> int:
+    """The shard (0-based) of a picture: by its name alone, so another picture's coming or going moves none."""
+    return zlib.crc32(name.encode()) % shards
+
+
+def _select(dataset: Dataset, files: Mapping[str, tuple[int, int]]) -> dict[str, Found]:
     if not files:
         raise DatasetError(f"{one_line(dataset.root / dataset.part)}: holds no pictures")
     classes = _classes_of(dataset, files)
@@ -109,20 +118,24 @@ def walk(root: Path, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
 
     Raises DatasetError for a folder that cannot be listed and for a name that no list can carry.
     """
-    folder = root / below
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = f"{below}/{entry.name}" if below else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    yield from walk(root, name)
-                else:
-                    yield _valid_name(name), _stat(entry)
-    except OSError as error:
-        expected = "expected a folder of pictures, flat or in class folders"
-        raise DatasetError(f"{one_line(folder)}: cannot be listed ({error.strerror or error}); {expected}") from error
+    waiting = [below]
+    while waiting:
+        below = waiting.pop()
+        folder, prefix = root / below, f"{below}/" if below else ""
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        waiting.append(prefix + entry.name)
+                    else:
+                        yield _valid_name(prefix + entry.name), _stat(entry)
+        except OSError as error:
+            expected = "expected a folder of pictures, flat or in class folders"
+            raise DatasetError(
+                f"{one_line(folder)}: cannot be listed ({error.strerror or error}); {expected}"
+            ) from error
 
 
 def _stat(entry: os.DirEntry[str] | Path) -> tuple[int, int]:
@@ -239,35 +252,107 @@ def _picture(row: list[str]) -> Picture:
     return Picture(name, int(class_index), int(width), int(height), mode, int(size), sha256, int(shard), fault)
 
 
-def dataset_changes(dataset: Dataset, manifest: Path, cache: Path | None = None) -> list[str]:
-    """What differs between the dataset and its manifest, one line a difference; empty where nothing does.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one picture since its manifest was written: ``what`` is "is new", "is gone", ..."""
 
-    Only files whose size or time of change differ from the cache are read again, and the cache then remembers
-    them. Raises DatasetError where the dataset cannot be indexed at all any more.
+    name: str
+    what: str
+    shard: int
+
+    def __str__(self) -> str:
+        """One line for a message."""
+        return f"{one_line(self.name)}: {self.what}"
+
+    @property
+    def is_of_content(self) -> bool:
+        """Whether the picture is the same file of the same class, with other bytes."""
+        return self.what == _CHANGED
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no manifest of its shard knows the picture."""
+        return self.what == _NEW
+
+
+_CHANGED, _NEW = "has changed", "is new"
+
+
+def dataset_changes(dataset: Dataset, manifests: Sequence[Path], rehash: bool = False) -> list[Change]:
+    """What differs between the dataset and its manifests; empty where nothing does.
+
+    ``manifests[k]`` holds the pictures of shard k of ``len(manifests)``; one that is missing is not asked about. Only
+    files whose size or time of change differ from the caches are read again (all of them where ``rehash``), and the
+    caches then remember them. Where neither any name, size or time nor a label or manifest differs from those of the
+    last call that found no change, the manifests are not even read: for 50,000 pictures that is the difference
+    between a third of a second and several. Raises DatasetError where the dataset cannot be indexed any more.
     """
-    cache = cache or cache_beside(manifest)
-    found = scan(dataset)
-    recorded = {picture.name: picture for picture in read_manifest(manifest, with_faulty=True)}
-    digests = _digests(dataset.root, found, cache)
-    changes = [f"{one_line(name)}: is gone" for name in recorded if name not in found]
-    for name, file in found.items():
-        picture = recorded.get(name)
+    written = {shard: path for shard, path in enumerate(manifests) if path.is_file()}
+    if not written:
+        return []
+    files = dict(walk(dataset.root, dataset.part))
+    seen, seen_file = _snapshot(dataset, files, manifests), seen_beside(manifests[0])
+    if not rehash and _read_seen(seen_file) == seen:
+        return []
+    found = _select(dataset, files)
+    shards = {name: shard_of(name, len(manifests)) for name in found}
+    recorded = {
+        picture.name: (shard, picture)
+        for shard, path in written.items()
+        for picture in read_manifest(path, with_faulty=True)
+    }
+    digests = _digests(dataset.root, {n: f for n, f in found.items() if shards[n] in written}, written, shards, rehash)
+    changes = [Change(name, "is gone", shard) for name, (shard, _) in recorded.items() if name not in found]
+    for name, digest in digests.items():
+        _, picture = recorded.get(name, (0, None))
         if picture is None:
-            changes.append(f"{one_line(name)}: is new")
-        elif digests[name] != picture.sha256:
-            changes.append(f"{one_line(name)}: has changed")
-        elif file.class_index != picture.class_index:
-            changes.append(f"{one_line(name)}: class {picture.class_index} became {file.class_index}")
+            changes.append(Change(name, _NEW, shards[name]))
+        elif digest != picture.sha256:
+            changes.append(Change(name, _CHANGED, shards[name]))
+        elif found[name].class_index != picture.class_index:
+            became = f"class {picture.class_index} became {found[name].class_index}"
+            changes.append(Change(name, became, shards[name]))
+    # A file that could not be read may be readable next time without any change of its size and time.
+    if not changes and all(digests.values()):
+        # A results folder that cannot be written is no reason to fail: the next planning reads it all again.
+        with contextlib.suppress(OSError):
+            write_text(seen_file, canonical_json({"format": _CACHE_FORMAT, "seen": seen}))
     return changes
 
 
-def _digests(root: Path, found: Mapping[str, Found], cache: Path) -> dict[str, str]:
-    known = read_cache(cache)
-    digests: dict[str, str] = {}
+def seen_beside(manifest: Path) -> Path:
+    """The side file with the digest of names, sizes and times that the manifests were last found true of."""
+    return manifest.with_name("seen.json")
+
+
+def _read_seen(path: Path) -> str | None:
+    try:
+        content = read_json(path)
+        return str(content["seen"]) if content["format"] == _CACHE_FORMAT else None
+    except (MnasbenchError, KeyError, TypeError):
+        return None
+
+
+def _snapshot(dataset: Dataset, files: Mapping[str, tuple[int, int]], manifests: Sequence[Path]) -> str:
+    """Digest of all that decides what a manifest says, pictures by size and time of change."""
+    sources = [sha256_of_file(path) if path else "" for path in (dataset.label_file(), dataset.wnids_file())]
+    times = [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in manifests if path.is_file()]
+    head = [str(dataset.root), dataset.part, dataset.classes, dataset.limit, len(manifests), *sources, *times]
+    lines = [f"{name}\0{size}\0{time}" for name, (size, time) in files.items()]
+    lines.sort()
+    return sha256_of_bytes("\n".join([canonical_json(head), *lines]).encode())
+
+
+def _digests(
+    root: Path, found: Mapping[str, Found], manifests: Mapping[int, Path], shards: Mapping[str, int], rehash: bool
+) -> dict[str, str]:
+    """Digest of each picture, in order; the caches beside the manifests are brought up to date."""
+    caches = {shard: read_cache(cache_beside(path)) for shard, path in manifests.items()}
+    digests: dict[str, str] = dict.fromkeys(found, "")
     stale = []
     for name, file in found.items():
-        entry = known.get(name)
-        if entry is not None and entry[:2] == (file.size, file.changed_ns):
+        entry = caches[shards[name]].get(name)
+        if not rehash and entry is not None and entry[:2] == (file.size, file.changed_ns):
             digests[name] = entry[2][0]
         else:
             stale.append(name)
@@ -275,13 +360,16 @@ def _digests(root: Path, found: Mapping[str, Found], cache: Path) -> dict[str, s
         return digests
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         digests.update(zip(stale, pool.map(lambda name: digest_or_empty(root / name), stale), strict=True))
+    touched = set()
     for name in stale:
+        known = caches[shards[name]]
         entry = known.get(name)
         if entry is not None and entry[2][0] == digests[name]:  # touched, but the same: remember the new time
             known[name] = (found[name].size, found[name].changed_ns, entry[2])
-    # A results folder that cannot be written is no reason to fail: the next planning reads these files again.
+            touched.add(shards[name])
     with contextlib.suppress(OSError):
-        write_cache(cache, known)
+        for shard in touched:
+            write_cache(cache_beside(manifests[shard]), caches[shard])
     return digests
 
 
@@ -307,7 +395,7 @@ def changed_files(digests: Path) -> list[str]:
             raise DatasetError(f"{one_line(digests)} line {number}: expected '<SHA-256>  <file>'")
         told[name] = digest
     found = {name: Found(-1, *_stat(digests.parent / name)) for name in told}
-    now = _digests(digests.parent, found, cache_beside(digests))
+    now = _digests(digests.parent, found, {0: digests}, dict.fromkeys(found, 0), rehash=False)
     return [
         f"{one_line(name)}: {'has changed' if now[name] else 'is gone'}" for name in told if now[name] != told[name]
     ]

@@ -2,8 +2,7 @@
 
 import csv
 import io
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,9 @@ from mnasbench.data.fingerprint import (
     Picture,
     cache_beside,
     read_cache,
+    read_manifest,
     scan,
+    shard_of,
     walk,
     write_cache,
 )
@@ -38,6 +39,7 @@ def index_dataset(
     cache: Path | None = None,
     on_fault: OnFault = "error",
     shards: int = 1,
+    shard: int | None = None,
     workers: int | None = None,
     rehash: bool = False,
     progress: Callable[[Iterable[Known], int], Iterable[Known]] = lambda items, total: items,
@@ -45,15 +47,28 @@ def index_dataset(
     """Look at every picture of ``dataset`` and write its manifest (a CSV of ``fingerprint.COLUMNS``).
 
     A picture is whole when its entropy-coded data decode without a complaint. Files whose size and time are
-    those in ``cache`` (a side file beside the manifest) are not read again, unless ``rehash``. A picture's
-    shard depends on its name alone. Raises DatasetError that names the faulty pictures, unless ``on_fault``
-    is ``"exclude"``: then they stand in the manifest with their fault. Gives all rows, faulty ones included.
+    those in ``cache`` (a side file beside the manifest) are not read again, unless ``rehash``; nor are those that the
+    manifests in the same folder remember, where another number of shards had them. A picture's shard depends on its
+    name alone; with ``shard`` only the pictures of that one of ``shards`` are looked at. Raises DatasetError that
+    names the faulty pictures, unless ``on_fault`` is ``"exclude"``: then they stand in the manifest with their fault.
+    Gives all rows, faulty ones included.
     """
-    if shards < 1:
-        raise SettingsError(f"shards is {shards}, expected 1 or more")
+    if shards < 1 or not 0 <= (shard or 0) < shards:
+        raise SettingsError(f"shard {shard or 0} of {shards} is none: expected one of 0 to {max(shards, 1) - 1}")
     found = scan(dataset)
+    if shard is not None:
+        pictures_in_all = len(found)
+        found = {name: file for name, file in found.items() if shard_of(name, shards) == shard}
+        if not found:
+            raise DatasetError(
+                f"{one_line(dataset.root)}: none of its {pictures_in_all} pictures falls into shard {shard} of {shards}"
+                "; set shards to fewer (one for every 1,000 pictures is enough)"
+            )
     cache = cache or cache_beside(manifest)
     remembered = {} if rehash else read_cache(cache)
+    if not rehash and any(name not in remembered for name in found):
+        for other in sorted(cache.parent.glob(cache_beside(Path("*")).name)):
+            remembered = {**read_cache(other), **remembered}
     known: dict[str, tuple[int, int, Known]] = {}
     stale = []
     for name, file in found.items():
@@ -70,16 +85,11 @@ def index_dataset(
     pictures = []
     for name, file in found.items():
         sha256, width, height, mode, fault = known[name][2]
-        shard = shard_of(name, shards)
-        pictures.append(Picture(name, file.class_index, width, height, mode, max(file.size, 0), sha256, shard, fault))
+        place = shard_of(name, shards)
+        pictures.append(Picture(name, file.class_index, width, height, mode, max(file.size, 0), sha256, place, fault))
     _judge(dataset.root, pictures, on_fault)
     write_manifest(manifest, pictures)
     return pictures
-
-
-def shard_of(name: str, shards: int) -> int:
-    """The shard (0-based) of a picture: by its name alone, so another picture's coming or going moves none."""
-    return zlib.crc32(name.encode()) % shards
 
 
 def look_at_folder(folder: Path, workers: int | None = None) -> list[Picture]:
@@ -139,6 +149,25 @@ def _judge(root: Path, pictures: list[Picture], on_fault: OnFault) -> None:
         raise DatasetError(f"{one_line(root)}: {what} ({advice}): {named(f'{p.name} {p.fault}' for p in faulty)}")
     if len(faulty) == len(pictures):
         raise DatasetError(f"{one_line(root)}: no usable picture is left of {len(pictures)}")
+
+
+def gather_manifests(shards: Sequence[Path], manifest: Path) -> list[Picture]:
+    """Write the manifest of all pictures from those of its shards; gives its rows, faulty ones included.
+
+    Raises DatasetError where a manifest holds a picture of another shard: then they are not of one indexing.
+    """
+    pictures = []
+    for number, path in enumerate(shards):
+        for picture in read_manifest(path, with_faulty=True):
+            if picture.shard != number or shard_of(picture.name, len(shards)) != number:
+                raise DatasetError(
+                    f"{one_line(path)}: {one_line(picture.name)} does not belong to shard {number} of {len(shards)}; "
+                    "delete the file, and the next run makes it again"
+                )
+            pictures.append(picture)
+    pictures.sort(key=lambda picture: picture.name)
+    write_manifest(manifest, pictures)
+    return pictures
 
 
 def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:

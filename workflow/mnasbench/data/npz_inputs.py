@@ -1,5 +1,6 @@
 """Pictures to the npz files that the run stage reads, on every core, and the list of them."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -30,6 +31,7 @@ def write_npz_inputs(
     target: Path,
     preprocessing: Preprocessing | None,
     *,
+    exact: bool = False,
     workers: int | None = None,
     progress: Callable[[Iterable[None], int], Iterable[None]] = lambda items, total: items,
 ) -> list[Path]:
@@ -37,12 +39,16 @@ def write_npz_inputs(
 
     With ``preprocessing`` an array is (3, crop, crop); without, it is the whole picture (3, height, width), as the
     vendor's tools take it. A picture whose content is not what the manifest says is an error, as is a disk that
-    will not hold the files, before the first of them is written.
+    will not hold the files, before the first of them is written. Other npz files below ``target``, of pictures that
+    left the dataset or the shard, are removed where ``exact``.
     """
     paths = [npz_path(target.resolve(), picture.name) for picture in pictures]
     if len(set(paths)) < len(paths):
         doubled = next(path for path in paths if paths.count(path) > 1)
         raise DatasetError(f"{one_line(doubled)}: two pictures would be written here; rename one of them")
+    target.mkdir(parents=True, exist_ok=True)
+    if exact:
+        _remove_others(target.resolve(), set(paths))
     for folder in {path.parent for path in paths}:
         folder.mkdir(parents=True, exist_ok=True)
     need = bytes_needed(pictures, preprocessing)
@@ -58,6 +64,16 @@ def write_npz_inputs(
     for _ in progress(map_in_processes(partial(_write_one, root, preprocessing), jobs, workers), len(jobs)):
         pass
     return paths
+
+
+def _remove_others(folder: Path, kept: set[Path]) -> None:
+    for path in folder.rglob("*.npz"):
+        if path not in kept:
+            path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            with contextlib.suppress(OSError):
+                path.rmdir()  # only where it is empty
 
 
 def bytes_needed(pictures: Iterable[Picture], preprocessing: Preprocessing | None) -> int:

@@ -1,0 +1,33 @@
+"""The manifest of a dataset from those of its shards."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command_line import parser_for, run
+from mnasbench.data.manifest import gather_manifests
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this command."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--shards", type=Path, nargs="+", required=True, help="manifests of the shards, in their order")
+    parser.add_argument("--manifest", type=Path, required=True, help="CSV file to write")
+    return parser
+
+
+def gather(arguments: argparse.Namespace) -> None:
+    """Put them together and say what was found."""
+    pictures = gather_manifests(arguments.shards, arguments.manifest)
+    classes, excluded = len({p.class_index for p in pictures}), sum(bool(p.fault) for p in pictures)
+    print(f"{arguments.manifest}: {len(pictures)} pictures of {classes} classes, {excluded} excluded")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run(build_parser(), gather, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
