@@ -75,6 +75,11 @@ def test_a_step_of_the_workflow_says_lines_on_a_terminal_and_its_log_stays_clean
     assert re.fullmatch(r"make_demo-x: \d+\.\d s\n", done.stdout + done.stderr)
 
 
+def test_a_step_that_says_nothing_is_said_to_run(tmp_path: Path, repository: Path, environment: dict[str, str]) -> None:
+    said = _on_a_terminal(_record(tmp_path, repository, ["sleep", "2.5"]), environment)
+    assert "make_demo-x: running" in said and "make_demo-x: 2.5 s" in said
+
+
 @pytest.mark.parametrize(
     ("variable", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]
 )

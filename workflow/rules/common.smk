@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from snakemake_interface_logger_plugins.common import LogEvent
+
 from mnasbench.data.available import check_data
 from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest, walk
 from mnasbench.errors import MnasbenchError
@@ -47,6 +49,17 @@ SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).paren
 os.environ.update(
     MNASBENCH_SCRIPTS=str(SCRIPTS), PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
+
+
+def is_news(record):
+    """Whether a message of Snakemake's tells more than record.py does of the same job."""
+    started = record.getMessage().startswith(("Select jobs to execute", "Execute "))
+    return not started and getattr(record, "event", None) != LogEvent.JOB_FINISHED
+
+
+# The user's own workflow says what it likes.
+if not workflow.modifier.skip_configfile:
+    logger.addFilter(is_news)
 
 
 def step(command, arguments, also=""):

@@ -66,7 +66,9 @@ class _Lines(tqdm):  # type: ignore[type-arg] # tqdm is generic in its stubs alo
             rate = state["n"] / state["elapsed"]
             left = tqdm.format_interval((state["total"] - state["n"]) / rate)
             done = f"{state['n']:,} of {state['total']:,} {state['unit']}s"
-            _say(f"{self.desc.removesuffix(': ')}, {done}, {rate:,.3g} a second, {left} left")
+            # The rate of waiting is no news.
+            pace = "" if state["unit"] == "second" else f", {rate:,.3g} a second, {left} left"
+            _say(f"{self.desc.removesuffix(': ')}, {done}{pace}")
         return True
 
 

@@ -66,6 +66,11 @@ def _describe_inputs(paths: Sequence[Path]) -> dict[str, Any]:
     return described
 
 
+def _say(line: str) -> None:
+    # In one piece: print writes the line's end apart, and other steps write between.
+    sys.stderr.write(f"{line}\n")
+
+
 @contextlib.contextmanager
 def _progress_shown(name: str) -> Iterator[int | None]:
     """A descriptor on which a step may say how far it is, shown on stderr; None where that is no terminal."""
@@ -73,13 +78,17 @@ def _progress_shown(name: str) -> Iterator[int | None]:
         yield None
         return
     reading, writing = os.pipe()
+    # For a step that says nothing of itself, that it runs.
+    silent = threading.Timer(_FIRST_SECONDS, lambda: _say(f"{name}: running"))
+    silent.start()
 
     def show() -> None:
         due = time.monotonic() + _FIRST_SECONDS
         with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
             for line in lines:
+                silent.cancel()
                 if time.monotonic() >= due:
-                    print(f"{name}: {line.rstrip()}", file=sys.stderr)
+                    _say(f"{name}: {line.rstrip()}")
                     due = time.monotonic() + _EVERY_SECONDS
 
     showing = threading.Thread(target=show, daemon=True)
@@ -87,6 +96,7 @@ def _progress_shown(name: str) -> Iterator[int | None]:
     try:
         yield writing
     finally:
+        silent.cancel()
         os.close(writing)
         showing.join(timeout=1.0)  # A process that the step left behind would keep it open
 
@@ -137,7 +147,7 @@ def _last_line(log: Path) -> str:
 
 def _tell_failure(line: str) -> None:
     """Say what failed now, and leave it for the end of the run, where it is not buried (see the Snakefile)."""
-    print(coloured(line, "red", sys.stderr), file=sys.stderr)
+    _say(coloured(line, "red", sys.stderr))
     with FAILURES.open("a", encoding="utf-8") as stream:
         stream.write(line + "\n")
 
@@ -159,7 +169,7 @@ def record(arguments: argparse.Namespace) -> int:
     missing = [path for path in outputs if not path.is_file()]
     if missing:
         raise ToolError(f"{rule}: left no {one_line(missing[0])}; its log is {one_line(arguments.log)}")
-    print(f"{arguments.log.stem}: {seconds:.1f} s", file=sys.stderr)
+    _say(f"{arguments.log.stem}: {seconds:.1f} s")
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     write_json(
         arguments.receipt,
