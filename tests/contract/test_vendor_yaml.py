@@ -93,6 +93,6 @@ def test_a_file_of_the_vendors_is_built(
     assert compiled.info["preprocessing"]["library"] == "opencv"
     assert compiled.info["outputs"][0]["softmax"] is True
     told = card_step("ort_vamc", "inspect", tmp_path / prefix)
-    assert "net (int8-percentile, engine ort)" in told and "checkpoint sha256" in told
+    assert "net (int8-percentile, engine ort, run by openvino)" in told and "checkpoint sha256" in told
     engine = Engine(compiled)
     assert engine.format.size == 64

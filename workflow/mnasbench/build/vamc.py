@@ -17,7 +17,7 @@ from mnasbench.build.graph import prepare
 from mnasbench.build.layout import LaidOut, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
 from mnasbench.build.pictures import PictureStream, Pixels, find_pictures
-from mnasbench.build.runtime import OpenVinoModel, choose
+from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
 from mnasbench.files import open_for_reading, sha256_of_bytes, sha256_of_file
@@ -202,7 +202,7 @@ def describe(compiled: CompiledModel) -> list[str]:
     """What a compiled model is and where it came from, a line a fact."""
     info = compiled.info
     lines = [
-        f"model          {info['name']} ({info['precision']}, engine {info['engine']})",
+        f"model          {info['name']} ({info['precision']}, engine {info['engine']}, run by {runtime_of(info)})",
         *(f"input          {entry['name']} {entry['dtype']} {entry['shape']}" for entry in info["inputs"]),
         *(f"output         {entry['name']} {entry['dtype']} {entry['shape']}" for entry in info["outputs"]),
         f"preprocessing  {', '.join(f'{key} {value}' for key, value in info['preprocessing'].items())}",
