@@ -360,18 +360,18 @@ NEEDS = {
 MOST_SESSIONS = 64
 
 
-def needs(rule):
-    """Memory (mem_mb) and time (runtime, in minutes) that a job of a rule asks a cluster for; a retry asks for more."""
-    base_mb, thread_mb, base_minutes, pictures_a_minute = NEEDS[rule]
+def needs(name):
+    """Memory (mem_mb) and time (runtime, in minutes) that a job asks a cluster for; a retry asks for more."""
+    base_mb, thread_mb, base_minutes, pictures_a_minute = NEEDS[name]
 
     def mem_mb(wildcards, threads, attempt):
         return attempt * (base_mb + thread_mb * min(threads, MOST_SESSIONS))
 
     def runtime(wildcards, threads, attempt):
         pictures = pictures_a_shard()
-        if rule in ("sample_calibration", "compile_model"):
+        if name in ("sample_calibration", "compile_model"):
             pictures = SETTINGS["calibration"]["images"]
-        elif rule == "check_parity":
+        elif name == "check_parity":
             pictures *= len(SHARDS)
         minutes = pictures / pictures_a_minute / min(threads, MOST_SESSIONS) if pictures_a_minute else 0
         return attempt * round(base_minutes + minutes)

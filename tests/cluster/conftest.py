@@ -1,0 +1,136 @@
+"""A real SLURM of one node, from Debian's packages, for as long as the tests here run."""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sinfo", "sbatch", "srun", "squeue", "scancel")
+# Job steps are started with an environment without SLURM_CONF, so the file must be where SLURM looks by itself.
+CONFIGURATION = Path("/etc/slurm/slurm.conf")
+# SLURM dies of one that asks for cgroups where there are none.
+CGROUPS = Path("/etc/slurm/cgroup.conf")
+SETTINGS = """ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+MinJobAge=3600
+SlurmdParameters=config_overrides
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=16000 State=UNKNOWN
+PartitionName=ci Nodes={host} Default=YES State=UP
+"""
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a running SLURM's logs; skips where it cannot be brought up, saying why."""
+    if os.geteuid() != 0:
+        pytest.skip("a SLURM of our own needs root")
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)}: apt-get install slurmctld slurmd slurm-client munge")
+    if CONFIGURATION.exists() or CGROUPS.exists():
+        pytest.skip(f"this machine has a SLURM of its own ({CONFIGURATION.parent})")
+    folder = tmp_path_factory.mktemp("slurm")
+    folder.chmod(0o755)
+    processes: list[subprocess.Popen[bytes]] = []
+    made_folder = not CONFIGURATION.parent.exists()
+    socket_file = Path("/run/munge/munge.socket.2")
+    if socket_file.exists():
+        pytest.skip(f"munged runs here already ({socket_file})")
+    try:
+        _start_munge(folder, processes, socket_file)
+        for name in ("state", "spool"):
+            (folder / name).mkdir()
+        host = socket.gethostname().partition(".")[0]
+        CONFIGURATION.parent.mkdir(exist_ok=True)
+        CONFIGURATION.write_text(SETTINGS.format(host=host, folder=folder))
+        for command in (["slurmctld", "-D", "-i"], ["slurmd", "-D", "-N", host]):
+            processes.append(_start(command, folder))
+        _wait_until_idle(folder)
+        yield folder
+    finally:
+        for process in reversed(processes):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        CONFIGURATION.unlink(missing_ok=True)
+        if made_folder and CONFIGURATION.parent.exists():
+            CONFIGURATION.parent.rmdir()
+        socket_file.unlink(missing_ok=True)
+
+
+def _start(command: list[str], folder: Path, user: str | None = None) -> subprocess.Popen[bytes]:
+    with (folder / f"{command[0]}.out").open("wb") as stream:
+        return subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, user=user, group=user, extra_groups=[] if user else None
+        )
+
+
+def _start_munge(folder: Path, processes: list[subprocess.Popen[bytes]], socket_file: Path) -> None:
+    try:
+        owner = pwd.getpwnam("munge")
+    except KeyError:
+        pytest.skip("no user munge, whom munge's package makes")
+    # munged insists on folders that nobody else may write to, all the way up; so not below /tmp.
+    place = Path("/run/munge")
+    place.mkdir(exist_ok=True)
+    key = place / "test.key"
+    key.unlink(missing_ok=True)
+    key.write_bytes(secrets.token_bytes(1024))
+    key.chmod(0o400)
+    for path in (place, key):
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+    place.chmod(0o755)
+    command = ["munged", "--foreground", f"--key-file={key}", f"--socket={socket_file}", "--force"]
+    command += [f"--pid-file={place}/test.pid", f"--log-file={place}/test.log", f"--seed-file={place}/test.seed"]
+    processes.append(_start(command, folder, user="munge"))
+    deadline = time.monotonic() + 20
+    while not socket_file.exists():
+        if time.monotonic() > deadline or processes[-1].poll() is not None:
+            pytest.fail(f"munged does not run: {(folder / 'munged.out').read_text()}")
+        time.sleep(0.2)
+
+
+def _wait_until_idle(folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    said = ""
+    while time.monotonic() < deadline:
+        done = subprocess.run(["sinfo", "--noheader", "--format=%t"], capture_output=True, text=True, check=False)
+        said = done.stdout.strip() or done.stderr.strip()
+        if said == "idle":
+            return
+        time.sleep(0.5)
+    logs = "".join(
+        (folder / f"{name}.log").read_text()[-1500:]
+        for name in ("slurmctld", "slurmd")
+        if (folder / f"{name}.log").is_file()
+    )
+    pytest.fail(f"SLURM's node does not become idle: {said}\n{logs}")
