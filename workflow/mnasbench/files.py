@@ -55,6 +55,16 @@ def read_regular(path: Path, limit: int) -> bytes:
         return stream.read()
 
 
+def read_regular_into(path: Path, limit: int, buffer: bytearray) -> memoryview:
+    """The same bytes in ``buffer`` where they fit into it, in memory of their own otherwise."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"it has more than {limit} bytes, which no file of this kind has", str(path))
+        content = memoryview(buffer if len(buffer) >= size else bytearray(size))
+        return content[: stream.readinto(content[:size])]
+
+
 @contextmanager
 def open_for_reading(path: Path) -> Iterator[BufferedReader]:
     """Open ``path`` in binary, with the system's refusal as an InputError."""

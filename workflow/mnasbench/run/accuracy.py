@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
+from mnasbench.build.runtime import runtime_of, version_of
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import OUTPUT_KEY, read_npz
 from mnasbench.errors import InputError, MeasurementError, one_line
@@ -27,6 +28,8 @@ from mnasbench.files import canonical_json, read_json, refusal_named, sha256_of_
 from mnasbench.run.inputs import Preprocessor
 from mnasbench.run.session import Engine
 
+# Zip and npy headers of one npz.
+_OVERHEAD = 1024
 _MARKER = ".accuracy-run.json"
 Progress = Callable[[int, int], None]
 
@@ -43,6 +46,7 @@ class AccuracyRun:
     load_seconds: float
     seconds: float
     digests: dict[str, str]
+    runtime: dict[str, str]
 
     @property
     def throughput_qps(self) -> float | None:
@@ -104,8 +108,9 @@ def run_accuracy(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+    seconds = time.perf_counter() - loaded
     _require_exactly(folder, outputs)
-    return AccuracyRun(len(inputs), resumed, loaded - begin, time.perf_counter() - loaded, compiled.digests)
+    return AccuracyRun(len(inputs), resumed, loaded - begin, seconds, compiled.digests, _runtime(compiled))
 
 
 class _Pipeline:
@@ -116,6 +121,7 @@ class _Pipeline:
         self._preprocess = Preprocessor(params, engines[0].format)
         self._writer = _OutputWriter()
         self._batch = batch
+        self._buffers = threading.local()
         self._engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
         for engine in engines:
             engine.infer(np.zeros((batch, *engine.format.shape), engine.format.dtype))  # the first takes longest
@@ -123,7 +129,7 @@ class _Pipeline:
 
     def run(self, items: Sequence[tuple[Path, Path]]) -> int:
         """Write the output of every (input, output) pair; give their number."""
-        pictures = [read_npz(source) for source, _ in items]
+        pictures = [self._read(place, source) for place, (source, _) in enumerate(items)]
         # A short last batch is filled up: float kernels for other batch sizes may round differently.
         pictures += pictures[-1:] * (self._batch - len(items))
         tensor = self._preprocess(pictures)
@@ -136,6 +142,14 @@ class _Pipeline:
             self._writer.write(target, row)
         return len(items)
 
+    def _read(self, place: int, path: Path) -> npt.NDArray[np.uint8]:
+        """The pixels of a file, in this thread's memory for that place in the batch."""
+        held: dict[int, bytearray] = self._buffers.__dict__.setdefault("of_place", {})
+        pixels = read_npz(path, held.get(place, bytearray()))
+        if len(held.get(place, b"")) < pixels.nbytes + _OVERHEAD:
+            held[place] = bytearray(pixels.nbytes + _OVERHEAD)
+        return pixels
+
 
 class _OutputWriter:
     """Writes npz files of one array each, all of the same shape.
@@ -146,17 +160,24 @@ class _OutputWriter:
 
     def __init__(self) -> None:
         self._template: tuple[tuple[int, ...], bytes] | None = None
+        self._folders: set[str] = set()
 
     def write(self, path: Path, scores: npt.NDArray[np.float32]) -> None:
         """Write float32 (classes,) as (1, classes), atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".new-{os.getpid()}-{threading.get_ident()}.npz")
+        folder = os.path.dirname(path)  # noqa: PTH120 - pathlib would take as long as the system takes to write
+        temporary = f"{folder}/.new-{os.getpid()}-{threading.get_ident()}.npz"
         try:
             with refusal_named(path):
-                temporary.write_bytes(self._content(scores[None]))
-                temporary.replace(path)
+                if folder not in self._folders:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                    self._folders.add(folder)
+                with open(temporary, "wb", buffering=0) as stream:  # noqa: PTH123
+                    content = memoryview(self._content(scores[None]))
+                    while content:  # a disk that is nearly full takes a part
+                        content = content[stream.write(content) :]
+                os.replace(temporary, path)  # noqa: PTH105
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
 
     def _content(self, array: npt.NDArray[np.float32]) -> bytes:
@@ -174,13 +195,19 @@ class _OutputWriter:
         return bytes(content)
 
 
+def _runtime(compiled: CompiledModel) -> dict[str, str]:
+    """What ran the model, as the performance run's report names it."""
+    name = runtime_of(compiled.info)
+    return {"name": name, "version": version_of(name)}
+
+
 def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[Path], batch: int) -> str:
     """Digest of what determines the outputs: the model, the preprocessing, the batch, each input's size and time."""
     try:
         stats = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in inputs]
     except OSError as error:
         raise InputError(f"{one_line(error.filename)}: is in the list, but {error.strerror}") from error
-    return sha256_of_bytes(canonical_json([compiled.digests, repr(params), batch, stats]).encode())
+    return sha256_of_bytes(canonical_json([compiled.digests, _runtime(compiled), repr(params), batch, stats]).encode())
 
 
 def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> None:
