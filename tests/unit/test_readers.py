@@ -66,6 +66,8 @@ _BROKE = [
     ("model_info", READERS["model_info"].examples()[0].replace(b'"resize": 256', b'"resize": []')),
     ("vdsp_params", READERS["vdsp_params"].examples()[1].replace(b'"iimage_format"', b"{}")),
     ("vdsp_params", b'{"vdsp_op_type": "RGB_RESIZE_CVTCOLOR_CROP_NORMALIZATION_TENSORIZATION_U8", "config": 1}'),
+    ("ONNX", READERS["ONNX"].examples()[0].replace(b"input", b"inp\x80t")),
+    ("settings", b'models: {a: {}}\n"a\\nb": 1\n'),
     ("manifest", READERS["manifest"].examples()[0].replace(b"val/a", b"val/../../a")),
     ("build YAML", READERS["build YAML"].examples()[0].replace(b"name: mnasnet0_5", b"name: ../../mnasnet0_5")),
 ]

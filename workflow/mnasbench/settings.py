@@ -115,7 +115,7 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
     try:
         wanted = preset(library, name, named)
     except SettingsError as error:
-        raise SettingsError(f"models.{variant}: {error}") from None
+        raise SettingsError(one_line(f"models.{variant}: {error}")) from None
     size = entry["size"] or wanted.crop
     resize = entry["resize"] or wanted.resize_for(size)
     resize = resize if isinstance(resize, int) else tuple(resize)
@@ -161,7 +161,7 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
         jsonschema.Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: len(e.absolute_path)
     )
     if errors:
-        raise SettingsError(_explain(errors[0]))
+        raise SettingsError(one_line(_explain(errors[0])[:1000]))
     # Not of the schema: an editor would miss them in a file that goes on top of another.
     if "models" not in config:
         raise SettingsError("models: is missing; name at least one variant, such as models: {mnasnet0_5: {}}")

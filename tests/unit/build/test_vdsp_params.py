@@ -150,6 +150,7 @@ def test_colours_that_change_places(code, tmp_path):
         ({**FLAT, "crop_size": 512}, "crop is 512"),
         ({**LISTED, "config": [*LISTED["config"], LISTED["config"][3]]}, "stands twice"),
         ({**LISTED, "config": {"crop_size": 1}}, "config is not a list"),
+        ({**LISTED, "config": [{"Property": "crop_size"}]}, "must have 'Property'"),
         ({**CURRENT, "OpType": "FUSION_OP_RGB_LETTERBOX"}, "OpType is 'FUSION_OP_RGB_LETTERBOX'"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "CropX": 3}}, "only the centre crop"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Mean": [0.5, 0.5]}}, "expected three numbers"),

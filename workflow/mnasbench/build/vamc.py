@@ -20,13 +20,15 @@ from mnasbench.build.pictures import PictureStream, Pixels, find_pictures
 from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
-from mnasbench.files import open_for_reading, sha256_of_bytes, sha256_of_file
+from mnasbench.files import read_regular, sha256_of_bytes, sha256_of_file
 
 Progress = Callable[[Iterable[Pixels], int], Iterable[Pixels]]
 # torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
 _OPSETS = range(13, 25)
 # Pictures that a runtime is tried with at a time.
 _TRIED = 8
+# What protobuf can hold; larger weights are external data.
+_MAX_BYTES = (1 << 31) - 1
 
 
 def read_checkpoint(config: BuildConfig) -> onnx.ModelProto:
@@ -39,17 +41,30 @@ def read_checkpoint(config: BuildConfig) -> onnx.ModelProto:
     where = one_line(path)
     if config.frontend != "onnx":
         raise SettingsError(f"{where}: frontend '{one_line(config.frontend)}' is the card's; ort-vamc builds onnx only")
-    with open_for_reading(path) as stream:
-        content = stream.read()
+    try:
+        content = read_regular(path, _MAX_BYTES)
+    except OSError as error:
+        raise ModelError(f"{where}: cannot be read ({error.strerror or error})") from error
     try:
         model = onnx.load_model_from_string(content)
         onnx.load_external_data_for_model(model, str(path.parent))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, onnx.checker.ValidationError) as error:
+        # onnx itself refuses a location outside the folder: an absolute one, one with `..`, a symbolic link.
         raise ModelError(
-            f"{where}: its external data ({one_line(error)}) is missing; copy it beside the file"
+            f"{where}: its external data cannot be taken ({one_line(error)}); they belong beside the file"
         ) from error
     except Exception as error:  # protobuf and onnx raise several unrelated types for damaged files
         raise ModelError(f"{where}: is not an ONNX file, or is damaged; export it again") from error
+    try:
+        _check_classifier(model, config)
+    except UnicodeDecodeError as error:  # names are decoded when they are asked for
+        raise ModelError(f"{where}: is not an ONNX file, or is damaged; export it again") from error
+    return model
+
+
+def _check_classifier(model: onnx.ModelProto, config: BuildConfig) -> None:
+    """Raise ModelError where the graph is not one that is built here."""
+    where = one_line(config.checkpoint)
     if not model.graph.node:
         raise ModelError(f"{where}: holds no graph; export it again")
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
@@ -72,9 +87,9 @@ def read_checkpoint(config: BuildConfig) -> onnx.ModelProto:
         raise ModelError(f"{where}: its batch is fixed to {sides[0]}; export it with a free batch")
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ModelError(f"{where}: is not a valid ONNX graph ({one_line(str(error).splitlines()[0])})") from error
-    return model
+    except Exception as error:  # ValidationError, and what the checker's own reading meets
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{where}: is not a valid ONNX graph ({one_line(told[:200])})") from error
 
 
 def build(

@@ -1,0 +1,99 @@
+"""What the machine does to a command is one line and the right exit code, and nothing half-written is left."""
+
+import argparse
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from command_line import run
+from mnasbench.files import write_text
+
+# Commands that write 1 MB, fill the memory, or wait, after a first half was written.
+_WRITE = "from mnasbench.files import write_text; write_text(Path(sys.argv[1]) / 'sub' / 'out.txt', 'x' * 1_000_000)"
+_FILL = "bytearray(1 << 40)"
+_WAIT = """
+from mnasbench.files import written_atomically
+with written_atomically(Path(sys.argv[1]) / 'out.txt') as temporary:
+    temporary.write_text('half')
+    print('begun', flush=True)
+    time.sleep(60)
+"""
+
+
+def _program(body: str) -> str:
+    inner = "\n".join(f"    {line}" for line in body.strip().splitlines())
+    return (
+        "import argparse, sys, time\nfrom pathlib import Path\nfrom command_line import run\n"
+        f"def act(arguments):\n{inner}\n"
+        "parser = argparse.ArgumentParser(prog='step'); parser.add_argument('folder')\n"
+        "sys.exit(run(parser, act))\n"
+    )
+
+
+def _start(body: str, folder: Path, **options: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", _program(body), str(folder)]
+    paths = os.pathsep.join(str(Path(__file__).parents[2] / name) for name in ("workflow", "workflow/scripts"))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    # A limit on a file's size fails as a full disk does, in the middle of a write.
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    child = _start(_WRITE, tmp_path, preexec_fn=limit)
+    _, error = child.communicate(timeout=60)
+    assert (child.returncode, error.count("\n")) == (2, 1), error
+    assert "out.txt: cannot be written (File too large)" in error
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sub").write_text("in the way")
+    child = _start(_WRITE, tmp_path)
+    _, error = child.communicate(timeout=60)
+    assert (child.returncode, error.count("\n")) == (2, 1), error
+    assert "cannot be written" in error
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_folder_of_somebody_else_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # In a fork, because root may write everywhere and the other user may not read this checkout.
+    child = os.fork()
+    if not child:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        target = Path("/usr/mnasbench-test/out.txt")
+        os._exit(run(argparse.ArgumentParser(prog="step"), lambda _: write_text(target, "x"), []))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
+    assert "out.txt: cannot be written (Permission denied)" in capfd.readouterr().err
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    child = _start(_FILL, tmp_path)
+    _, error = child.communicate(timeout=60)
+    assert (child.returncode, error.count("\n")) == (1, 1), error
+    assert "not enough memory" in error
+
+
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_is_one_line_and_leaves_nothing(tmp_path: Path, number: signal.Signals, told: str) -> None:
+    child = _start(_WAIT, tmp_path)
+    assert child.stdout is not None and child.stdout.readline() == "begun\n"
+    child.send_signal(number)
+    time.sleep(0.01)
+    child.send_signal(number)  # as a terminal and record.py do: the second must not disturb the cleaning up
+    _, error = child.communicate(timeout=60)
+    assert (child.returncode, error) == (128 + number, f"step: {told}\n")
+    assert list(tmp_path.iterdir()) == []
