@@ -28,7 +28,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check $(shell test -t 
 # The commands of the environment, ort-vamc and ort-vamp among them, are found by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run check verify results test lint format bench help
+.PHONY: run check verify results test lint format audit bench help
 .DEFAULT_GOAL := help
 
 help:
@@ -74,6 +74,11 @@ format: $(VENV)/installed
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow/rules
+
+# Known vulnerabilities of what is pinned; where the index cannot be reached it says so and nothing is known.
+audit: $(VENV)/installed
+	python -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit==2.10.1
+	$(VENV)-audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 bench: $(VENV)/installed
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; python $$benchmark || exit 1; done

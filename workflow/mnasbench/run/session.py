@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.build.layout import FastInput, InterleavedInput, interleaved_input
 from mnasbench.build.package import CompiledModel, load_graph, read_package
 from mnasbench.build.runtime import OpenVinoModel, runtime_of
@@ -151,6 +152,7 @@ class Engine:
             self._run: Callable[[npt.NDArray[Any]], Float32Array] = openvino.run
             names = openvino.input_names
         else:
+            _refuse_saturation(compiled)
             session = _onnxruntime_session(compiled.graph_path, threads)
             output, name = session.get_outputs()[0].name, self.format.name
             self._run = lambda tensor: session.run([output], {name: tensor})[0]
@@ -169,6 +171,16 @@ class Engine:
     def infer(self, tensor: npt.NDArray[Any]) -> Float32Array:
         """Scores, float32 (n, classes), of a tensor in the session's input format; n may be any size."""
         return self._run(tensor)
+
+
+def _refuse_saturation(compiled: CompiledModel) -> None:
+    """ModelError where this CPU would sum a model's int8 products wrongly: it was built on one that has VNNI."""
+    quantization = compiled.info.get("quantization") or {}
+    if quantization.get("reduce_range") is False and not sums_int8_exactly():
+        raise ModelError(
+            f"{one_line(compiled.graph_path)}: has 8-bit weights, whose sums saturate on this CPU (it has no VNNI); "
+            "build it on this machine, which then leaves 7 bits"
+        )
 
 
 def _onnxruntime_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:

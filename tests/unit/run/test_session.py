@@ -1,0 +1,21 @@
+"""A model is not run where its answers would be wrong."""
+
+from dataclasses import replace
+
+import pytest
+
+from mnasbench.errors import ModelError
+from mnasbench.run import session
+from mnasbench.run.session import Engine
+
+
+@pytest.mark.parametrize(("reduced", "exact"), [(False, True), (True, False), (True, True)])
+def test_a_model_runs_where_its_sums_are_exact(compiled, monkeypatch, reduced: bool, exact: bool):
+    monkeypatch.setattr(session, "sums_int8_exactly", lambda: exact)
+    Engine(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": reduced}}))
+
+
+def test_a_model_of_a_cpu_with_vnni_is_refused_where_its_sums_saturate(compiled, monkeypatch):
+    monkeypatch.setattr(session, "sums_int8_exactly", lambda: False)
+    with pytest.raises(ModelError, match="saturate on this CPU"):
+        Engine(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": False}}))
