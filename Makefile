@@ -57,7 +57,7 @@ results: $(VENV)/installed
 	@python workflow/scripts/show_results.py
 
 verify: $(VENV)/installed
-	snakemake --cores 1 $(CONFIGFILE) --config verify=contents --dry-run
+	snakemake --dry-run --cores 1 $(CONFIGFILE) --config verify=contents
 
 # A file of tests at a time on each of two cores: what a module makes once is then used by all its tests.
 test: $(VENV)/installed
@@ -81,4 +81,5 @@ audit: $(VENV)/installed
 	$(VENV)-audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 bench: $(VENV)/installed
+	MNASBENCH_KILLS=20 pytest tests/workflow/test_interrupted.py
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; python $$benchmark || exit 1; done

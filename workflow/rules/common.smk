@@ -13,6 +13,7 @@ from mnasbench.data.available import check_data
 from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest, walk
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
+from mnasbench.processes import former_holder, is_gone, sign, take, this_process
 from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_receipts
 from mnasbench.result.times import PlannedJob, duration, estimate, job_times
 from mnasbench.settings import DEMO, load_settings
@@ -47,7 +48,9 @@ except MnasbenchError as error:
 # the rules: a shell command that names a path would count as changed code wherever the checkout moves.
 SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "scripts"
 os.environ.update(
-    MNASBENCH_SCRIPTS=str(SCRIPTS), PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
+    MNASBENCH_SCRIPTS=str(SCRIPTS),
+    MNASBENCH_RUNNER=this_process(),
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
 )
 
 
@@ -246,6 +249,7 @@ def force_repairs():
     """
     if not workflow.is_main_process:
         return
+    own_results()
     receipts = [Path(receipt) for receipt in chain_receipts(MODELS, PRECISIONS)]
     receipts += [Path("results/summary.receipt.json"), Path("results/report.receipt.json")]
     by_contents = SETTINGS["verify"] == "contents"
@@ -284,12 +288,38 @@ def expected_time():
         receipt = next((Path(file) for file in job.output if file.endswith(RECEIPT_SUFFIX)), None)
         planned[job] = PlannedJob(job.rule.name, receipt, job.threads, list(workflow.dag.dependencies[job]))
     found = estimate(
-        planned, job_times(Path("results").rglob(f"*{RECEIPT_SUFFIX}")), workflow.resource_settings.cores or sys.maxsize
+        planned,
+        job_times(map(Path, chain_receipts(MODELS, PRECISIONS))),
+        workflow.resource_settings.cores or sys.maxsize,
     )
     if found.seconds is None:
         return "How long this takes is not known: nothing was run here before."
     without = f", without {', '.join(found.unknown)}, never run here" if found.unknown else ""
     return f"This takes about {duration(found.seconds)} by what the same jobs took before{without}."
+
+
+def own_results():
+    """Hold the results folder for this run; free it of the lock that a killed run of this machine left.
+
+    Snakemake's own lock stays behind when it is killed, or power fails. It is removed only where the process that
+    made it is known to have ended; while another run lives, Snakemake refuses, and why is said before it does.
+    """
+    if workflow.dryrun or workflow.touch:
+        return
+    lock = Path(".snakemake/mnasbench.lock")
+    before = former_holder(lock)
+    holder = take(lock)
+    if holder is not None:
+        logger.error(f"Another run works on {Path('results').resolve()} (process {holder}); wait for it, or end it.")
+        return
+    # What Snakemake itself calls locked is by the jobs of a plan, which is not yet made here; and its own way of
+    # unlocking takes the folder along, which the lock of this run belongs in.
+    left = list(Path(".snakemake/locks").glob("*.lock"))
+    if before and is_gone(before) and left:
+        logger.info("The last run was killed; its lock is removed, and what it did not finish is made again.")
+        for file in left:
+            file.unlink()
+    sign(lock)
 
 
 def calibration_is_changed(changes):

@@ -23,6 +23,7 @@ from command_line import coloured, parser_for, run
 from mnasbench import provenance
 from mnasbench.errors import InputError, ToolError, one_line
 from mnasbench.files import read_json, write_json
+from mnasbench.processes import is_gone
 
 FAILURES = Path("results/logs/failures.txt")
 # Where a step says how far it is (progress.py), as a descriptor.
@@ -136,8 +137,28 @@ def _run_logged(command: Sequence[str], log: Path) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, pass_on)
-        code = child.wait()
+        code = _wait(child)
     return code if code >= 0 else 128 - code
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """The exit code of ``child``; it is ended where the Snakemake that wants it is gone.
+
+    Otherwise the job of a killed run would go on, and write beside the same job of the next.
+    """
+    runner = os.environ.get("MNASBENCH_RUNNER", "")
+    while True:
+        try:
+            return child.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            if is_gone(runner):
+                child.terminate()
+                try:
+                    child.wait(timeout=5)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    child.wait()
+                raise ToolError("the run that wanted this was killed") from None
 
 
 def _last_line(log: Path) -> str:
