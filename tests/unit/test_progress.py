@@ -89,3 +89,14 @@ def test_no_color_is_obeyed(environment: dict[str, str], variable: dict[str, str
     assert ("\x1b[31m" in said) == is_coloured and "failed" in said
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "failed\n"
+
+
+def test_a_secret_of_the_environment_reaches_neither_receipt_nor_log(
+    tmp_path: Path, repository: Path, environment: dict[str, str]
+) -> None:
+    secret = "hunter2-4711"
+    command = _record(tmp_path, repository, [sys.executable, "-c", "print('done')"])
+    subprocess.run(command, env=environment | {"API_TOKEN": secret}, cwd=tmp_path, check=True, capture_output=True)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert (tmp_path / "r.receipt.json") in written
+    assert not any(secret.encode() in path.read_bytes() for path in written)

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
@@ -115,9 +116,10 @@ def code_digest(script: Path) -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the libraries that decide what a result is."""
+    """Versions of the libraries that decide what a result is; OpenVINO may be missing, and is then left out."""
     names = ("numpy", "onnx", "onnxruntime", "pillow", "simplejpeg", "snakemake", "timm", "torch", "torchvision")
-    return {name: importlib.metadata.version(name) for name in names}
+    optional = ("openvino",) if importlib.util.find_spec("openvino") else ()
+    return {name: importlib.metadata.version(name) for name in (*names, *optional)}
 
 
 # -------------------------------------------------------------------------------------------------------- machine

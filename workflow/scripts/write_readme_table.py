@@ -28,7 +28,8 @@ def _block(results: Path) -> str:
     rows = read_csv(read_text(results / "summary.csv"))
     receipt = read_json(results / "summary.receipt.json")
     machine = receipt["machine"]
-    versions = ", ".join(f"{name} {receipt['versions'][name]}" for name in ("onnxruntime", "torch"))
+    shown = (name for name in ("onnxruntime", "openvino", "torch") if name in receipt["versions"])
+    versions = ", ".join(f"{name} {receipt['versions'][name]}" for name in shown)
     told = f"{machine['cpu']}, {machine['cpus']} cores, {versions}, {receipt['started'][:10]}"
     notes = "\n".join(terminal_notes(rows, {}))
     return f"```text\n{terminal_table(rows)}\n\n{notes}\n```\n\n`make run` on {told}.\n"

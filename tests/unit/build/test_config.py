@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mnasbench.build.config import PRECISIONS, BuildConfig, build_file, read_build_config
 from mnasbench.data.preprocess import Preprocessing
-from mnasbench.errors import SettingsError
+from mnasbench.errors import InputError, SettingsError
 
 # As published for this model (generation 1) and in the layout of 2025 (generation 2).
 FIRST = """
@@ -198,3 +198,12 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory: pytest.TempPathFa
     assert replace(read, ignored=(), skip_layers=config.skip_layers) == config
     if config.generation == 1:
         assert ("ort" in build_file(config)) and "ort" not in build_file(replace(config, backend="vacc"))
+
+
+def test_a_file_that_would_expand_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    # "Billion laughs": each line holds the one before ten times.
+    lines = ["a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
+    (tmp_path / "build.yaml").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"build\.yaml: .*aliases \(\*name\) are not accepted"):
+        read_build_config(tmp_path / "build.yaml", 1)
