@@ -88,6 +88,7 @@ def test_a_report_of_2026() -> None:
         ("forwad time (s): 1.31991\n", "", r"no 'forwad time \(s\)'"),
         ("throughput (qps): 775.808", "throughput (qps): nan", "says 'throughput .qps.: nan', expected a positive"),
         ("throughput (qps): 775.808", "throughput (qps): -3", "says 'throughput .qps.: -3', expected a positive"),
+        ("samples: 1024", "samples: 1e999", "says .samples: 1e999., expected a positive"),
         ("e2e latency (us):", "", "no 'e2e latency"),
         ("    avg latency: 21697\n", "", "no 'avg latency' of 'e2e latency"),
     ],

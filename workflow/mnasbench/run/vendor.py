@@ -3,6 +3,7 @@
 What vamp says, it says of the card; nothing here measures. docs/vacc.md has the formats.
 """
 
+import math
 import re
 import shutil
 import tempfile
@@ -148,7 +149,8 @@ def _optional(fields: Mapping[str, str], name: str) -> float | None:
 
 
 def _as_number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\d+(\.\d+)?([eE][-+]?\d+)?", text) else None
+    number = float(text) if re.fullmatch(r"\d+(\.\d+)?([eE][-+]?\d+)?", text, re.ASCII) else math.inf
+    return number if math.isfinite(number) else None
 
 
 # --------------------------------------------------------------------------------------------------------- accuracy
