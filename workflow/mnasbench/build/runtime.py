@@ -50,6 +50,12 @@ def version_of(runtime: str) -> str:
     return importlib.metadata.version(runtime)
 
 
+def described(info: dict[str, Any]) -> dict[str, str]:
+    """Name and version of what runs a model, as the reports of both runs give them."""
+    name = runtime_of(info)
+    return {"name": name, "version": version_of(name)}
+
+
 class OpenVinoModel:
     """A graph in OpenVINO: one stream of ``threads`` threads, fp32 wherever the graph is not int8.
 

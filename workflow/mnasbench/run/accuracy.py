@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.runtime import runtime_of, version_of
+from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import OUTPUT_KEY, read_npz
 from mnasbench.errors import InputError, MeasurementError, one_line
@@ -110,7 +110,7 @@ def run_accuracy(
                 raise
     seconds = time.perf_counter() - loaded
     _require_exactly(folder, outputs)
-    return AccuracyRun(len(inputs), resumed, loaded - begin, seconds, compiled.digests, _runtime(compiled))
+    return AccuracyRun(len(inputs), resumed, loaded - begin, seconds, compiled.digests, described(compiled.info))
 
 
 class _Pipeline:
@@ -195,19 +195,15 @@ class _OutputWriter:
         return bytes(content)
 
 
-def _runtime(compiled: CompiledModel) -> dict[str, str]:
-    """What ran the model, as the performance run's report names it."""
-    name = runtime_of(compiled.info)
-    return {"name": name, "version": version_of(name)}
-
-
 def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[Path], batch: int) -> str:
     """Digest of what determines the outputs: the model, the preprocessing, the batch, each input's size and time."""
     try:
         stats = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in inputs]
     except OSError as error:
         raise InputError(f"{one_line(error.filename)}: is in the list, but {error.strerror}") from error
-    return sha256_of_bytes(canonical_json([compiled.digests, _runtime(compiled), repr(params), batch, stats]).encode())
+    return sha256_of_bytes(
+        canonical_json([compiled.digests, described(compiled.info), repr(params), batch, stats]).encode()
+    )
 
 
 def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.runtime import runtime_of, version_of
+from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.provenance import machine
 from mnasbench.run.figures import figures, requests_needed
@@ -46,7 +46,7 @@ def _measure_once(
         "model": compiled.info["name"],
         "precision": compiled.info["precision"],
         "engine": compiled.info["engine"],
-        "runtime": {"name": runtime_of(compiled.info), "version": version_of(runtime_of(compiled.info))},
+        "runtime": described(compiled.info),
         **found,
         "verdict": verdict(seen, found),
         "machine": {**machine(), "usable_cpus": usable_cpus()},

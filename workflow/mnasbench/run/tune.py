@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.runtime import runtime_of, version_of
+from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.errors import InputError
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, write_json
@@ -126,7 +126,7 @@ def _halving(
 def _memory_file(compiled: CompiledModel, load: Load) -> Path:
     key = {
         "machine": {**machine(), "usable_cpus": usable_cpus()},
-        "runtime": [runtime_of(compiled.info), version_of(runtime_of(compiled.info))],
+        "runtime": described(compiled.info),
         "digests": compiled.digests,
         "load": [load.scenario == "single_stream", load.processes, load.batch],
     }
