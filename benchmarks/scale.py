@@ -29,7 +29,8 @@ from mnasbench.files import read_json  # noqa: E402
 from mnasbench.result.times import PlannedJob, _makespan  # noqa: E402
 
 BY_SHARD = ("index_shard", "write_npz", "run_accuracy", "evaluate_outputs")
-BY_ALL = ("index_dataset", "gather_accuracy", "check_parity")
+SAMPLED = "check_parity"  # by as many pictures as the setting says
+BY_ALL = ("index_dataset", "gather_accuracy", SAMPLED)
 ALONE = "measure_performance"
 NODES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -48,6 +49,12 @@ def sizes(results: Path, receipts: Sequence[dict[str, Any]]) -> tuple[int, int]:
     return len(manifest.read_text().splitlines()) - 1, shards
 
 
+def sample_of(receipt: dict[str, Any]) -> int | None:
+    """How many pictures a job was told to choose; None for all."""
+    images: int | None = receipt["settings"].get("parity", {}).get("images")
+    return images
+
+
 def costs(runs: Sequence[Path]) -> dict[str, tuple[float, float]]:
     """Seconds of a job of each rule: (a, b), a constant and a part for each picture."""
     points: dict[str, list[tuple[int, float]]] = {}
@@ -59,6 +66,8 @@ def costs(runs: Sequence[Path]) -> dict[str, tuple[float, float]]:
             # Seconds of one core: a job of two threads on two cores took half as long.
             seconds = receipt["seconds"] if rule == ALONE else max(receipt["seconds"], receipt["cpu_seconds"])
             count = pictures if rule in BY_ALL else pictures // shards
+            if rule == SAMPLED:
+                count = min(pictures, sample_of(receipt) or pictures)
             points.setdefault(rule, []).append((count if rule in BY_SHARD + BY_ALL else 0, seconds))
     start = min(seconds for found in points.values() for _, seconds in found)
     fitted = {}
@@ -89,6 +98,7 @@ def jobs_of(receipts: Sequence[dict[str, Any]], former: int, shards: int) -> dic
         for shard in range(shards) if is_of_shard else [None]:
             key = (receipt["rule"], log, shard)
             jobs[key] = {"rule": receipt["rule"], "inputs": list(receipt["inputs"]), "shard": shard}
+            jobs[key]["sample"] = sample_of(receipt)
             for file in files:
                 made[number.sub(str(shard), file) if is_of_shard else file] = key
     for job in jobs.values():
@@ -113,7 +123,7 @@ def predict(
     planned, seconds = {}, {}
     for key, job in jobs.items():
         constant, slope = cost[job["rule"]]
-        count = pictures / shards if job["rule"] in BY_SHARD else pictures
+        count = pictures / shards if job["rule"] in BY_SHARD else min(pictures, job["sample"] or pictures)
         seconds[key] = constant + slope * count
         planned[key] = PlannedJob(job["rule"], Path(), cores if job["rule"] == ALONE else 1, list(job["needs"]))
     wall = _makespan(planned, seconds, nodes * cores)

@@ -158,9 +158,12 @@ def _write_row(
 
 def _parity(pictures: int) -> dict[str, Any]:
     way = {"way": "as in this run", "different_pictures": 7, "different_pixels": 1.25, "mean_difference": 0.0125}
-    way |= {"max_difference": 3, "different_answers": 1, "top1_drop": 0.5, "top1_drop_low": -1.0, "top1_drop_high": 2.0}
+    way |= {"max_difference": 3, "different_answers": 1, "different_answers_share": 1.0}
+    way |= {"different_answers_low": 0.5, "different_answers_high": 2.0}
+    way |= {"top1_drop": 0.5, "top1_drop_low": -1.0, "top1_drop_high": 2.0}
     return {
         "images": pictures,
+        "drawn_from": pictures,
         "torchvision": {"top1": 87.5, "preprocessing": {"resize": 256}},
         "ways": [way | {"mcnemar_p": 1.0}],
     }

@@ -17,7 +17,7 @@ def sharded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Workf
     """The small case, run in three shards."""
     folder = tmp_path_factory.mktemp("shards")
     workflow = make_workflow(repository, folder / "checkout")
-    prepare(workflow, folder, shards=SHARDS)
+    prepare(workflow, folder, shards=SHARDS, parity={"images": 20})
     workflow.run()
     return workflow
 
@@ -50,6 +50,13 @@ def test_a_replaced_picture_remakes_one_shard(sharded: Workflow) -> None:
 def test_another_number_of_shards_gives_the_same_numbers(sharded: Workflow) -> None:
     before = untimed_results(sharded.root / "results")
     assert len(before["mnasnet0_5/fp32 answers"]) == PICTURES
+    parity = before["mnasnet0_5 parity"]
+    assert (parity["images"], parity["drawn_from"]) == (20, PICTURES)
+    # None of 20 differs, so of all at most 100 x 1.96^2 / (20 + 1.96^2) percent do.
+    (way,) = parity["ways"]
+    assert (way["different_answers"], way["different_answers_low"]) == (0, 0)
+    assert way["different_answers_high"] == pytest.approx(16.11, abs=0.01)
+    assert "(a sample: of all 48 it is 0.00 to 16.11 %, at 95 %)" in (sharded.root / "results/summary.md").read_text()
     settings = (sharded.root / "test.yaml").read_text()
     (sharded.root / "test.yaml").write_text(settings.replace(f"shards: {SHARDS}", "shards: 1"))
     jobs = sharded.planned()

@@ -371,6 +371,17 @@ def threads_for_pictures(wildcards):
     return max(1, min(16, pictures_a_shard() // PICTURES_A_THREAD))
 
 
+def pictures_of_parity():
+    """How many pictures the parity certificate is made of, about."""
+    pictures = pictures_a_shard() * len(SHARDS)
+    return min(pictures, SETTINGS["parity"]["images"] or pictures)
+
+
+def threads_for_parity(wildcards):
+    """Threads of the parity certificate, where a picture costs more than elsewhere, and is read again."""
+    return max(1, min(16, pictures_of_parity() // (PICTURES_A_THREAD // 2)))
+
+
 # Memory in MB, more of it a thread, minutes, and pictures a minute and thread (0: not by pictures). The receipts of
 # runs on two cores say what was used; here stands three times that, for larger pictures, nets and slower disks.
 NEEDS = {
@@ -402,7 +413,7 @@ def needs(name):
         if name in ("sample_calibration", "compile_model"):
             pictures = SETTINGS["calibration"]["images"]
         elif name == "check_parity":
-            pictures *= len(SHARDS)
+            pictures = pictures_of_parity()
         minutes = pictures / pictures_a_minute / min(threads, MOST_SESSIONS) if pictures_a_minute else 0
         return attempt * round(base_minutes + minutes)
 
@@ -580,6 +591,11 @@ def published_resize(variant):
     """The short side that the model's publisher resizes to, whatever this configuration does."""
     model = MODELS[variant]
     return model.preset.resize_for(model.size)
+
+
+def parity_arguments():
+    images = SETTINGS["parity"]["images"]
+    return f"--images {images}" if images else ""
 
 
 def answers(variant, precision):

@@ -73,20 +73,21 @@ rule check_parity:
         receipt="results/result/{variant}/parity.receipt.json",
     log:
         "results/logs/result/check_parity-{variant}.log",
-    threads: threads_for_pictures
+    threads: threads_for_parity
     resources:
         **needs("check_parity"),
     params:
-        settings=lambda wildcards: settings(resize=published_resize(wildcards.variant)),
+        settings=lambda wildcards: settings(resize=published_resize(wildcards.variant), parity=SETTINGS["parity"]),
         code=code("check_parity.py"),
         root=dataset_root(),
         prefix=lambda wildcards: compiled(wildcards.variant, "fp32"),
         resize=lambda wildcards: published_resize(wildcards.variant),
+        sample=parity_arguments(),
     shell:
         step(
             "check_parity.py",
             "--model {params.prefix:q} --resize {params.resize} --root {params.root:q} --manifest {input.manifest:q}"
-            " --datalist {input.datalists:q} --vdsp_params {input.vdsp_params:q} --workers {threads}"
+            " {params.sample} --datalist {input.datalists:q} --vdsp_params {input.vdsp_params:q} --workers {threads}"
             " --json {output.certificate:q}",
         )
 

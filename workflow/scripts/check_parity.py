@@ -2,6 +2,8 @@
 
 check_parity.py --model PREFIX --root DATASET                                  the table of the usual ways
 check_parity.py --model PREFIX --root DATASET --datalist LIST --vdsp_params F  what a run with these files sees
+
+With --images N a sample of the pictures is judged, and what is said of the whole dataset has a 95 % interval.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from command_line import parser_for, run
 from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import read_vdsp_params
-from mnasbench.data.fingerprint import read_manifest, scan
+from mnasbench.data.fingerprint import read_manifest, sample_of, scan
 from mnasbench.data.preprocess import Preprocessing, preprocessing_from
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
@@ -33,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resize", type=int, help="torchvision's short side; default: what the model was built with")
     add_dataset_arguments(parser)
     parser.add_argument("--manifest", type=Path, help="take the pictures that this manifest of the dataset names")
+    parser.add_argument("--images", type=int, help="a sample of so many pictures; default: all")
     parser.add_argument("--datalist", type=Path, nargs="+", help="lists of the npz inputs of a run")
     parser.add_argument("--vdsp_params", type=Path, help="preprocessing of that run, any of the three forms")
     parser.add_argument("--json", type=Path, help="certificate to write")
@@ -50,13 +53,16 @@ def ways_of(arguments: argparse.Namespace, reference: Preprocessing) -> list[Way
     return [Way("the run's inputs", from_npz(inputs), read_vdsp_params(arguments.vdsp_params))]
 
 
-def pictures_of(arguments: argparse.Namespace) -> list[tuple[Path, int]]:
-    """Files and their classes."""
+def pictures_of(arguments: argparse.Namespace) -> tuple[list[tuple[Path, int]], int]:
+    """Files and their classes, and how many they were drawn from."""
     if arguments.manifest is not None:
         found = {picture.name: picture.class_index for picture in read_manifest(arguments.manifest)}
     else:
         found = {name: file.class_index for name, file in scan(dataset_of(arguments)).items()}
-    return [(arguments.root / name, label) for name, label in found.items()]
+    if arguments.images is not None and arguments.images < 1:
+        raise SettingsError(f"--images is {arguments.images}, expected at least 1")
+    names = sample_of(list(found), len(found) if arguments.images is None else arguments.images)
+    return [(arguments.root / name, found[name]) for name in names], len(found)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -69,13 +75,14 @@ def table(found: dict[str, Any]) -> str:
             way["max_difference"],
             f"{way['max_input_difference']:.3f}",
             way["different_answers"],
+            f"{way['different_answers_low']:.2f} to {way['different_answers_high']:.2f}",
             f"{way['top1']:.3f}",
             f"{way['top1_drop']:.3f} ({way['top1_drop_low']:.2f} to {way['top1_drop_high']:.2f})",
         ]
         for way in found["ways"]
     ]
-    headers = ["way", "pixels %", "mean", "max", "max input", "answers", "top-1", "drop (95 %)"]
-    return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 7))
+    headers = ["way", "pixels %", "mean", "max", "max input", "answers", "answers %", "top-1", "drop (95 %)"]
+    return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 8))
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -84,18 +91,21 @@ def check(arguments: argparse.Namespace) -> None:
     reference = preprocessing_from(compiled.info["preprocessing"])
     if arguments.resize is not None:
         reference = replace(reference, resize=arguments.resize, library="pillow")
-    pictures = pictures_of(arguments)
+    pictures, drawn_from = pictures_of(arguments)
     found = certificate(
         compiled,
         reference,
         ways_of(arguments, reference),
         pictures,
+        drawn_from=drawn_from,
         workers=arguments.workers,
         progress=progress("pictures"),
     )
     own = found["torchvision"]
-    print(f"{found['images']} pictures; prepared by torchvision {own['version']}: top-1 {own['top1']:.3f}")
-    print("differing pixels in %, differences in levels of 0 to 255, answers as numbers of pictures\n")
+    sample = f" (a sample of {drawn_from})" if found["images"] < drawn_from else ""
+    print(f"{found['images']} pictures{sample}; prepared by torchvision {own['version']}: top-1 {own['top1']:.3f}")
+    print("differing pixels in %, differences in levels of 0 to 255, answers as numbers of pictures, and")
+    print("as percent of the dataset: 95 % interval where the pictures are a sample\n")
     print(table(found))
     if arguments.json is not None:
         write_json(arguments.json, found)

@@ -74,10 +74,17 @@ def notes_on(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _on_parity(model: str, certificate: dict[str, Any]) -> str:
     (way,) = certificate["ways"]
+    sampled = certificate["images"] < certificate["drawn_from"]
     return (
         f"{model}: of {certificate['images']} pictures, as the model is given them, {way['different_pictures']} differ "
         f"from torchvision's own ({way['different_pixels']:.2f} % of the pixels) and {way['different_answers']} get "
         "another answer"
+        + (
+            f" (a sample: of all {certificate['drawn_from']} it is {way['different_answers_low']:.2f} to "
+            f"{way['different_answers_high']:.2f} %, at 95 %)"
+            if sampled
+            else ""
+        )
     )
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from mnasbench.build.config import BuildConfig
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vamc import build
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.demo import make_demo
+from mnasbench.data.fingerprint import sample_of
 from mnasbench.data.npz import write_npz
 from mnasbench.data.preprocess import Preprocessing, pixels_of
 from mnasbench.errors import DatasetError, ModelError, SettingsError
@@ -93,6 +95,41 @@ def test_the_inputs_of_a_run_are_judged_as_they_are(
     del inputs[pictures[0][0].stem]
     with pytest.raises(DatasetError, match="has no npz among the listed inputs"):
         certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], pictures)
+
+
+def test_a_sample_has_an_interval_of_what_it_says_of_all(compiled: CompiledModel, pictures: Pictures) -> None:
+    squeezed = usual_ways(REFERENCE)[2:3]
+    whole = certificate(compiled, REFERENCE, squeezed, pictures)
+    assert (whole["images"], whole["drawn_from"]) == (24, 24)
+    (way,) = whole["ways"]
+    share = 100 * way["different_answers"] / 24
+    assert 0 < share < 100
+    assert [way[f"different_answers_{part}"] for part in ("share", "low", "high")] == pytest.approx([share] * 3)
+    sampled = certificate(compiled, REFERENCE, squeezed, pictures, drawn_from=1000)
+    assert (sampled["images"], sampled["drawn_from"]) == (24, 1000)
+    (way,) = sampled["ways"]
+    count = way["different_answers"]
+    # scipy's own score interval, without continuity correction, is Wilson's.
+    wilson = binomtest(count, 24).proportion_ci(0.95, "wilson")
+    expected = (share, 100 * wilson.low, 100 * wilson.high)
+    assert [way[f"different_answers_{part}"] for part in ("share", "low", "high")] == pytest.approx(expected)
+    unlike = {key for key in way if way[key] != whole["ways"][0][key]}
+    assert unlike <= {f"different_{what}_{part}" for what in ("pictures", "answers") for part in ("low", "high")}
+
+
+def test_a_sample_is_the_same_however_the_names_are_ordered() -> None:
+    names = [f"val/{number}.JPEG" for number in range(200)]
+    chosen = sample_of(names, 20)
+    assert chosen == sample_of(names[::-1], 20) == sorted(set(chosen)) and len(chosen) == 20
+    assert sample_of(names, 200) == sample_of(names, 1000) == sorted(names)
+    # A name that goes is replaced by one other; one that was not chosen moves nothing.
+    without = [name for name in names if name != chosen[3]]
+    assert len(set(sample_of(without, 20)) - set(chosen)) == 1
+    other = next(name for name in names if name not in chosen)
+    assert sample_of([name for name in names if name != other], 20) == chosen
+    # Both halves of the order of names have their share (four standard deviations).
+    half = sample_of([f"val/{number:05d}.JPEG" for number in range(2000)], 1000)
+    assert 440 < sum(name < "val/01000" for name in half) < 560
 
 
 def test_what_cannot_be_compared_is_refused(compiled: CompiledModel, pictures: Pictures) -> None:

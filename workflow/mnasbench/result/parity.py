@@ -1,7 +1,11 @@
 """The parity certificate: how far a way of preparing pictures is from torchvision's own, in pixels and in answers.
 
 One request a picture holds it as torchvision prepares it and as each other way does, so the model, the session and
-the batch are the same for all, and what differs comes from the preprocessing alone.
+the batch are the same for all, and what differs comes from the preprocessing alone. A way whose tensor is torchvision's
+to the bit is not asked again.
+
+Preparing pictures as torchvision does is dear, so the pictures may be a sample of a dataset; what is then said of the
+dataset has an interval beside it.
 """
 
 import queue
@@ -21,6 +25,7 @@ from mnasbench.data.preprocess import Preprocessing, decode_rgb, open_image, rea
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
 from mnasbench.model.torchvision_import import torchvision
 from mnasbench.result.evaluation import TOP, Answer, accuracy, picture_key
+from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.scores import best_classes
 from mnasbench.run.session import Engine
@@ -99,12 +104,15 @@ def certificate(
     ways: Sequence[Way],
     pictures: Sequence[tuple[Path, int]],
     *,
+    drawn_from: int | None = None,
     workers: int = 1,
     progress: Progress = lambda items, total: items,
 ) -> dict[str, Any]:
     """What each way changes against torchvision's ``Resize``, ``CenterCrop``, ``ToTensor``, ``Normalize`` on PIL.
 
-    ``compiled``: an fp32 model. ``reference``: what torchvision does for it. ``pictures``: files and their classes.
+    ``compiled``: an fp32 model. ``reference``: what torchvision does for it. ``pictures``: files and their classes,
+    a sample of ``drawn_from`` pictures where that is given (then the shares of pictures and answers that differ have
+    95 % intervals; that of the accuracies' drop, which takes the dataset itself for a sample, is always there).
     Percent for accuracies and shares, levels of 0 to 255 for differences, SQNR in dB over the logits.
     """
     _short_side(reference)
@@ -117,9 +125,14 @@ def certificate(
     with ThreadPoolExecutor(workers) as pool:
         seen = list(progress(pool.map(look, pictures), len(pictures)))
     theirs = [row[0].answer for row in seen]
-    described = [_describe(way, [row[1 + place] for row in seen], theirs, reference) for place, way in enumerate(ways)]
+    drawn_from = len(seen) if drawn_from is None else drawn_from
+    described = [
+        _describe(way, [row[1 + place] for row in seen], theirs, reference, drawn_from)
+        for place, way in enumerate(ways)
+    ]
     return {
         "images": len(seen),
+        "drawn_from": drawn_from,
         "model": {"name": compiled.info["name"], "precision": compiled.info["precision"], **compiled.digests},
         "torchvision": {
             "version": torchvision.__version__,
@@ -157,11 +170,14 @@ class _Look:
             for way, preprocess in zip(self._ways, self._preprocessors, strict=True)
         ]
         inputs = [preprocess.tensor([pixels])[0] for preprocess, pixels in zip(self._preprocessors, crops, strict=True)]
-        scores = self._infer(np.stack([expected, *inputs]))
-        logits = scores[0].astype(np.float64)
+        others = [tensor for tensor in inputs if not np.array_equal(tensor, expected)]
+        answered = iter(self._infer(np.stack([expected, *others])))
+        own = next(answered)
+        logits = own.astype(np.float64)
         signal = float(np.square(logits).sum())
-        seen = [_Seen(Answer(path.name, label, best_classes(scores[0], TOP)))]
-        for pixels, tensor, row in zip(crops, inputs, scores[1:], strict=True):
+        seen = [_Seen(Answer(path.name, label, best_classes(own, TOP)))]
+        for pixels, tensor in zip(crops, inputs, strict=True):
+            row = own if np.array_equal(tensor, expected) else next(answered)
             difference = np.abs(pixels - crop)
             noise = float(np.square(logits - row).sum())
             seen.append(
@@ -183,20 +199,33 @@ class _Look:
             self._engines.put(engine)
 
 
-def _describe(way: Way, seen: Sequence[_Seen], theirs: Sequence[Answer], reference: Preprocessing) -> dict[str, Any]:
+def _describe(
+    way: Way, seen: Sequence[_Seen], theirs: Sequence[Answer], reference: Preprocessing, drawn_from: int
+) -> dict[str, Any]:
     figures = accuracy([one.answer for one in seen], theirs)
     pixels = len(seen) * reference.crop**2
-    pairs = zip(seen, theirs, strict=True)
+    different = {
+        "pictures": sum(one.different > 0 for one in seen),
+        "answers": sum(one.answer.classes[0] != their.classes[0] for one, their in zip(seen, theirs, strict=True)),
+    }
+    shares = {what: _share(count, len(seen), drawn_from) for what, count in different.items()}
     return {
         "way": way.name,
         "preprocessing": asdict(way.params.preprocessing),
         "swap_colours": way.params.swap_colours,
-        "different_pictures": sum(one.different > 0 for one in seen),
+        **{f"different_{what}": count for what, count in different.items()},
+        **{f"different_{what}_{part}": value for what, share in shares.items() for part, value in share.items()},
         "different_pixels": 100 * sum(one.different for one in seen) / pixels,
         "mean_difference": sum(one.total for one in seen) / (3 * pixels),
         "max_difference": max(one.largest for one in seen),
         "max_input_difference": max(one.input_levels for one in seen),
-        "different_answers": sum(one.answer.classes[0] != their.classes[0] for one, their in pairs),
         # Which pictures were lost or gained is a list as long as the dataset may be.
         **{key: value for key, value in figures.items() if key not in ("lost", "gained")},
     }
+
+
+def _share(count: int, images: int, drawn_from: int) -> dict[str, float]:
+    """Percent of the dataset, with its 95 % interval where ``images`` are a sample of it."""
+    share = count / images
+    low, high = wilson_interval(count, images) if images < drawn_from else (share, share)
+    return {"share": 100 * share, "low": 100 * low, "high": 100 * high}
