@@ -29,7 +29,7 @@ from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of
 
 MODE = "int8-percentile"
 STEPS = ("equalize", "round_by_error", "correct_bias")
-METHODS = ("ours", *(f"ours_without_{step}" for step in STEPS), "ort_minmax", "ort_percentile", "nncf")
+METHODS = ("ours", "ours_7_bits", *(f"ours_without_{step}" for step in STEPS), "ort_minmax", "ort_percentile", "nncf")
 BATCH = 10
 
 
@@ -40,11 +40,11 @@ def batches(pixels: Path) -> Iterator[np.ndarray]:
         yield normalise(np.asarray(stored[start : start + BATCH]), Preprocessing(resize=256, crop=stored.shape[-1]))
 
 
-def ours(source: Path, target: Path, pixels: Path, without: str | None = None) -> None:
-    """This project's recipe, or the recipe without one of its steps."""
+def ours(source: Path, target: Path, pixels: Path, **changes: bool) -> None:
+    """This project's recipe, or the recipe with changes: without a step, or as for CPUs without VNNI."""
     from mnasbench.build.compiler import Recipe, compile_model
 
-    recipe = replace(Recipe(), **{without: False}) if without else Recipe()
+    recipe = replace(Recipe(), **changes)
     onnx.save(compile_model(onnx.load(source), MODE, lambda: batches(pixels), recipe).model, target)
 
 
@@ -95,7 +95,8 @@ def nncf(source: Path, target: Path, pixels: Path) -> None:
 
 QUANTIZERS: dict[str, Callable[[Path, Path, Path], None]] = {
     "ours": ours,
-    **{f"ours_without_{step}": lambda s, t, p, step=step: ours(s, t, p, step) for step in STEPS},
+    "ours_7_bits": lambda s, t, p: ours(s, t, p, reduce_range=True),
+    **{f"ours_without_{step}": lambda s, t, p, step=step: ours(s, t, p, **{step: False}) for step in STEPS},
     "ort_minmax": lambda s, t, p: onnx_runtime(s, t, p, "MinMax"),
     "ort_percentile": lambda s, t, p: onnx_runtime(s, t, p, "Percentile"),
     "nncf": nncf,

@@ -1,5 +1,7 @@
 """The statistics against published values, brute force and simulation."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,11 +18,11 @@ def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
     assert wilson_interval(correct, images) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.7, 0.95])
-def test_wilson_covers(share: float) -> None:
+@pytest.mark.parametrize("images", [300, 1000, 50_000])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_wilson_covers(share: float, images: int) -> None:
     # Exact coverage: the probability, over every possible count, that the interval holds the truth.
-    images = 1000
-    counts = np.arange(images + 1)
+    counts = np.arange(*binom.interval(1 - 1e-9, images, share))
     holds = [low <= share <= high for low, high in (wilson_interval(int(count), images) for count in counts)]
     assert 0.94 <= binom.pmf(counts, images, share)[holds].sum() <= 0.96
 
@@ -35,14 +37,26 @@ def test_drop_interval_covers(lost: float, gained: float) -> None:
     assert 0.94 <= covered <= 0.96
 
 
-def test_mcnemar_is_a_p_value_under_no_difference() -> None:
-    # An exact test is conservative: P(p <= a) <= a for every a; and it must not be useless, so near a at 0.05.
-    flips = 400
-    ps = np.array([PairedComparison(1000, k, flips - k).mcnemar_p for k in range(flips + 1)])
-    weights = binom.pmf(np.arange(flips + 1), flips, 0.5)
-    for level in (0.01, 0.05, 0.1, 0.5):
-        assert weights[ps <= level].sum() <= level + 1e-12
-    assert weights[ps <= 0.05].sum() > 0.03
+@pytest.mark.parametrize(("images", "flipped"), [(1000, 0.02), (1000, 0.05), (50_000, 0.002)])
+def test_mcnemar_is_uniform_under_no_difference(images: int, flipped: float) -> None:
+    # Over every number of flips and every split of them, with their probabilities.
+    flips = np.arange(*binom.interval(1 - 1e-9, images, flipped))
+    splits = [(int(n), k) for n in flips for k in range(int(n) + 1)]
+    ps = np.array([PairedComparison(images, k, n - k).mcnemar_p for n, k in splits])
+    numbers, lost = np.array(splits).T
+    weights = binom.pmf(numbers, images, flipped) * binom.pmf(lost, numbers, 0.5)
+    for level in (0.01, 0.05, 0.1, 0.2, 0.5):
+        assert weights[ps <= level].sum() == pytest.approx(level, abs=0.02)
+    assert 0.04 <= weights[ps <= 0.05].sum() <= 0.055
+    assert np.average(ps, weights=weights) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_mcnemar_is_the_mid_p_of_the_tails() -> None:
+    for lost, gained in ((8, 7), (3, 11), (5, 5), (0, 4)):
+        more = [k for k in range(lost + gained + 1) if abs(2 * k - lost - gained) > abs(lost - gained)]
+        same = [k for k in range(lost + gained + 1) if abs(2 * k - lost - gained) == abs(lost - gained)]
+        ways = sum(math.comb(lost + gained, k) for k in more) + sum(math.comb(lost + gained, k) for k in same) / 2
+        assert PairedComparison(100, lost, gained).mcnemar_p == pytest.approx(ways / 2 ** (lost + gained))
 
 
 def test_mcnemar_without_flips_is_one() -> None:

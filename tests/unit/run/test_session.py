@@ -15,7 +15,9 @@ def test_a_model_runs_where_its_sums_are_exact(compiled, monkeypatch, reduced: b
     Engine(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": reduced}}))
 
 
-def test_a_model_of_a_cpu_with_vnni_is_refused_where_its_sums_saturate(compiled, monkeypatch):
+@pytest.mark.parametrize("model", ["compiled", "compiled_for_openvino"])
+def test_a_model_of_a_cpu_with_vnni_is_refused_where_its_sums_saturate(model, monkeypatch, request):
+    compiled = request.getfixturevalue(model)
     monkeypatch.setattr(session, "sums_int8_exactly", lambda: False)
     with pytest.raises(ModelError, match="saturate on this CPU"):
         Engine(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": False}}))

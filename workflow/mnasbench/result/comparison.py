@@ -24,7 +24,7 @@ from mnasbench.result.statistics import CONFIDENCE, PairedComparison, wilson_int
 class RowComparison:
     """One row of both folders. Accuracies in percent, drops in points, ratios b / a; None is unknown.
 
-    Where both answered the same pictures (``paired``), ``top1_p`` is McNemar's exact p and the interval is that of
+    Where both answered the same pictures (``paired``), ``top1_p`` is McNemar's mid-p and the interval is that of
     paired proportions; otherwise Fisher's exact p and Newcombe's interval of two independent ones. ``agreement`` is
     the share of pictures with the same first class. ``throughput_p`` is Welch's t test between the windows of the two
     runs: it knows the scatter within a run, not what differs from one run to the next.

@@ -139,6 +139,7 @@ class Engine:
         self.threads = threads
         self.format = input_format(compiled.info)
         self.runtime = runtime_of(compiled.info)
+        _refuse_saturation(compiled)
         begin = time.perf_counter()
         if self.runtime == "openvino":
             quantized = None if pixels is None else interleaved_input(load_graph(compiled))
@@ -152,7 +153,6 @@ class Engine:
             self._run: Callable[[npt.NDArray[Any]], Float32Array] = openvino.run
             names = openvino.input_names
         else:
-            _refuse_saturation(compiled)
             session = _onnxruntime_session(compiled.graph_path, threads)
             output, name = session.get_outputs()[0].name, self.format.name
             self._run = lambda tensor: session.run([output], {name: tensor})[0]

@@ -1,0 +1,88 @@
+"""What a CPU without AVX512 and VNNI answers: an emulated one runs the same packages as this one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnasbench.build.compiler import Compiled, Recipe, compile_model
+from mnasbench.build.cpu import sums_int8_exactly
+from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.data.preprocess import Preprocessing
+from mnasbench.run.inputs import Preprocessor
+from mnasbench.run.session import Engine
+from small_classifier import package
+from unit.build.nets import SIZE, pictures, small_mnasnet
+
+# AVX2 and FMA, neither AVX512 nor VNNI.
+EMULATED = ["qemu-x86_64", "-cpu", "Haswell"]
+BATCH = 8
+
+
+def scores(prefix: Path, pixels: np.ndarray) -> np.ndarray:
+    """Logits of uint8 pictures (n, 3, SIZE, SIZE), as an accuracy run computes them."""
+    params = VdspParams(Preprocessing(resize=SIZE, crop=SIZE))
+    engine = Engine.open(prefix, 1, BATCH, params.preprocessing)
+    preprocess = Preprocessor(params, engine.format)
+    batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    return np.concatenate([engine.infer(preprocess(list(batch))) for batch in batches])
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By package: logits here and on the emulated CPU."""
+    if shutil.which(EMULATED[0]) is None:
+        pytest.skip(f"no {EMULATED[0]} here: Debian's package qemu-user has it")
+    folder = tmp_path_factory.mktemp("other-cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 3, SIZE, SIZE), dtype=np.uint8)
+    np.save(folder / "pixels.npy", pixels)
+
+    def int8(reduced: bool) -> Compiled:
+        return compile_model(small_mnasnet(), "int8-max", lambda: iter([pictures(24, 3)]), Recipe(reduce_range=reduced))
+
+    models = {"fp32": (small_mnasnet(), "onnxruntime")}
+    for bits, reduced in ((7, True), (8, False)):
+        for runtime in ("onnxruntime", "openvino"):
+            models[f"{bits} bits {runtime}"] = (int8(reduced).model, runtime)
+    prefixes = {}
+    for name, (model, runtime) in models.items():
+        (folder / name).mkdir()
+        package(folder / name, model, runtime)
+        prefixes[name] = folder / name / "small"
+    command = [*EMULATED, sys.executable, __file__, str(folder), *models]
+    subprocess.run(
+        command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.DEVNULL
+    )
+    return {name: (scores(prefix, pixels), np.load(folder / name / "scores.npy")) for name, prefix in prefixes.items()}
+
+
+def test_floats_differ_by_rounding_at_most(answers: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    here, there = answers["fp32"]
+    np.testing.assert_allclose(here, there, rtol=0, atol=1e-5 * np.abs(here).max())
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_seven_bits_give_the_same_answers_everywhere(
+    answers: dict[str, tuple[np.ndarray, np.ndarray]], runtime: str
+) -> None:
+    here, there = answers[f"7 bits {runtime}"]
+    assert np.array_equal(here, there)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_eight_bits_are_rightly_refused_there(answers: dict[str, tuple[np.ndarray, np.ndarray]], runtime: str) -> None:
+    # The emulated CPU reads this machine's /proc/cpuinfo, so nothing stopped it from running them.
+    here, there = answers[f"8 bits {runtime}"]
+    if not sums_int8_exactly():
+        pytest.skip("this CPU has no VNNI either, so both are wrong")
+    assert np.abs(here - there).max() > 0.01 * np.abs(here).max()
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    for package_name in sys.argv[2:]:
+        np.save(root / package_name / "scores.npy", scores(root / package_name / "small", np.load(root / "pixels.npy")))
