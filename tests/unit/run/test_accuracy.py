@@ -38,7 +38,7 @@ def test_each_input_gets_its_own_scores(instances, compiled_float, params, input
         np.testing.assert_allclose(found[f"n0{i % 2}/picture_{i}.npz"], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["compiled", "compiled_for_openvino"])
+@pytest.mark.parametrize("model", ["compiled", "compiled_for_openvino", "compiled_float"])
 def test_neither_instances_nor_batches_change_a_score(model, params, inputs, tmp_path, request):
     compiled = request.getfixturevalue(model)
     run_accuracy(compiled, params, inputs, tmp_path / "one")
