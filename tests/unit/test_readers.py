@@ -68,6 +68,7 @@ _BROKE = [
     ("vdsp_params", b'{"vdsp_op_type": "RGB_RESIZE_CVTCOLOR_CROP_NORMALIZATION_TENSORIZATION_U8", "config": 1}'),
     ("ONNX", READERS["ONNX"].examples()[0].replace(b"input", b"inp\x80t")),
     ("settings", b'models: {a: {}}\n"a\\nb": 1\n'),
+    ("settings", b"models:\n &mnasnet0_5: {}\n"),
     ("manifest", READERS["manifest"].examples()[0].replace(b"val/a", b"val/../../a")),
     ("build YAML", READERS["build YAML"].examples()[0].replace(b"name: mnasnet0_5", b"name: ../../mnasnet0_5")),
 ]

@@ -68,6 +68,8 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
             {**DEMO, "engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16", "int8-mse"]},
             r"int8-mse is none of the calibration modes .* set vacc.generation: 2",
         ),
+        ({"models": {None: {}}}, "models.None: a name is expected here"),
+        ({"models": {"mnasnet0_5": {}}, True: 1}, "True: a name is expected here; put it in quotes"),
         ({}, "models: is missing; name at least one variant"),
     ],
 )

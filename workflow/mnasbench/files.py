@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from mnasbench.errors import InputError, OutputError, one_line
 # Manifests and label files of 50,000 pictures have about 8 MB; nothing that is text here is larger than this.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 _CHUNK = 1 << 20
+# How the names of files begin that are being written; a call that was killed leaves them.
+TEMPORARY = ".new-"
 
 
 def sha256_of_bytes(content: bytes) -> str:
@@ -87,7 +90,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     with refusal_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # A short name: one of nearly 255 bytes is a name that a picture may have, with nothing left for more.
-        handle, name = tempfile.mkstemp(prefix=".new-", suffix=path.suffix[-16:], dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix[-16:], dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -98,6 +101,12 @@ def written_atomically(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy the content of a file, atomically; InputError or OutputError, by which of the two is the matter."""
+    with open_for_reading(source) as stream, written_atomically(path) as temporary, temporary.open("wb") as target:
+        shutil.copyfileobj(stream, target, _CHUNK)
 
 
 @contextmanager

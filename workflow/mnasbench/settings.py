@@ -157,6 +157,9 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
 
     Raises SettingsError: one line with the key, what stands there, and what was expected.
     """
+    stray = _no_word(config)
+    if stray is not None:
+        raise SettingsError(f"{one_line(stray)}: a name is expected here; put it in quotes where it is meant as one")
     errors = sorted(
         jsonschema.Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: len(e.absolute_path)
     )
@@ -177,6 +180,17 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
             f"'{one_line(values['dataset']['root'])}'; give a weights file or a published name such as IMAGENET1K_V1"
         )
     return settings
+
+
+def _no_word(value: Any, place: str = "") -> str | None:
+    """The place of the first key that is no text (YAML reads ``1_0:``, ``on:`` and an empty one as something else)."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            below = f"{place}.{key}" if place else str(key)
+            found = _no_word(entry, below) if isinstance(key, str) else below
+            if found is not None:
+                return found
+    return None
 
 
 def _check_card(settings: Settings) -> None:

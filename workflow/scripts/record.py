@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +22,15 @@ from typing import Any
 
 from command_line import coloured, parser_for, run
 from mnasbench import provenance
-from mnasbench.errors import InputError, ToolError, one_line
+from mnasbench.errors import InputError, OutputError, ToolError, one_line
 from mnasbench.files import read_json, write_json
 from mnasbench.processes import is_gone
 
 FAILURES = Path("results/logs/failures.txt")
 # Where a step says how far it is (progress.py), as a descriptor.
 PROGRESS_VARIABLE = "MNASBENCH_PROGRESS"
+# Less than this is free on a disk where a step could not end its last line.
+_FULL_BYTES = 1 << 16
 # Several steps share a terminal: a line of each now and then, the first soon enough for what takes over two seconds.
 _FIRST_SECONDS, _EVERY_SECONDS = 2.0, 5.0
 
@@ -166,10 +169,16 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
+def _found_no_room(log: Path) -> bool:
+    """Whether the step could not end its last line, and the disk is full: then it could not say why it failed."""
+    text = log.read_bytes()
+    return not text.endswith(b"\n") and shutil.disk_usage(log.parent).free < _FULL_BYTES
+
+
 def _tell_failure(line: str) -> None:
     """Say what failed now, and leave it for the end of the run, where it is not buried (see the Snakefile)."""
     _say(coloured(line, "red", sys.stderr))
-    with FAILURES.open("a", encoding="utf-8") as stream:
+    with contextlib.suppress(OSError), FAILURES.open("a", encoding="utf-8") as stream:
         stream.write(line + "\n")
 
 
@@ -184,6 +193,9 @@ def record(arguments: argparse.Namespace) -> int:
     started, clock = datetime.now(UTC), time.monotonic()
     code = _run_logged(command, arguments.log)
     seconds = time.monotonic() - clock
+    if code and _found_no_room(arguments.log):
+        _tell_failure(f"{rule}: {one_line(arguments.log)}: cannot be written (No space left on device)")
+        return OutputError.exit_code
     if code:
         _tell_failure(f"{rule}: {_last_line(arguments.log)} [log: {arguments.log}]")
         return code

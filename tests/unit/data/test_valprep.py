@@ -92,3 +92,20 @@ def test_a_devkit_of_another_set_is_named(tmp_path: Path) -> None:
         write_labels_of_devkit(devkit(tmp_path / "kit", [2, 1]), root, "val", tmp_path / "labels.txt")
     with pytest.raises(InputError, match="is not the ILSVRC2012 devkit"):
         write_labels_of_devkit(devkit(tmp_path / "other", [7]), root, "val", tmp_path / "labels.txt")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_undo_never_writes_over_a_picture(tmp_path: Path, same: bool) -> None:
+    # As after a call that was killed between copying to another file system and removing the original.
+    root = flat_dataset(tmp_path / "data", LABELS)
+    make_class_folders(Dataset(root), tmp_path / "out", "move")
+    moved = tmp_path / "out" / "val" / "n15075141" / "b.JPEG"
+    content = moved.read_bytes()
+    (root / "val" / "b.JPEG").write_bytes(content if same else content + b"mine")
+    if same:
+        assert undo(tmp_path / "out") == 3
+        assert (root / "val" / "b.JPEG").read_bytes() == content and not moved.exists()
+    else:
+        with pytest.raises(InputError, match=r"b\.JPEG: is another file than .*b\.JPEG, which belongs there"):
+            undo(tmp_path / "out")
+        assert (root / "val" / "b.JPEG").read_bytes() == content + b"mine" and moved.read_bytes() == content

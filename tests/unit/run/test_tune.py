@@ -84,6 +84,12 @@ def test_a_damaged_memory_is_searched_anew(machine_with, tmp_path):
     assert (found.instances, found.is_remembered) == (2, False)
 
 
+def test_a_memory_that_cannot_be_written_costs_no_result(machine_with, monkeypatch):
+    machine_with(2, lambda i, t: i)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")  # a home that is full, read-only or none at all
+    assert tune(model("a"), None, [], Load()).instances == 2
+
+
 def test_a_search_on_this_machine_keeps_its_budget(compiled, params, pictures, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = tune(compiled, params, pictures, Load(batch=2), budget_seconds=1.0)

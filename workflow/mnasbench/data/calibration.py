@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from mnasbench.data.labels import named
 from mnasbench.data.manifest import OnFault, look_at
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import DatasetError, InputError, SettingsError, one_line
+from mnasbench.files import open_for_reading, refusal_named
 
 # Tells a folder of ours from anybody else's; hidden, so that nobody takes it for a picture.
 _MARK = ".mnasbench-calibration"
@@ -84,19 +85,28 @@ def write_calibration(
     # Links from a results folder to pictures in the same folder must survive that it is moved as a whole.
     relative = not root.is_absolute()
     targets = [name.replace("/", "_") for name in names]
+    if len(set(targets)) < len(targets):
+        doubled = next(target for target in targets if targets.count(target) > 1)
+        raise DatasetError(f"{one_line(folder / doubled)}: two pictures would be placed here; rename one of them")
     if folder.exists() and not (folder / _MARK).exists() and any(folder.iterdir()):
         raise InputError(f"{one_line(folder)}: holds other files than a calibration set; give an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with refusal_named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        place: Callable[[Path, Path], object] = shutil.copyfile if mode == "copy" else os.symlink
         for source, target in zip(sources, targets, strict=True):
-            place(Path(os.path.relpath(source, folder)) if relative and mode == "link" else source, temporary / target)
-        (temporary / _MARK).touch()
-        temporary.chmod(0o755)  # mkdtemp's 0700 would keep a shared results folder from its team
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+            if mode == "copy":
+                with open_for_reading(source) as stream, refusal_named(folder / target):
+                    (temporary / target).write_bytes(stream.read())
+            else:
+                with refusal_named(folder / target):
+                    (temporary / target).symlink_to(os.path.relpath(source, folder) if relative else source)
+        with refusal_named(folder):
+            (temporary / _MARK).touch()
+            temporary.chmod(0o755)  # mkdtemp's 0700 would keep a shared results folder from its team
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

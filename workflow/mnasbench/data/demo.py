@@ -6,6 +6,7 @@ them (a few pictures are greyscale, as in ImageNet).
 """
 
 import colorsys
+import io
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import InputError, one_line
-from mnasbench.files import refusal_named, write_text
+from mnasbench.files import TEMPORARY, write_text, written_atomically
 
 HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # 60 degrees apart
 # Each with the range of its period, as a share of the picture's short side.
@@ -72,7 +73,7 @@ def _clear(root: Path, part: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (root / f"{part}_label.txt").unlink(missing_ok=True)
     files = list(folder.iterdir())
-    strangers = [path for path in files if not path.name.startswith(f"demo_{part}_")]
+    strangers = [path for path in files if not path.name.startswith((f"demo_{part}_", TEMPORARY))]
     if strangers:
         raise InputError(f"{one_line(strangers[0])}: is no picture of the demo set; give an empty folder")
     for path in files:
@@ -94,8 +95,10 @@ def _write_picture(root: Path, seed: int, job: tuple[str, int]) -> None:
     rng = np.random.default_rng([seed, part == "val", index])
     image = draw_picture(rng, class_of(index))
     path = root / part / picture_name(part, index)
-    with refusal_named(path):
-        image.save(path, "JPEG", quality=int(rng.integers(60, 93)))
+    content = io.BytesIO()  # Pillow's own writing to a file does not notice that a nearly full disk took a part
+    image.save(content, "JPEG", quality=int(rng.integers(60, 93)))
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def draw_picture(rng: np.random.Generator, class_index: int) -> Image.Image:

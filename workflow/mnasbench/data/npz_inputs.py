@@ -56,7 +56,7 @@ def write_npz_inputs(
     free = shutil.disk_usage(target).free + there
     if need > free:
         raise InputError(
-            f"{one_line(target)}: {len(paths)} npz files need {need / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free"
+            f"{one_line(target)}: {len(paths)} npz files need {need / 1e6:.1f} MB, but {free / 1e6:.1f} MB are free"
         )
     if preprocessing is not None:
         compile_now()

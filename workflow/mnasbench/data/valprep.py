@@ -1,15 +1,15 @@
 """ImageNet's validation pictures, flat as they are published, laid out in class folders; and back again."""
 
+import contextlib
+import errno
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mnasbench.data.fingerprint import Dataset, scan
 from mnasbench.data.labels import imagenet_wnids, read_class_names
 from mnasbench.errors import DatasetError, InputError, one_line
-from mnasbench.files import read_json, read_text, write_json, write_text
+from mnasbench.files import copy_file, read_json, read_text, refusal_named, sha256_of_file, write_json, write_text
 
 Mode = Literal["link", "copy", "move"]
 _JOURNAL = "valprep.json"
@@ -21,8 +21,8 @@ def make_class_folders(dataset: Dataset, target: Path, mode: Mode = "link") -> i
     """Place each picture of ``dataset`` at ``target/val/<wnid>/<picture>``; gives their number.
 
     ``mode``: ``"link"`` and ``"copy"`` leave the user's files alone, ``"move"`` does not. What is done is first
-    written to ``target/valprep.json``, by which ``undo`` takes it back, a call that was cut off included.
-    Raises InputError where the target has a journal or a ``val`` folder already.
+    written to ``target/valprep.json``, by which ``undo`` takes it back, a call that was cut off included; one that
+    fails takes it back itself. Raises InputError where the target has a journal or a ``val`` folder already.
     """
     journal = target / _JOURNAL
     for path in (journal, target / "val"):
@@ -41,18 +41,47 @@ def make_class_folders(dataset: Dataset, target: Path, mode: Mode = "link") -> i
         for name, file in found.items()
     ]
     write_json(journal, {"mode": mode, "files": moves})
-    place: dict[Mode, Callable[[Path, Path], Any]] = {"link": os.symlink, "copy": shutil.copy2, "move": shutil.move}
-    for source, below in moves:
-        path = target / below
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place[mode](Path(source), path)
+    try:
+        for source, below in moves:
+            _place(Path(source), target / below, mode)
+    except BaseException:
+        with contextlib.suppress(Exception):  # then the journal is there yet, and says what --undo has to do
+            undo(target)
+        raise
     return len(moves)
+
+
+def _place(source: Path, path: Path, mode: Mode) -> None:
+    with refusal_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "link":
+        with refusal_named(path):
+            path.symlink_to(source)
+    elif mode == "copy":
+        copy_file(source, path)
+    else:
+        _move(source, path)
+
+
+def _move(source: Path, path: Path) -> None:
+    """Rename a file; to another file system it is copied whole before it leaves its place."""
+    with refusal_named(path):
+        try:
+            source.rename(path)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+    copy_file(source, path)
+    with refusal_named(source):
+        source.unlink()
 
 
 def undo(target: Path) -> int:
     """Take back what ``make_class_folders`` did in ``target``; gives the number of files taken back.
 
-    Only what the journal names is touched, and folders only when they are empty then.
+    Only what the journal names is touched, and folders only when they are empty then. A file that stands where a
+    moved one belongs is never written over: of an equal one the moved copy is removed, any other is an InputError.
     """
     journal = target / _JOURNAL
     content = read_json(journal)
@@ -67,8 +96,10 @@ def undo(target: Path) -> int:
         path = target / below
         if not path.is_symlink() and not path.exists():
             continue
-        if mode == "move":
-            shutil.move(path, source)
+        if mode == "move" and not os.path.lexists(source):
+            _move(path, source)
+        elif mode == "move" and sha256_of_file(path) != sha256_of_file(source):
+            raise InputError(f"{one_line(source)}: is another file than {one_line(path)}, which belongs there")
         else:
             path.unlink()
         taken += 1

@@ -5,6 +5,7 @@ half of them (where memory is the limit, or two CPUs share a core). They are mea
 drops out after each round, so that a disturbance of a second does not decide. Sessions are loaded once.
 """
 
+import contextlib
 import os
 import statistics
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.errors import InputError
+from mnasbench.errors import InputError, OutputError
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, write_json
 from mnasbench.provenance import machine
 from mnasbench.run.figures import figures
@@ -88,7 +89,8 @@ def tune(
     tried = [{"instances": i, "threads": t, "throughput_qps": medians[i, t]} for i, t in medians]
     tuned = Tuned(instances, threads, medians[instances, threads], tried)
     if not is_disturbed:
-        write_json(memory, asdict(tuned))
+        with contextlib.suppress(OutputError):  # a cache that cannot be written costs the next run a search, no more
+            write_json(memory, asdict(tuned))
     return tuned
 
 
