@@ -59,6 +59,14 @@ def test_mcnemar_is_the_mid_p_of_the_tails() -> None:
         assert PairedComparison(100, lost, gained).mcnemar_p == pytest.approx(ways / 2 ** (lost + gained))
 
 
+@given(st.integers(0, 3000), st.integers(1, 3000))
+def test_mcnemar_is_scipys_exact_p_less_half_of_the_outcome(lost: int, gained: int) -> None:
+    flips = lost + gained
+    outcome = binom.pmf(lost, flips, 0.5) * (1 if lost == gained else 2)
+    expected = binomtest(lost, flips, 0.5).pvalue - outcome / 2
+    assert PairedComparison(10_000, lost, gained).mcnemar_p == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
 def test_mcnemar_without_flips_is_one() -> None:
     assert PairedComparison(100, 0, 0).mcnemar_p == 1.0
 
