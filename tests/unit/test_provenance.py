@@ -1,6 +1,7 @@
 """Code digests and receipts: what changes them, and what must not."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -127,3 +128,17 @@ def test_damage_is_seen(tmp_path: Path, damage: str) -> None:
             receipt.write_text(receipt.read_text()[:50])
     expected = [str(receipt if damage == "receipt cut" else output)]
     assert provenance.damaged_outputs(receipt) == expected
+
+
+def test_a_remembered_folder_is_looked_at_again_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt, output, folder = _receipt(tmp_path)
+    os.utime(folder, (0, 0))
+    monkeypatch.setattr(provenance, "LOOKED_AT", 0)
+    memory = tmp_path / "looked-at.json"
+    assert provenance.damaged_receipts([receipt], memory) == {}
+    (folder / "a.npz").write_bytes(b"")  # as a power cut leaves a file that was new: its directory does not change
+    assert provenance.damaged_receipts([receipt], memory) == {}, "a folder that was whole is not walked again"
+    monkeypatch.setattr(provenance, "_boot", lambda: "another")
+    assert provenance.damaged_receipts([receipt], memory) == {receipt: [str(output)]}

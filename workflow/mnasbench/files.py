@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -116,6 +116,18 @@ def refusal_named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{one_line(path)}: cannot be written ({error.strerror or error})") from error
+
+
+def flush_to_disk(paths: Iterable[Path]) -> None:
+    """Have the contents and the names of these files outlast a power cut from here on."""
+    files = list(paths)
+    for path in [*files, *dict.fromkeys(file.parent for file in files)]:
+        with refusal_named(path):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _umask() -> int:

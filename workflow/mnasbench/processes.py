@@ -1,14 +1,20 @@
-"""Which process works on a results folder, and whether it lives: what a killed run left is told from a live one.
+"""Which process works on a results folder, whether it lives, and that none outlives the one it works for.
 
 A process is named by host, number and time of start, because numbers are used again.
 """
 
+import ctypes
 import fcntl
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import IO
 
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+# Looked up here: between fork and exec nothing may be that takes a lock.
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
 # Open files that hold a lock; the system drops it with the process, however that ends.
 _held: list[IO[str]] = []
 
@@ -34,6 +40,16 @@ def _start_of(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when its parent ends, however that ends; only Linux can.
+
+    To be called by the child itself, between fork and exec or first of all. A worker would otherwise wait for ever
+    for a killed parent's next message, and a step go on beside the same step of the next run.
+    """
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def take(lock: Path) -> str | None:
@@ -64,4 +80,7 @@ def former_holder(lock: Path) -> str:
 
 def sign(lock: Path) -> None:
     """Write this process's name into a lock that it holds."""
-    lock.write_text(this_process() + "\n", encoding="utf-8")
+    with lock.open("w", encoding="utf-8") as stream:
+        stream.write(this_process() + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())  # Snakemake's own lock, made after it, may outlast a power cut

@@ -299,7 +299,10 @@ def _has_folders(content: Any) -> bool:
 
 
 class _FolderMemory:
-    """Times of change of the directories of folders that were once found whole."""
+    """Times of change of the directories of folders that were found whole since the machine started.
+
+    Before that power may have failed, which empties files that were new without a change of their directory.
+    """
 
     # Seconds: a directory that changed later than this before it was looked at may change again unseen, because
     # file systems count time in ticks.
@@ -311,8 +314,10 @@ class _FolderMemory:
         self._changed = False
         if file is not None:
             try:
-                self._folders = dict(read_json(file))
-            except (InputError, TypeError, ValueError):
+                remembered = read_json(file)
+                if remembered["boot"] == _boot():
+                    self._folders = dict(remembered["folders"])
+            except (InputError, TypeError, ValueError, KeyError):
                 self._folders = {}  # only a memory
 
     def is_whole(self, folder: Path, told: dict[str, Any]) -> bool:
@@ -346,7 +351,15 @@ class _FolderMemory:
         """Write what was found, where anything was; a folder that cannot be written is no reason to fail."""
         if self._file is not None and self._changed:
             with contextlib.suppress(OSError):
-                write_text(self._file, canonical_json(self._folders))
+                write_text(self._file, canonical_json({"boot": _boot(), "folders": self._folders}))
+
+
+def _boot() -> str:
+    """Names the time since this machine started; "" where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _time_of(path: Path | str) -> int:

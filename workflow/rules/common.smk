@@ -73,7 +73,7 @@ def step(command, arguments, also=""):
     """
     recorder = (
         'python "$MNASBENCH_SCRIPTS/record.py" --receipt {output.receipt:q} --log {log:q}'
-        " --settings {params.settings:q} --code {params.code:q} --inputs {input:q} --outputs {output:q}"
+        " --settings {params.settings:q} --code {params.code:q} --threads {threads} --inputs {input:q} --outputs {output:q}"
     )
     own = f'python "$MNASBENCH_SCRIPTS/{command}"' if command.endswith(".py") else command
     return f"{recorder} {also} -- {own} {arguments}"

@@ -23,8 +23,8 @@ from typing import Any
 from command_line import coloured, parser_for, run
 from mnasbench import provenance
 from mnasbench.errors import InputError, OutputError, ToolError, one_line
-from mnasbench.files import read_json, write_json
-from mnasbench.processes import is_gone
+from mnasbench.files import flush_to_disk, read_json, write_json
+from mnasbench.processes import end_with_parent, is_gone
 
 FAILURES = Path("results/logs/failures.txt")
 # Where a step says how far it is (progress.py), as a descriptor.
@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--settings", type=json.loads, required=True, help="the settings that this step uses, as JSON")
     parser.add_argument("--code", required=True, help="digest of the code that this step runs")
     told = "file for the step's output, named <rule>-<wildcards>.log"
+    parser.add_argument("--threads", type=int, default=1, help="cores that are reserved for the step")
     parser.add_argument("--log", type=Path, required=True, help=told)
     parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="files that the step reads")
     parser.add_argument("--outputs", type=Path, nargs="*", default=[], help="files that the step must leave")
@@ -53,20 +54,29 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _describe_inputs(paths: Sequence[Path]) -> dict[str, Any]:
-    """Digests of the inputs; InputError for one that is not what its own job wrote."""
+    """Digests of the inputs; InputError for one that is not what its own job wrote.
+
+    A receipt beside them that cannot be read may be of another job, which is planned again for that.
+    """
     described = {str(path): provenance.describe_file(path) for path in paths if path.is_file()}
     receipts = {receipt for path in paths for receipt in path.parent.glob(f"*{provenance.RECEIPT_SUFFIX}")}
+    damaged, vouched = [], set(map(str, receipts))
     for receipt in sorted(receipts):
-        content = read_json(receipt)
-        told = content.get("outputs") if isinstance(content, dict) else None
-        if not isinstance(told, dict):
-            raise InputError(f"{one_line(receipt)}: is not a receipt; delete it, and the next run makes it again")
-        for name, entry in described.items():
-            if name in told and told[name].get("sha256") != entry["sha256"]:
+        try:
+            told = read_json(receipt)["outputs"]
+            digests = {name: told[name]["sha256"] for name in described if name in told}
+        except (InputError, KeyError, TypeError):
+            damaged.append(receipt)
+            continue
+        vouched.update(digests)
+        for name, digest in digests.items():
+            if digest != described[name]["sha256"]:
                 raise InputError(
                     f"{one_line(name)}: was changed after the workflow made it (its SHA-256 differs from "
                     f"{receipt.name}); delete it, and the next run makes it again"
                 )
+    if damaged and not vouched.issuperset(described):
+        raise InputError(f"{one_line(damaged[0])}: is not a receipt; delete it, and the next run makes it again")
     return described
 
 
@@ -129,7 +139,14 @@ def _run_logged(command: Sequence[str], log: Path) -> int:
         if told is not None:
             environment[PROGRESS_VARIABLE] = str(told)
         try:
-            child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, pass_fds=kept)
+            child = subprocess.Popen(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=kept,
+                preexec_fn=end_with_parent,
+            )
         except OSError as error:
             raise ToolError(
                 f"{one_line(command[0])}: cannot be started ({error.strerror}); is it installed and on PATH?"
@@ -204,6 +221,9 @@ def record(arguments: argparse.Namespace) -> int:
         raise ToolError(f"{rule}: left no {one_line(missing[0])}; its log is {one_line(arguments.log)}")
     _say(f"{arguments.log.stem}: {seconds:.1f} s")
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # A receipt says that these are whole; of folders planning looks at each file's size, which a file that a power
+    # cut emptied does not have.
+    flush_to_disk(outputs)
     write_json(
         arguments.receipt,
         {
@@ -217,7 +237,8 @@ def record(arguments: argparse.Namespace) -> int:
             "git_commit": provenance.git_commit(Path(__file__).parent),
             "versions": provenance.installed_versions(),
             "machine": provenance.machine(),
-            "started": started.isoformat(timespec="seconds"),
+            "threads": arguments.threads,
+            "started": started.isoformat(timespec="milliseconds"),
             "seconds": round(seconds, 3),
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
             "peak_bytes": usage.ru_maxrss * 1024,

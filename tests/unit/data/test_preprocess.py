@@ -1,6 +1,10 @@
 """Pixels and tensors equal torchvision's, and whatever is no picture is one clear error."""
 
 import io
+import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +169,16 @@ def test_a_picture_cut_anywhere_is_an_error(tmp_path: Path, options: dict[str, b
         path.write_bytes(whole[:length])
         with pytest.raises(DatasetError, match=r"cut\.JPEG"):
             decode_rgb(path)
+
+
+def test_a_cache_of_compiled_code_that_a_power_cut_emptied_is_made_again(tmp_path: Path) -> None:
+    program = "from mnasbench.data.resample import compile_now; compile_now()"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    call = partial(subprocess.run, [sys.executable, "-c", program], env=environment, check=True)
+    call()
+    cached = [path for path in tmp_path.rglob("resample.*") if path.is_file()]
+    assert cached
+    for path in cached:
+        path.write_bytes(b"")
+    call()
+    assert all(path.stat().st_size for path in tmp_path.rglob("resample.*") if path.suffix == ".nbi")

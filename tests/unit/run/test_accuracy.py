@@ -117,3 +117,15 @@ def test_the_output_of_a_picture_that_left_the_dataset_goes_with_it(compiled, pa
     run_accuracy(compiled, params, inputs, tmp_path / "out")
     run_accuracy(compiled, params, inputs[:-1], tmp_path / "out")
     assert set(scores(tmp_path / "out")) == {f"n0{i % 2}/picture_{i}.npz" for i in range(10)}
+
+
+def test_what_a_power_cut_emptied_is_made_again(compiled, params, inputs, tmp_path):
+    run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out/n01/picture_3.npz").write_bytes(b"")
+    (tmp_path / "out/n00/picture_8.npz").write_bytes(whole["n00/picture_8.npz"][:200])
+    assert run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2).resumed == 7  # two batches of two
+    assert contents(tmp_path / "out") == whole
+    (tmp_path / "out" / accuracy._MARKER).write_bytes(b"")
+    assert run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2).resumed == 0
+    assert contents(tmp_path / "out") == whole

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from mnasbench.errors import MnasbenchError
+from mnasbench.processes import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +36,7 @@ def map_in_processes(
         return
     # fork: workers start in milliseconds and share the compiled resampler; nothing here runs threads before it.
     context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_depend_on_the_parent)
     try:
         yield from pool.map(function, items, chunksize=_CHUNK)
     except BrokenProcessPool as error:
@@ -44,7 +45,8 @@ def map_in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _depend_on_the_parent() -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Not the parent's handler, which a fork inherits: it would have every worker tell of it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from mnasbench.data.resample import resize_to_crop
 from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
 from mnasbench.files import read_regular
 
@@ -184,6 +183,9 @@ def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
 
 
 def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
+    # Importing numba takes a quarter of a second, which steps that only read what a preprocessing is do not need.
+    from mnasbench.data.resample import resize_to_crop
+
     height, width = resized_size(rgbx.shape[0], rgbx.shape[1], p.resize)
     top, left = crop_offset(height, p.crop), crop_offset(width, p.crop)
     if rows_first(rgbx.shape[0], rgbx.shape[1], height, width):

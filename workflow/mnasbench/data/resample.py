@@ -6,6 +6,8 @@ that the inner loops are over neighbouring bytes with one weight each, which LLV
 """
 
 import math
+import pickle
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -27,8 +29,20 @@ def resize_to_crop(
     """
     height, width, _ = rgbx.shape
     pixels = rgbx.reshape(height, width * 4).view(np.uint32)
-    resized: UInt8Array = _resize_to_crop(pixels, size[0], size[1], offset[0], offset[1], crop, cubic)
+    arguments = (pixels, size[0], size[1], offset[0], offset[1], crop, cubic)
+    resized: UInt8Array
+    try:
+        resized = _resize_to_crop(*arguments)
+    except (EOFError, pickle.UnpicklingError, numba.core.errors.NumbaError):
+        _forget_compiled()
+        resized = _resize_to_crop(*arguments)
     return resized
+
+
+def _forget_compiled() -> None:
+    """Remove numba's cache of these functions: it trusts its files, which a power cut may have emptied."""
+    for path in Path(_resize_to_crop.stats.cache_path or "").glob("resample.*"):
+        path.unlink(missing_ok=True)
 
 
 def compile_now() -> None:

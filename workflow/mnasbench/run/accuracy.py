@@ -5,6 +5,7 @@ preprocesses or writes. An interrupted run goes on where it was; outputs of anot
 changed inputs are made again.
 """
 
+import contextlib
 import io
 import os
 import queue
@@ -22,8 +23,8 @@ import numpy.typing as npt
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.npz import OUTPUT_KEY, read_npz
-from mnasbench.errors import InputError, MeasurementError, one_line
+from mnasbench.data.npz import OUTPUT_KEY, read_npz, read_output
+from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
 from mnasbench.files import canonical_json, read_json, refusal_named, sha256_of_bytes, write_json
 from mnasbench.run.inputs import Preprocessor
 from mnasbench.run.session import Engine
@@ -92,7 +93,7 @@ def run_accuracy(
     pairs = list(zip(inputs, outputs, strict=True))
     batches = [pairs[i : i + batch] for i in range(0, len(pairs), batch)]
     # Whole batches are made again, so that a resumed run computes each picture in the same company.
-    waiting = [items for items in batches if not all(target.is_file() for _, target in items)]
+    waiting = [items for items in batches if not all(_is_whole(target) for _, target in items)]
     resumed = len(inputs) - sum(map(len, waiting))
     begin = loaded = time.perf_counter()
     if waiting:
@@ -209,12 +210,22 @@ def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[P
 def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> None:
     """Remove outputs that were made from something else; remember what these are made from."""
     marker = folder / _MARKER
-    if marker.is_file() and read_json(marker) == {"fingerprint": fingerprint}:
-        return
+    with contextlib.suppress(InputError):  # none, or one that a power cut emptied
+        if read_json(marker) == {"fingerprint": fingerprint}:
+            return
     # With a marker the folder is ours, and so are outputs of inputs that the list no longer has.
     for path in {*outputs, *(folder.rglob("*.npz") if marker.is_file() else ())}:
         path.unlink(missing_ok=True)
     write_json(marker, {"fingerprint": fingerprint})
+
+
+def _is_whole(output: Path) -> bool:
+    """Whether an output was written before, all of it: a power cut leaves files of any length."""
+    try:
+        read_output(output)
+    except DatasetError:
+        return False
+    return True
 
 
 def _require_exactly(folder: Path, outputs: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.errors import MeasurementError, SettingsError, did_you_mean
+from mnasbench.processes import end_with_parent
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.session import Engine
 
@@ -154,6 +155,7 @@ _shared: _Shared | None = None
 
 def _share(shared: _Shared) -> None:
     global _shared
+    end_with_parent()
     _shared = shared
 
 

@@ -1,0 +1,39 @@
+"""record.py: what it makes of the receipts that lie beside a step's inputs."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+import record
+
+
+@pytest.mark.parametrize(
+    ("own", "neighbour", "told"),
+    [
+        ("made", "made", ""),
+        ("made", "", ""),  # as a power cut leaves it: of a job that is planned again
+        ("made", "[]", ""),
+        ("", "made", "in.receipt.json: is not a receipt; delete it"),
+        ("edited", "made", "in.csv: was changed after the workflow made it"),
+    ],
+)
+def test_an_input_is_what_its_own_receipt_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    own: str,
+    neighbour: str,
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("in", own), ("other", neighbour)):
+        Path(f"{name}.csv").write_text("made")
+        told_outputs = {f"{name}.csv": {"sha256": hashlib.sha256(content.encode()).hexdigest()}}
+        receipt = json.dumps({"outputs": told_outputs}) if content.isalpha() else content
+        Path(f"{name}.receipt.json").write_text(receipt)
+    arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log"]
+    code = record.main([*arguments, "--inputs", "in.csv", "other.receipt.json", "--", "true"])
+    assert (code, Path("r.json").is_file()) == ((2, False) if told else (0, True))
+    assert told in capsys.readouterr().err
