@@ -1,4 +1,8 @@
-"""The smallest whole case: one variant in fp32 and int8 on a few pictures, and what of its results is not a time."""
+"""The smallest whole case: one variant in fp32 and int8 on a few pictures, and what of its results is not a time.
+
+Its paths and pictures are named as nobody should name them, and one picture is faulty: no name of the user's may be
+taken for a command, a pattern or a list, and what is excluded must be missed by no stage.
+"""
 
 import csv
 import json
@@ -14,19 +18,37 @@ from mnasbench.model.architecture import create
 VARIANT = "mnasnet0_5"
 PICTURES = 48
 CLASSES = 24
+ODD = "odd: 'a' \"b\" ü $(touch ran) `touch ran` {} {a b} *?; & | #%20~! \\n"
+FOLDER = f"pictures {ODD}"
+# Of some of the pictures.
+NAMES = (
+    *("-rf.JPEG", "{variant}.JPEG", "{{shard}}.JPEG", "$(touch ran).JPEG", "a b.JPEG", "ü 中.JPEG", "'\".JPEG"),
+    *("back\\slash.JPEG", "c:x.JPEG", "<script>.JPEG", "#1%20.JPEG", "*?.JPEG", ";ls.JPEG", "~.JPEG", "`ls`.JPEG"),
+    *("5 x.y.JPEG", "trailing .JPEG", "a,b.JPEG", '"quoted".JPEG', "=1+1.JPEG", "x" * 240 + ".JPEG"),
+)
+FAULTY = "val/demo_val_00000049.JPEG"
 # Columns of the summary that a measurement of time decides.
 TIMED = {"throughput_qps", "verdict"}
 
 
 def prepare(workflow: Workflow, folder: Path, **settings: Any) -> dict[str, Any]:
     """Make pictures and weights in ``folder`` and configure ``workflow`` to use them; gives the configuration."""
-    make_demo(folder / "pictures", validation=PICTURES, training=CLASSES, seed=1, workers=2)
+    root, weights, class_names = folder / FOLDER, folder / f"weights {ODD}.pth", folder / f"classes {ODD}"
+    make_demo(root, validation=PICTURES + 1, training=CLASSES, seed=1, workers=2)
+    lines = (root / "val_label.txt").read_text().splitlines()
+    for number, name in enumerate(NAMES):
+        former, label = lines[number].split()
+        (root / "val" / former).rename(root / "val" / name)
+        lines[number] = f"{name} {label}"
+    (root / "val_label.txt").write_text("".join(f"{line}\n" for line in lines))
+    (root / FAULTY).write_bytes((root / FAULTY).read_bytes()[:2000])
+    class_names.write_text("".join(f"<script>{index}</script>\n" for index in range(CLASSES)))
     torch.manual_seed(0)
-    torch.save(create("torchvision", VARIANT, CLASSES).state_dict(), folder / "weights.pth")
+    torch.save(create("torchvision", VARIANT, CLASSES).state_dict(), weights)
     configuration = {
-        "dataset": {"name": "small", "root": str(folder / "pictures")},
+        "dataset": {"name": "small", "root": str(root), "on_fault": "exclude", "class_names": str(class_names)},
         "calibration": {"images": CLASSES},
-        "models": {VARIANT: {"weights": str(folder / "weights.pth"), "size": 64}},
+        "models": {VARIANT: {"weights": str(weights), "size": 64}},
         "precisions": ["fp32", "int8-max"],
         "vamp": {"instances": 1, "iterations": 3, "retries": 0},
         **settings,

@@ -1,5 +1,8 @@
 """Shards change what is remade, never what comes out."""
 
+import csv
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ from PIL import Image
 
 from checkout import Workflow, make_workflow
 from mnasbench.data.fingerprint import shard_of
-from small_case import PICTURES, prepare, untimed_results
+from small_case import FAULTY, FOLDER, NAMES, PICTURES, prepare, untimed_results
 
 SHARDS = 3
 
@@ -28,8 +31,31 @@ def accuracies(workflow: Workflow) -> dict[str, bytes]:
     return {str(path.relative_to(workflow.root)): path.read_bytes() for path in paths}
 
 
+def test_a_faulty_picture_is_counted_at_every_stage_and_odd_names_are_only_names(sharded: Workflow) -> None:
+    results = sharded.root / "results"
+    with (results / "data/small/manifest.csv").open(newline="") as stream:
+        indexed = list(csv.DictReader(stream))
+    assert len(indexed) == PICTURES + 1
+    assert [row["name"] for row in indexed if row["fault"]] == [FAULTY]
+    assert {f"val/{name}" for name in NAMES} < {row["name"] for row in indexed}
+    for folder in ("data/small/npz", "run/mnasnet0_5/fp32/outputs", "run/mnasnet0_5/int8-max/outputs"):
+        assert len([path for path in (results / folder).rglob("*.npz") if path.name[0] != "."]) == PICTURES, folder
+    for precision in ("fp32", "int8-max"):
+        accuracy = json.loads((results / "result/mnasnet0_5" / precision / "accuracy.json").read_text())
+        assert (accuracy["images"], accuracy["excluded"]) == (PICTURES, [FAULTY])
+    told = f"excluded, as faulty: 1 of {PICTURES + 1} pictures ({FAULTY})"
+    assert told in (results / "summary.md").read_text()
+    assert told in sharded.script("show_results.py").stdout
+    page = (results / "report.html").read_text()
+    assert f"<li>{FAULTY}: is cut short or damaged" in page
+    assert re.search(r"<script>(\d|\.JPEG)", page) is None, "a name became markup"
+    # No name was run, and nothing was written where a name would lead.
+    left = [path for path in sharded.root.parent.rglob("ran") if "numba" not in path.parts]
+    assert left == []
+
+
 def test_a_replaced_picture_remakes_one_shard(sharded: Workflow) -> None:
-    root = sharded.root.parent / "pictures"
+    root = sharded.root.parent / FOLDER
     calibration = (sharded.root / "results/data/small/calibration.txt").read_text()
     # The measurement of speed reads pictures of the first shard, and int8 those of the calibration set.
     picture = next(

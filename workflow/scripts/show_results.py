@@ -9,7 +9,7 @@ from command_line import coloured, parser_for, run
 from mnasbench.errors import InputError
 from mnasbench.files import read_json, read_text
 from mnasbench.provenance import RECEIPT_SUFFIX
-from mnasbench.result.summary import COLUMNS, read_csv, terminal_notes, terminal_table
+from mnasbench.result.summary import COLUMNS, exclusion_notes, read_csv, terminal_notes, terminal_table
 from mnasbench.result.times import job_times, times_table
 
 
@@ -31,7 +31,7 @@ def show(arguments: argparse.Namespace) -> None:
         raise InputError(f"{summary}: is not a summary; make it with `make run`")
     receipts = arguments.receipts or sorted(arguments.results.rglob(f"*{RECEIPT_SUFFIX}"))
     print(f"\nWhere the time went\n\n{times_table(job_times(receipts))}\n\nResults\n\n{terminal_table(rows)}\n")
-    for note in terminal_notes(rows, _reasons(arguments.results, rows)):
+    for note in terminal_notes(rows, _reasons(arguments.results, rows), _exclusions(arguments.results, rows[0])):
         print(coloured(note, "yellow", sys.stdout) if note.startswith("*") else note)
     page = arguments.results / "report.html"
     print(f"\nEverything, decision first: {page if page.is_file() else summary}")
@@ -47,6 +47,11 @@ def _reasons(results: Path, rows: Sequence[Mapping[str, str]]) -> dict[tuple[str
         if reasons:
             found[row["model"], row["precision"]] = reasons[0]
     return found
+
+
+def _exclusions(results: Path, row: Mapping[str, str]) -> list[str]:
+    file = results / "result" / row["model"] / row["precision"] / "accuracy.json"
+    return exclusion_notes(read_json(file)) if file.is_file() else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:

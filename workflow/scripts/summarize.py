@@ -14,7 +14,7 @@ from typing import Any
 from command_line import parser_for, run
 from mnasbench.files import read_json, write_text
 from mnasbench.result.expected import deviations
-from mnasbench.result.summary import Row, make_row, read_csv, to_csv, to_markdown
+from mnasbench.result.summary import Row, exclusion_notes, make_row, read_csv, to_csv, to_markdown
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -93,8 +93,9 @@ def summarize(arguments: argparse.Namespace) -> None:
     rows = arguments.rows["rows"]
     found = [_row(described) for described in rows]
     text = to_csv(found)
+    exclusions = exclusion_notes(read_json(Path(rows[0]["accuracy"])))
     write_text(arguments.csv, text)
-    write_text(arguments.markdown, to_markdown(read_csv(text), [*deviations(found), *notes_on(rows)]))
+    write_text(arguments.markdown, to_markdown(read_csv(text), [*exclusions, *deviations(found), *notes_on(rows)]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -74,6 +74,8 @@ def test_what_can_be_done_passes(root: Path, changes: dict[str, Any]) -> None:
         ({"dataset": {"class_names": "{root}/names.txt"}}, "dataset.class_names: .*names.txt does not exist"),
         ({"dataset": {"labels": "{root}/val"}}, "dataset.labels: .*val is a folder"),
         ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 pictures; give at most 5"),
+        ({"dataset": {"labels": "a\nb"}}, r"dataset.labels: a\\nb has a line break or a word in braces"),
+        ({"models": {"mnasnet0_5": {"weights": "{name}.pth"}}}, "weights: .name..pth has a line break or a word in"),
         ({"models": {"mnasnet0_5": {"weights": "gone.pth"}}}, "models.mnasnet0_5.weights: gone.pth does not exist"),
     ],
 )

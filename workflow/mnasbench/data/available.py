@@ -3,6 +3,7 @@
 Light on purpose (no numpy, no Pillow): Snakemake asks it before it plans anything.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from mnasbench.data.fingerprint import Dataset, scan
 from mnasbench.data.labels import named
 from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, Settings
+
+# Snakemake takes {word} in a path for a wildcard, and knows no way to write it otherwise.
+_NO_PATH = re.compile(r"\{\s*\w+\s*[,}]|[\r\n]")
 
 
 def check_data(settings: Settings) -> None:
@@ -78,15 +82,21 @@ def _path(text: str | None) -> Path | None:
 def _check_files(settings: Settings) -> None:
     named = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
     named |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
+    folders = {"calibration.source": settings["calibration"]["source"]}
+    if not settings.is_demo:
+        folders["dataset.root"] = settings["dataset"]["root"]
+    for key, value in (named | folders).items():
+        if value is not None and _NO_PATH.search(value):
+            raise SettingsError(
+                f"{key}: {one_line(value)} has a line break or a word in braces in its name, which lists of files and "
+                "Snakemake take for something else; rename it, or name a link to it"
+            )
     for key, value in named.items():
         if value is not None and not Path(value).is_file():
             what = "is a folder" if Path(value).is_dir() else "does not exist"
             raise SettingsError(
                 f"{key}: {one_line(value)} {what}; give the path of a file, absolute or from this folder"
             )
-    folders = {"calibration.source": settings["calibration"]["source"]}
-    if not settings.is_demo:
-        folders["dataset.root"] = settings["dataset"]["root"]
     for key, value in folders.items():
         if value is not None and not (Path(value) / "val").is_dir():
             raise SettingsError(f"{key}: {one_line(value)} has no folder val/, which holds the pictures")

@@ -56,6 +56,7 @@ def make_report(
         "published": published,
         "imagenet": imagenet,
         "deviations": deviations(rows),
+        "excluded": sections.excluded(results),
         "losses": sections.losses(results, dataset_root, names),
         "latency_plots": _latency_plots(results),
         "peak_commands": sections.peak_commands(results),

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.fingerprint import Dataset, read_manifest, scan
+from mnasbench.data.fingerprint import Dataset, Picture, read_manifest, scan
 from mnasbench.data.preprocess import open_image, read_picture
 from mnasbench.errors import InputError
 from mnasbench.files import read_json
@@ -86,6 +86,14 @@ def losses(results: Results, dataset_root: Path | None, names: Sequence[str]) ->
         lost, gained = len(result.accuracy["lost"]), len(result.accuracy["gained"])
         found.setdefault(result.row.model, []).append(Loss(result, lost, gained, pictures))
     return found
+
+
+def excluded(results: Results) -> list[Picture]:
+    """The pictures that could not be read and count in no row, with what is wrong with each."""
+    if not any(result.accuracy.get("excluded") for result in results.rows):
+        return []
+    manifest = read_manifest(results.data_folder() / "manifest.csv", with_faulty=True)
+    return [picture for picture in manifest if picture.fault]
 
 
 def _picture_files(results: Results, root: Path) -> dict[str, Path]:

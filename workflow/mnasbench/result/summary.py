@@ -8,6 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from mnasbench.data.labels import named
+
 # What the columns mean stands in docs/measurement.md; their names are a fixed contract.
 
 
@@ -177,12 +179,29 @@ def _plain(columns: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def terminal_notes(rows: Sequence[Mapping[str, str]], reasons: Mapping[tuple[str, str], str]) -> list[str]:
+def exclusion_notes(accuracy: Mapping[str, Any]) -> list[str]:
+    """One line on the pictures that could not be read and so count nowhere; none where there is no such picture.
+
+    ``accuracy``: the content of a row's accuracy JSON; the pictures are the same for every row.
+    """
+    excluded = accuracy.get("excluded")
+    if not excluded:
+        return []
+    pictures = int(accuracy["images"]) + len(excluded)
+    return [f"excluded, as faulty: {len(excluded)} of {pictures} pictures ({named(excluded)}); the manifest says why"]
+
+
+def terminal_notes(
+    rows: Sequence[Mapping[str, str]],
+    reasons: Mapping[tuple[str, str], str],
+    exclusions: Sequence[str] = (),
+) -> list[str]:
     """What must be known to read ``terminal_table``: which runs are not VALID, and what accuracies compare with.
 
-    ``reasons``: why a run is not VALID, by model and precision, where that is known.
+    ``reasons``: why a run is not VALID, by model and precision, where that is known; ``exclusions``: what
+    ``exclusion_notes`` says.
     """
-    notes = []
+    notes = [f"{_MARK} {note}" for note in exclusions]
     for row in rows:
         if row["verdict"] not in {"", "VALID"}:
             why = reasons.get((row["model"], row["precision"]))
