@@ -1,5 +1,7 @@
 """No reader of a foreign file crashes, hangs or says more than a line, whatever the file holds."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,14 @@ def test_spoilt_files_give_a_value_or_our_error(name: str, data: st.DataObject, 
     READERS[name].try_content(tmp_path, content)
 
 
+def _packed_by_lzma(member: str) -> bytes:
+    """A zip whose entry is packed by LZMA with a byte of properties that no such stream has."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr(member, bytes(500))
+    return stream.getvalue().replace(b"\x05\0]", b"\x05\0\xff", 1)
+
+
 # What the fuzzer or the tests above once broke a reader with.
 _BROKE = [
     ("summary", b"model,precision\rfp32\n"),
@@ -68,6 +78,8 @@ _BROKE = [
     ("vdsp_params", b'{"vdsp_op_type": "RGB_RESIZE_CVTCOLOR_CROP_NORMALIZATION_TENSORIZATION_U8", "config": 1}'),
     ("ONNX", READERS["ONNX"].examples()[0].replace(b"input", b"inp\x80t")),
     ("settings", b'models: {a: {}}\n"a\\nb": 1\n'),
+    ("input npz", _packed_by_lzma("input_0.npy")),
+    ("output npz", _packed_by_lzma("output_0.npy")),
     ("settings", b"models:\n &mnasnet0_5: {}\n"),
     ("manifest", READERS["manifest"].examples()[0].replace(b"val/a", b"val/../../a")),
     ("build YAML", READERS["build YAML"].examples()[0].replace(b"name: mnasnet0_5", b"name: ../../mnasnet0_5")),

@@ -76,6 +76,7 @@ class ModelSettings:
     library: str
     name: str
     weights: str
+    sha256: str | None
     size: int
     resize: int | tuple[int, int]
     preset: Preset
@@ -124,7 +125,7 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
             f"models.{variant}.resize: {resize} is smaller than the crop of {size} x {size} pixels that follows it; "
             f"give at least {size}, or a smaller models.{variant}.size"
         )
-    return ModelSettings(variant, library, name, weights, size, resize, wanted)
+    return ModelSettings(variant, library, name, weights, entry["sha256"], size, resize, wanted)
 
 
 @dataclass(frozen=True)

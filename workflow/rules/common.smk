@@ -474,7 +474,8 @@ def npz_arguments(wildcards):
 def export_arguments(variant):
     model, file = MODELS[variant], weights_file(variant)
     weights = ["--weights", model.weights] if file is None else ["--pretrained_weights", file]
-    return ["--model_library", model.library, *weights]
+    pinned = ["--sha256", model.sha256] if model.sha256 else []
+    return ["--model_library", model.library, *weights, *pinned]
 
 
 def build_arguments(variant, precision):

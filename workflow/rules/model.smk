@@ -48,6 +48,7 @@ rule export_model:
             name=wildcards.name,
             size=wildcards.size,
             weights=MODELS[wildcards.variant].weights if weights_file(wildcards.variant) is None else "file",
+            sha256=MODELS[wildcards.variant].sha256,
         ),
         code=code("export_timm_torchvision_model.py"),
         arguments=lambda wildcards: export_arguments(wildcards.variant),

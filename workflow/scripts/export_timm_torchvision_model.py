@@ -26,6 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     weights.add_argument("--pretrained_weights", type=Path, metavar="FILE", help="a state dict (.pth, .safetensors)")
     weights.add_argument("--checkpoint_path", type=Path, metavar="FILE", help="the same, by timm's name for it")
     weights.add_argument("--weights", metavar="NAME", help="published weights to download, e.g. IMAGENET1K_V1")
+    told = "digest that the weights must have; the .json says which one they had"
+    parser.add_argument("--sha256", metavar="DIGEST", help=told)
     parser.add_argument("--convert_mode", choices=("onnx", "pt"), default="onnx", help="what to write")
     return parser
 
@@ -42,9 +44,13 @@ def export(arguments: argparse.Namespace) -> None:
 
     file = arguments.pretrained_weights or arguments.checkpoint_path
     if file is not None:
+        digest = sha256_of_file(file) if file.is_file() else ""
+        architecture.require_digest(str(file), digest, arguments.sha256 if digest else None)
         model, classes = architecture.load(library, name, file)
     else:
-        model, classes = architecture.download(library, name, arguments.weights), architecture.IMAGENET_CLASSES
+        model, digest = architecture.download(library, name, arguments.weights)
+        architecture.require_digest(f"{library} {name} {arguments.weights}", digest, arguments.sha256)
+        classes = architecture.IMAGENET_CLASSES
     path = arguments.save_dir / f"{name}_{size}.{arguments.convert_mode}"
     (export_onnx if arguments.convert_mode == "onnx" else export_torchscript)(model, size, path)
     parameters, multiply_adds = complexity.parameter_count(model), complexity.multiply_adds(model, size)
@@ -57,7 +63,7 @@ def export(arguments: argparse.Namespace) -> None:
         "params": parameters,
         "macs": multiply_adds,
         "card_flops": card,
-        "weights": {"sha256": sha256_of_file(file)} if file is not None else {"published": arguments.weights},
+        "weights": {"sha256": digest} | ({"published": arguments.weights} if file is None else {}),
         "file": path.name,
         "sha256": sha256_of_file(path),
     }

@@ -5,11 +5,13 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mnasbench.errors import SettingsError, WeightsError
+from mnasbench.files import sha256_of_bytes, sha256_of_file
 from mnasbench.model import architecture
 
 
@@ -99,32 +101,69 @@ def test_weights_of_a_sibling_are_named(tmp_path: Path, state: "OrderedDict[str,
         architecture.load("torchvision", "mnasnet1_0", tmp_path / "w.pth")
 
 
-def test_a_published_download_is_checked_by_digest_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The real code path of torch.hub with the network replaced: a file whose name holds the wrong digest is
-    # refused, one with the right digest is loaded.
-    import hashlib
-    import shutil
-
-    import torchvision
-
-    source = tmp_path / "source.pth"
-    torch.save(architecture.create("torchvision", "mnasnet0_5").state_dict(), source)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+def _published(monkeypatch: pytest.MonkeyPatch, folder: Path, source: Path, name: str) -> None:
+    """Have torchvision publish ``source`` under ``name``; the rest is the real code path, with the network replaced."""
+    monkeypatch.setenv("TORCH_HOME", str(folder))
     monkeypatch.setattr("torch.hub.urlopen", lambda request: _Answer(source))
-    entry = torchvision.models.MNASNet0_5_Weights.IMAGENET1K_V1
-    for name, right in ((f"mnasnet-{'0' * 8}.pth", False), (f"mnasnet-{digest[:8]}.pth", True)):
-        weights = type("Weights", (), {"url": f"https://example.org/{name}", "get_state_dict": entry.get_state_dict})()
-        weights.get_state_dict = lambda url=weights.url, **options: torch.hub.load_state_dict_from_url(url, **options)
-        monkeypatch.setattr(
-            "torchvision.models.get_model_weights", lambda _, weights=weights: {"IMAGENET1K_V1": weights}
-        )
-        if right:
-            assert architecture.download("torchvision", "mnasnet0_5", "IMAGENET1K_V1").training is False
-        else:
-            with pytest.raises(WeightsError, match="invalid hash value"):
-                architecture.download("torchvision", "mnasnet0_5", "IMAGENET1K_V1")
-    shutil.rmtree(tmp_path / "hub")
+    weights = SimpleNamespace(url=f"https://example.org/{name}")
+    monkeypatch.setattr("torchvision.models.get_model_weights", lambda _: {"IMAGENET1K_V1": weights})
+
+
+def test_a_published_download_is_checked_by_digest_and_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: "OrderedDict[str, torch.Tensor]"
+) -> None:
+    source = tmp_path / "source.pth"
+    torch.save(state, source)
+    digest = sha256_of_file(source)
+    _published(monkeypatch, tmp_path / "hub", source, f"mnasnet-{'0' * 8}.pth")
+    with pytest.raises(WeightsError, match="invalid hash value"):
+        architecture.download("torchvision", "mnasnet0_5", "IMAGENET1K_V1")
+    name = f"mnasnet-{digest[:8]}.pth"
+    _published(monkeypatch, tmp_path / "hub", source, name)
+    model, found = architecture.download("torchvision", "mnasnet0_5", "IMAGENET1K_V1")
+    assert _same(model, state) and not model.training and found == digest
+    # What torch.hub finds in its cache it would take as it is.
+    (tmp_path / "hub/hub/checkpoints" / name).write_bytes(source.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="not that of the digest in its name; delete it"):
+        architecture.download("torchvision", "mnasnet0_5", "IMAGENET1K_V1")
+
+
+def test_a_download_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch.hub itself would unpickle it: only the right digest stands between a publisher and this machine.
+    source = tmp_path / "source.pth"
+    torch.save(_Evil(tmp_path / "ran"), source)
+    _published(monkeypatch, tmp_path / "hub", source, f"mnasnet-{sha256_of_file(source)[:8]}.pth")
+    with pytest.raises(WeightsError, match="not a plain state dict"):
+        architecture.download("torchvision", "mnasnet0_5", "IMAGENET1K_V1")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_timm_fetches_is_compared_with_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # huggingface_hub compares sizes only; its cache is a folder of links to files named by their digests.
+    from safetensors.torch import save
+
+    torch.manual_seed(0)
+    wanted = architecture.create("timm", "mnasnet_small").state_dict()
+    content = save({key: value.contiguous() for key, value in wanted.items()})
+    digest = sha256_of_bytes(content)
+    blob, link = tmp_path / "blobs" / digest, tmp_path / "snapshots" / "main" / "model.safetensors"
+    for path in (blob, link):
+        path.parent.mkdir(parents=True)
+    blob.write_bytes(content)
+    link.symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, file, revision: str(link))
+    model, found = architecture.download("timm", "mnasnet_small", "pretrained")
+    assert found == digest and _same(model, wanted)
+    blob.write_bytes(content[:-1] + b"?")
+    with pytest.raises(WeightsError, match=f"{digest}: its content is not that of the digest"):
+        architecture.download("timm", "mnasnet_small", "pretrained")
+
+
+def test_weights_of_another_digest_than_was_asked_for_are_refused() -> None:
+    architecture.require_digest("w.pth", "ab" * 32, None)
+    architecture.require_digest("w.pth", "ab" * 32, "AB" * 32)
+    with pytest.raises(WeightsError, match=r"w\.pth: its SHA-256 is abab.*, but cdcd.* is wanted .*; these are other"):
+        architecture.require_digest("w.pth", "ab" * 32, "cd" * 32)
 
 
 class _Answer:

@@ -5,6 +5,7 @@ Read without numpy's loader: no pickle, and nothing is allocated that the file's
 
 import functools
 import io
+import lzma
 import math
 import struct
 import zipfile
@@ -126,5 +127,13 @@ def _unpacked_member(path: Path, member: str) -> bytes:
             return archive.read(info)
     except OSError as error:
         raise DatasetError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         raise DatasetError(f"{one_line(path)}: is not a whole npz file ({one_line(error)})") from error

@@ -1,15 +1,18 @@
 """Architectures of torchvision and timm, filled with weights that provably belong to them."""
 
 import pickle
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
 from mnasbench.errors import SettingsError, WeightsError, did_you_mean, one_line
+from mnasbench.files import sha256_of_file
 from mnasbench.model.torchvision_import import import_timm, torchvision
 from mnasbench.presets import LIBRARIES, preset, published_weights
 
@@ -154,39 +157,100 @@ def _family_member(library: str, name: str, state: Mapping[str, torch.Tensor], c
     return None
 
 
-def download(library: str, name: str, weights: str) -> torch.nn.Module:
-    """The architecture with published weights, fetched over https and checked against the publisher's digest.
+def require_digest(where: str, found: str, wanted: str | None) -> None:
+    """WeightsError where weights have another SHA-256 than the one that was asked for (None: any will do)."""
+    if wanted is not None and found != wanted.lower():
+        raise WeightsError(
+            f"{one_line(where)}: its SHA-256 is {found}, but {one_line(wanted)} is wanted (--sha256, "
+            "models.<variant>.sha256); these are other weights"
+        )
 
-    torchvision's files carry the first digits of their SHA-256 in their names, and ``check_hash`` compares them;
-    timm fetches through huggingface_hub, which compares the whole SHA-256. Raises WeightsError without a network.
+
+def download(library: str, name: str, weights: str) -> tuple[torch.nn.Module, str]:
+    """The architecture with published weights, fetched over https (or found in the library's cache), and their SHA-256.
+
+    Before they are loaded their content is compared with the publisher's digest: torchvision's file names hold the
+    first eight digits of it, and huggingface_hub, where timm's are, names its cached files by all of it, but compares
+    sizes only. Which digest that is, the publisher says at that moment; see ``require_digest``. No code of a file is
+    run. Raises WeightsError without a network.
     """
     if library == "torchvision":
-        if weights not in published_weights(library, name):
-            known = did_you_mean(weights, published_weights(library, name))
-            raise SettingsError(f"torchvision publishes no weights '{weights}' of {name}{known}")
-        entry = torchvision.models.get_model_weights(name)[weights]
-        if not entry.url.startswith("https://"):
-            raise WeightsError(f"{name} {weights}: its address is not https; download it by hand and give the file")
-        try:
-            state = entry.get_state_dict(progress=True, check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise WeightsError(_no_download(library, name, weights, error)) from error
-        model = create(library, name)
-        model.load_state_dict(state)
-        return model.eval()
+        return _from_torchvision(name, weights)
     if library == "timm":
-        try:
-            downloaded: torch.nn.Module = import_timm().create_model(name, pretrained=True)
-        except (OSError, RuntimeError) as error:
-            raise WeightsError(_no_download(library, name, weights, error)) from error
-        return downloaded.eval()
+        return _from_timm(name, weights)
     raise SettingsError(f"model library '{library}' is not known{did_you_mean(library, LIBRARIES)}")
 
 
-def _no_download(library: str, name: str, weights: str, error: Exception) -> str:
-    reason = one_line(
-        getattr(error, "reason", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
+def _from_torchvision(name: str, weights: str) -> tuple[torch.nn.Module, str]:
+    if weights not in published_weights("torchvision", name):
+        known = did_you_mean(weights, published_weights("torchvision", name))
+        raise SettingsError(f"torchvision publishes no weights '{weights}' of {name}{known}")
+    url = torchvision.models.get_model_weights(name)[weights].url
+    digits = re.search(r"-([0-9a-f]{8,64})\.", url)
+    if not url.startswith("https://") or digits is None:
+        raise WeightsError(
+            f"{name} {weights}: its address is not https, or without a digest; download it by hand and give the file"
+        )
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+    try:
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), digits[1])
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(_no_download("torchvision", name, weights, error)) from error
+    digest = sha256_of_file(file)
+    if not digest.startswith(digits[1]):  # torch.hub compares what it downloads, not what it finds
+        raise _damaged(file)
+    model, _ = load("torchvision", name, file)
+    return model, digest
+
+
+def _from_timm(name: str, weights: str) -> tuple[torch.nn.Module, str]:
+    timm = import_timm()
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    published = timm.models.get_pretrained_cfg(name)
+    if published is None or not published.hf_hub_id or published.custom_load:
+        raise WeightsError(f"timm {name}: has no weights that can be fetched and compared; download them by hand")
+    repository, _, revision = published.hf_hub_id.partition("@")
+
+    def fetched(file: str) -> Path:
+        return Path(hf_hub_download(repository, file, revision=revision or None))
+
+    try:
+        try:
+            file = fetched(published.hf_hub_filename or "model.safetensors")
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            file = fetched("pytorch_model.bin")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(_no_download("timm", name, weights, error)) from error
+    digest = sha256_of_file(file)
+    # What is large is named by the SHA-256 of its content, in a folder of links to it.
+    named = file.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", named) and named != digest:
+        raise _damaged(file.resolve())
+    try:
+        model: torch.nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{one_line(file)}: not weights of timm {name} ({_first_line(error)})") from error
+    return model.eval(), digest
+
+
+def _damaged(file: Path) -> WeightsError:
+    return WeightsError(
+        f"{one_line(file)}: its content is not that of the digest in its name; delete it, and the next run fetches it"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return one_line((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _no_download(library: str, name: str, weights: str, error: Exception) -> str:
+    reason = one_line(getattr(error, "reason", None) or _first_line(error))
     return (
         f"{library} {name} {weights}: could not be downloaded ({reason}); on a machine without internet download "
         f"the file elsewhere and set models.<variant>.weights to its path"
