@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import simplejpeg
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mnasbench.data.jpeg import without_last_rows
 from mnasbench.data.preprocess import Preprocessing, decode_rgb, normalise, pixels_of, resize_and_crop
 from mnasbench.errors import DatasetError, SettingsError
 from mnasbench.model.torchvision_import import torchvision
@@ -55,6 +57,84 @@ def test_pixels_equal_torchvisions_on_any_size(
     p = Preprocessing(resize=resize, crop=crop, interpolation=interpolation)
     expected = pixels_of_torchvision(Image.fromarray(pixels), p)
     assert np.array_equal(resize_and_crop(pixels, p), expected)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 300), st.integers(20, 300)),
+    crop=st.integers(4, 64),
+    more=st.integers(0, 60),
+    subsampling=st.sampled_from(["444", "422", "420", "440", "411", "Gray"]),
+    quality=st.integers(5, 99),
+    damage=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_pixels_of_any_jpeg_equal_torchvisions(
+    tmp_path_factory: pytest.TempPathFactory,
+    size: tuple[int, int],
+    crop: int,
+    more: int,
+    subsampling: str,
+    quality: int,
+    damage: list[tuple[float, int]],
+    seed: int,
+) -> None:
+    """Damaged ones, too, where Pillow makes something of them: they are decoded no further than the crop reaches."""
+    content = bytearray(simplejpeg.encode_jpeg(smooth(size, seed), quality, colorsubsampling=subsampling))
+    scan = content.index(b"\xff\xda") + 14
+    for place, value in damage:
+        content[scan + int(place * (len(content) - scan - 3))] = value
+    path = tmp_path_factory.getbasetemp() / "any.JPEG"
+    path.write_bytes(content)
+    p = Preprocessing(resize=crop + more, crop=crop)
+    try:
+        expected = pixels_of_torchvision(Image.open(path), p)
+    except OSError:
+        assume(False)  # Pillow gives up for damage below the crop, which ours has not looked at
+    assert np.array_equal(pixels_of(path, p), expected)
+
+
+def smooth(size: tuple[int, int], seed: int) -> np.ndarray:
+    """Colours that change slowly, as a photograph's, and some noise."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (size[0] // 8 + 2, size[1] // 8 + 2, 3), dtype=np.uint8)
+    large = np.asarray(Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    noise = generator.integers(-20, 21, large.shape)
+    return np.clip(large + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("subsampling", "block", "margin"), [("444", 8, 0), ("422", 8, 0), ("420", 16, 16), ("440", 16, 16)]
+)
+def test_a_jpeg_without_its_last_rows_has_the_others(subsampling: str, block: int, margin: int) -> None:
+    content = simplejpeg.encode_jpeg(smooth((200, 120), 7), 90, colorsubsampling=subsampling)
+    whole = simplejpeg.decode_jpeg(content)
+    for rows in (1, 8, 16, 100, 130):
+        shorter = without_last_rows(content, rows)
+        assert shorter is not None and len(shorter) == len(content)
+        pixels = simplejpeg.decode_jpeg(shorter, strict=False)
+        assert len(pixels) == -(-rows // block) * block + margin
+        assert np.array_equal(pixels[:rows], whole[:rows])
+    assert without_last_rows(content, 200) is None
+    assert without_last_rows(content[:-2], 100) is None  # cut short, which is for the decoder of all to say
+
+
+@pytest.mark.parametrize(
+    "options", [{"progressive": True}, {"restart_marker_blocks": 3}, {"optimize": True}, {"dpi": (72, 72)}]
+)
+def test_other_jpegs_are_as_pillow_reads_them(tmp_path: Path, options: dict[str, object]) -> None:
+    path, p = tmp_path / "one.JPEG", Preprocessing(resize=80, crop=64)
+    Image.fromarray(smooth((240, 170), 1)).save(path, "JPEG", **options)
+    assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p))
+    assert (without_last_rows(path.read_bytes(), 100) is None) == ("progressive" in options)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\x00\x00\xff\xd9", b"\xff\xd8\xff\xc0\x00\x0b\x08\xff\xd9"],
+)
+def test_what_is_no_jpeg_is_not_shortened(content: bytes) -> None:
+    assert without_last_rows(content, 1) is None
 
 
 def test_normalised_tensor_equals_torchvisions() -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from mnasbench.data.jpeg import without_last_rows
 from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
 from mnasbench.files import read_regular
 
@@ -182,6 +183,32 @@ def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     return _resize_as_pillow(rgbx, p)
 
 
+def _resize_first_rows(content: bytes, p: Preprocessing) -> UInt8Array | None:
+    """The crop of a common JPEG, decoded no further down than the crop reaches; None where it must be seen whole.
+
+    A fault within these rows is no error: like Pillow, which the decoder shares its library with, it makes the best
+    of it. Faults are what indexing looks for.
+    """
+    from mnasbench.data.resample import resize_to_crop, rows_needed
+
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        resized = resized_size(height, width, p.resize)
+        if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS or not rows_first(height, width, *resized):
+            return None
+        offset, cubic = (crop_offset(resized[0], p.crop), crop_offset(resized[1], p.crop)), p.interpolation == "bicubic"
+        rows = rows_needed(height, resized[0], offset[0], p.crop, cubic)
+        part = without_last_rows(content, rows)
+        if part is None:
+            return None
+        pixels = simplejpeg.decode_jpeg(part, "RGBX", strict=False)
+        if pixels.shape[0] < rows or pixels.shape[1] != width:
+            return None  # a header that its readers understand differently
+        return resize_to_crop(pixels, height, resized, offset, p.crop, cubic)
+    except ValueError:
+        return None
+
+
 def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
     # Importing numba takes a quarter of a second, which steps that only read what a preprocessing is do not need.
     from mnasbench.data.resample import resize_to_crop
@@ -189,10 +216,13 @@ def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
     height, width = resized_size(rgbx.shape[0], rgbx.shape[1], p.resize)
     top, left = crop_offset(height, p.crop), crop_offset(width, p.crop)
     if rows_first(rgbx.shape[0], rgbx.shape[1], height, width):
-        return resize_to_crop(rgbx, (height, width), (top, left), p.crop, p.interpolation == "bicubic")
+        cubic = p.interpolation == "bicubic"
+        resized = resize_to_crop(rgbx, rgbx.shape[0], (height, width), (top, left), p.crop, cubic)
+        if resized is not None:
+            return resized
     method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.interpolation]
-    resized = np.asarray(Image.fromarray(rgbx[..., :3]).resize((width, height), method))
-    return _planar_crop(resized, top, left, p.crop)
+    whole = np.asarray(Image.fromarray(rgbx[..., :3]).resize((width, height), method))
+    return _planar_crop(whole, top, left, p.crop)
 
 
 def rows_first(height: int, width: int, resized_height: int, resized_width: int) -> bool:
@@ -230,7 +260,8 @@ def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array:
     """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message."""
     if p.library == "opencv":
         return _resize_with_opencv(decode(content, path), p)
-    return _resize_as_pillow(decode(content, path, "RGBX"), p)
+    resized = _resize_first_rows(content, p)
+    return _resize_as_pillow(decode(content, path, "RGBX"), p) if resized is None else resized
 
 
 def normalise(pixels: UInt8Array, p: Preprocessing) -> Float32Array:
