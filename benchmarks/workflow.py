@@ -1,9 +1,16 @@
-"""How long planning takes when all is done: a small dataset and ImageNet's size, 4 variants x 6 precisions.
+"""What Snakemake and the steps' start cost: planning when all is done, and a cold run beside its jobs' own times.
 
-A copy of the checkout is run by Snakemake itself with a stand-in for record.py: it makes the manifests as the real
-step does, and of every other job the declared outputs, empty, with folders of as many empty files as there are
-pictures, and receipts. Then `snakemake -n` is timed; the first look at a new folder is not counted, as it is made
-once. `dry_run_s` and `dry_run_growth` have the targets 5 s and 1.3. Last line: one JSON object.
+*Planning*: a small dataset and ImageNet's size, 4 variants x 6 precisions. A copy of the checkout is run by Snakemake
+itself with a stand-in for record.py: it makes the manifests as the real step does, and of every other job the declared
+outputs, empty, with folders of as many empty files as there are pictures, and receipts. Then `snakemake -n` is timed;
+the first look at a new folder is not counted, as it is made once. `dry_run_s` and `dry_run_growth` have the targets
+5 s and 1.3.
+
+*Orchestration*: another copy makes the demo from nothing, as `make run` does after the installation. `orchestration`
+is the wall time of that call over what its jobs alone need at least, target 1.25. That is the greater of two bounds
+that no order of the jobs can beat: their longest chain (`chain_s`), and all the cores that they held, spread evenly
+(`held_s`); a job's time is its step's own, from its receipt, without record.py and Snakemake. `order_s` is what
+these times take when each job starts as soon as its inputs and cores are there. Last line: one JSON object.
 """
 
 import argparse
@@ -15,10 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+
+from mnasbench.data.parallel import available_cores
+from mnasbench.result.times import held_seconds, longest_chain, makespan, recorded_jobs, times_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VARIANTS = ("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3")
@@ -60,22 +70,43 @@ main()
 """
 
 
-def prepare(folder: Path, photographs: Sequence[Path], pictures: int, shards: int) -> dict[str, str]:
-    """A checkout with a dataset of links to photographs; gives the environment to call Snakemake in."""
-    checkout = folder / "checkout"
+def copy_checkout(checkout: Path) -> dict[str, str]:
+    """What git would give of the checkout, at ``checkout``; gives the environment to call Snakemake in."""
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "Snakefile", checkout)
+    path = os.pathsep.join([str(checkout / "workflow"), str(checkout / "workflow" / "scripts")])
+    return os.environ | {"PYTHONPATH": path}
+
+
+def replicate(data: Path, photographs: Mapping[Path, int], pictures: int) -> None:
+    """A dataset of ``pictures`` names, links to copies of the photographs, with the photographs' classes."""
+    (data / "val").mkdir(parents=True)
+    (data / "copies").mkdir()
+    copies = [(Path(shutil.copy(file, data / "copies")), label) for file, label in photographs.items()]
+    lines = []
+    for number in range(pictures):
+        copy, label = copies[number % len(copies)]
+        name = f"picture_{number:05d}.JPEG"
+        os.link(copy, data / "val" / name)
+        lines.append(f"{name} {label}\n")
+    (data / "val_label.txt").write_text("".join(lines))
+
+
+def photographs_below(root: Path) -> dict[Path, int]:
+    """The photographs of a dataset and their classes."""
+    lines = (root / "val_label.txt").read_text().splitlines()
+    return {root / "val" / name: int(label) for name, label in (line.rsplit(maxsplit=1) for line in lines)}
+
+
+def prepare(folder: Path, photographs: Mapping[Path, int], pictures: int, shards: int) -> dict[str, str]:
+    """A checkout that only plans, with a dataset of links; gives the environment to call Snakemake in."""
+    checkout = folder / "checkout"
+    environment = copy_checkout(checkout)
     scripts = checkout / "workflow" / "scripts"
     (scripts / "record.py").rename(scripts / "record_real.py")
     (scripts / "record.py").write_text(STAND_IN)
-    (folder / "data" / "val").mkdir(parents=True)
-    lines = []
-    for number in range(pictures):
-        name = f"picture_{number:05d}.JPEG"
-        os.link(photographs[number % len(photographs)], folder / "data" / "val" / name)
-        lines.append(f"{name} {number % 1000}\n")
-    (folder / "data" / "val_label.txt").write_text("".join(lines))
+    replicate(folder / "data", photographs, pictures)
     (folder / "weights.pth").write_text("")
     settings = {
         "dataset": {"name": "replicated", "root": str(folder / "data")},
@@ -85,37 +116,51 @@ def prepare(folder: Path, photographs: Sequence[Path], pictures: int, shards: in
         "shards": shards,
     }
     (checkout / "settings.yaml").write_text(yaml.safe_dump(settings))
-    path = os.pathsep.join([str(checkout / "workflow"), str(scripts)])
-    return os.environ | {"PYTHONPATH": path}
+    return environment
 
 
-def call(folder: Path, environment: dict[str, str], *arguments: str) -> tuple[float, str]:
+def call(checkout: Path, environment: dict[str, str], *arguments: str) -> tuple[float, str]:
     """Seconds and output of a call of Snakemake."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "settings.yaml"]
+    command = [sys.executable, "-m", "snakemake", *arguments]
     begin = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=folder / "checkout", env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
     return time.perf_counter() - begin, done.stdout + done.stderr
 
 
-def dry_run(folder: Path, photographs: Sequence[Path], pictures: int, shards: int, rounds: int) -> dict[str, float]:
+def dry_run(folder: Path, photographs: Mapping[Path, int], pictures: int, shards: int, rounds: int) -> dict[str, float]:
     """Median seconds of ``snakemake -n`` when all is done; seconds of indexing and of the first look."""
     environment = prepare(folder, photographs, pictures, shards)
-    indexing, _ = call(folder, environment, "results/data/replicated/manifest.csv")
-    call(folder, environment, "all", "--quiet")
+    how = ("--cores", "2", "--configfile", "settings.yaml")
+    indexing, _ = call(folder / "checkout", environment, "results/data/replicated/manifest.csv", *how)
+    call(folder / "checkout", environment, "all", "--quiet", *how)
     time.sleep(3)  # what changed a moment ago is not yet remembered as seen
-    first, said = call(folder, environment, "-n")
+    first, said = call(folder / "checkout", environment, "-n", *how)
     if "Nothing to be done" not in said:
         sys.exit("the stand-in run is not complete:\n" + said[-3000:])
-    times = [call(folder, environment, "-n")[0] for _ in range(rounds)]
+    times = [call(folder / "checkout", environment, "-n", *how)[0] for _ in range(rounds)]
     return {"dry_run_s": statistics.median(times), "index_s": indexing, "first_look_s": first}
 
 
+def orchestration(checkout: Path) -> dict[str, float]:
+    """A cold run of the demo on all cores, beside what its jobs' own times need."""
+    environment = copy_checkout(checkout)
+    wall, _ = call(checkout, environment, "--cores", "all")
+    jobs = recorded_jobs(checkout / "results")
+    plans = {key: job.plan for key, job in jobs.items()}
+    seconds = {key: job.time.seconds for key, job in jobs.items()}
+    cores = available_cores()
+    chain = longest_chain(plans, seconds)
+    print(f"\n{times_table(job.time for job in jobs.values())}\n")
+    print("longest chain: " + ", ".join(f"{plans[key].rule} {seconds[key]:.1f}" for key in chain))
+    bounds = {"chain_s": sum(seconds[key] for key in chain), "held_s": held_seconds(plans, seconds, cores)}
+    found = {"wall_s": wall, **bounds, "order_s": makespan(plans, seconds, cores)}
+    return {"orchestration": round(wall / max(bounds.values()), 3)} | {key: round(s, 1) for key, s in found.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure both sizes."""
+    """Measure planning at both sizes, then a cold run."""
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
     parser.add_argument("--root", type=Path, default=Path(default), help="folder with photographs in val/")
@@ -123,15 +168,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    photographs = sorted((arguments.root / "val").iterdir())
+    photographs = photographs_below(arguments.root)
     found = []
     for pictures in arguments.pictures:
         with tempfile.TemporaryDirectory() as folder:
-            copies = Path(folder) / "photographs"
-            copies.mkdir()
-            local = [Path(shutil.copy(photograph, copies)) for photograph in photographs]
-            found.append(dry_run(Path(folder), local, pictures, arguments.shards, arguments.rounds))
+            found.append(dry_run(Path(folder), photographs, pictures, arguments.shards, arguments.rounds))
         print(f"{pictures} pictures: " + ", ".join(f"{key} {value:.2f}" for key, value in found[-1].items()))
+    with tempfile.TemporaryDirectory() as folder:
+        cold = orchestration(Path(folder) / "checkout")
     small, large = found
     result = {
         "pictures": arguments.pictures[1],
@@ -141,6 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dry_run_growth": round(large["dry_run_s"] / small["dry_run_s"], 3),
         "index_s": round(large["index_s"], 1),
         "first_look_s": round(large["first_look_s"], 2),
+        **cold,
     }
     print(json.dumps(result))
     return 0

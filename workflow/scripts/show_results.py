@@ -8,9 +8,8 @@ from pathlib import Path
 from command_line import coloured, parser_for, run
 from mnasbench.errors import InputError
 from mnasbench.files import read_json, read_text
-from mnasbench.provenance import RECEIPT_SUFFIX
 from mnasbench.result.summary import COLUMNS, exclusion_notes, read_csv, terminal_notes, terminal_table
-from mnasbench.result.times import job_times, times_table
+from mnasbench.result.times import find_receipts, job_times, times_table
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +28,7 @@ def show(arguments: argparse.Namespace) -> None:
     rows = read_csv(read_text(summary))
     if not rows or set(COLUMNS) - set(rows[0]):
         raise InputError(f"{summary}: is not a summary; make it with `make run`")
-    receipts = arguments.receipts or sorted(arguments.results.rglob(f"*{RECEIPT_SUFFIX}"))
+    receipts = arguments.receipts or find_receipts(arguments.results)
     print(f"\nWhere the time went\n\n{times_table(job_times(receipts))}\n\nResults\n\n{terminal_table(rows)}\n")
     for note in terminal_notes(rows, _reasons(arguments.results, rows), _exclusions(arguments.results, rows[0])):
         print(coloured(note, "yellow", sys.stdout) if note.startswith("*") else note)

@@ -1,8 +1,23 @@
-"""How long a run will take, from the receipts of earlier ones."""
+"""Where a run's time went, and how long the next will take, from the receipts of earlier ones."""
 
+import json
 from pathlib import Path
 
-from mnasbench.result.times import JobTime, PlannedJob, duration, estimate, job_times
+import pytest
+
+from mnasbench.result.times import (
+    JobTime,
+    PlannedJob,
+    duration,
+    estimate,
+    find_receipts,
+    held_seconds,
+    job_times,
+    longest_chain,
+    makespan,
+    recorded_jobs,
+    wall_seconds,
+)
 
 
 def _planned(rule: str, needs: tuple[str, ...] = (), threads: int = 1, name: str = "") -> PlannedJob:
@@ -60,3 +75,39 @@ def test_durations_as_people_say_them() -> None:
         "1 h 30 min",
         "2 h 10 min",
     ]
+
+
+def _record(results: Path, name: str, begin: int, seconds: float, inputs: list[str], outputs: list[str]) -> None:
+    path = results / f"{name}.receipt.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"rule": name.partition("/")[0], "inputs": dict.fromkeys(inputs), "outputs": dict.fromkeys(outputs)}
+    content |= {"folders": {}, "started": f"2026-01-02T03:04:{begin:02}.000+00:00", "seconds": seconds}
+    path.write_text(json.dumps(content | {"cpu_seconds": seconds, "peak_bytes": 1, "threads": 2 if seconds > 9 else 1}))
+
+
+def test_a_finished_run_is_read_back_with_what_needed_what(tmp_path: Path) -> None:
+    results = tmp_path / "elsewhere"
+    _record(results, "draw/0", 1, 4, ["/somewhere/picture"], ["results/draw/a"])
+    _record(results, "list/0", 1, 3, [], ["results/list/b"])
+    _record(results, "train/0", 6, 10, ["results/draw/a"], ["results/train/c"])
+    _record(results, "run/0", 17, 2, ["results/train/train.receipt.json", "results/train/0.receipt.json"], [])
+    _record(results, "run/outputs/x", 0, 60, [], [])  # a job fills this folder; no receipt is looked for in it
+    found = recorded_jobs(results)
+    assert [job.relative_to(results).as_posix() for job in find_receipts(results)] == [
+        f"{name}/0.receipt.json" for name in ("draw", "list", "run", "train")
+    ]
+    key = {job.time.rule: receipt for receipt, job in found.items()}
+    assert {rule: found[receipt].plan.needs for rule, receipt in key.items()} == {
+        "draw": set(),
+        "list": set(),
+        "train": {key["draw"]},
+        "run": {key["train"]},
+    }
+    assert wall_seconds(found.values()) == 18
+    plans = {receipt: job.plan for receipt, job in found.items()}
+    seconds = {receipt: job.time.seconds for receipt, job in found.items()}
+    assert [found[receipt].time.rule for receipt in longest_chain(plans, seconds)] == ["draw", "train", "run"]
+    assert held_seconds(plans, seconds, 2) == pytest.approx((4 + 3 + 2 + 2 * 10) / 2)
+    assert held_seconds(plans, seconds, 1) == pytest.approx(4 + 3 + 2 + 10)
+    assert makespan(plans, seconds, 2) == 16
+    assert recorded_jobs(tmp_path / "nowhere") == {} and wall_seconds([]) == 0

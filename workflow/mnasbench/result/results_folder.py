@@ -12,6 +12,7 @@ from mnasbench.files import read_json, read_text
 from mnasbench.provenance import RECEIPT_SUFFIX
 from mnasbench.result.evaluation import Answer, read_answers
 from mnasbench.result.summary import COLUMNS, Row, read_csv
+from mnasbench.result.times import find_receipts
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _receipts(folder: Path, rows: tuple[RowResults, ...]) -> list[Receipt]:
     """Those of the summary's rows: a folder may hold what is left of variants that were since taken out."""
     wanted = {(row.row.model, row.row.precision) for row in rows}
     found = []
-    for path in folder.rglob(f"*{RECEIPT_SUFFIX}"):
+    for path in find_receipts(folder):
         stage, *below = path.relative_to(folder).parts
         variant = below[0] if stage in {"model", "build", "run", "result"} and len(below) > 1 else ""
         precision = below[1] if len(below) > 2 and variant else ""

@@ -1,14 +1,21 @@
 """Where a run's time went, from the receipts of its jobs, and how long the next one will take."""
 
 import heapq
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
 from mnasbench.errors import InputError
 from mnasbench.files import read_json
+from mnasbench.provenance import RECEIPT_SUFFIX
+
+# Folders of a file for each picture, with no receipt among them: up to 50,000 of them for each row of the summary.
+_FILLED = frozenset({"npz", "outputs", "pictures"})
 
 
 @dataclass(frozen=True)
@@ -22,17 +29,28 @@ class JobTime:
     peak_bytes: int
 
 
+def find_receipts(results: Path) -> list[Path]:
+    """Every receipt below a results folder, by path; folders that a job fills with files are not walked."""
+    found = []
+    for folder, below, names in os.walk(results):
+        below[:] = [name for name in below if name not in _FILLED]
+        found += [Path(folder, name) for name in names if name.endswith(RECEIPT_SUFFIX)]
+    return sorted(found)
+
+
 def job_times(receipts: Iterable[Path]) -> list[JobTime]:
     """The jobs of these receipts in the order of their start; one that cannot be read is left out."""
-    found: list[tuple[str, JobTime]] = []
+    return [job for _, job, _ in sorted(_read(receipts), key=lambda entry: entry[0])]
+
+
+def _read(receipts: Iterable[Path]) -> Iterable[tuple[str, JobTime, Mapping[str, Any]]]:
     for receipt in receipts:
         try:
             told = read_json(receipt)
             job = JobTime(receipt, told["rule"], told["seconds"], told["cpu_seconds"], told["peak_bytes"])
-            found.append((told["started"], job))
+            yield told["started"], job, told
         except (InputError, KeyError, TypeError):
             continue
-    return [job for _, job in sorted(found, key=lambda entry: entry[0])]
 
 
 def times_table(jobs: Iterable[JobTime]) -> str:
@@ -62,7 +80,71 @@ class PlannedJob:
     rule: str
     receipt: Path | None
     threads: int
-    needs: Sequence[Hashable]
+    needs: Collection[Hashable]
+
+
+@dataclass(frozen=True)
+class RecordedJob:
+    """A finished job: its place in the run, what it took, and when it began, in POSIX seconds."""
+
+    plan: PlannedJob
+    time: JobTime
+    begin: float
+
+
+def recorded_jobs(results: Path) -> dict[Hashable, RecordedJob]:
+    """The jobs of a results folder by their receipts; each needs those whose files it read.
+
+    Receipts of before threads were recorded count as of one.
+    """
+    read = list(_read(find_receipts(results)))
+    made: dict[str, Path] = {}
+    for _, job, told in read:
+        # Paths in receipts are relative to the folder that the workflow ran in, which `results` was in.
+        made[(Path("results") / job.receipt.relative_to(results)).as_posix()] = job.receipt
+        made.update(dict.fromkeys((*told["outputs"], *told["folders"]), job.receipt))
+    return {
+        job.receipt: RecordedJob(
+            PlannedJob(
+                job.rule,
+                job.receipt,
+                told.get("threads", 1),
+                {made[name] for name in told["inputs"] if name in made} - {job.receipt},
+            ),
+            job,
+            datetime.fromisoformat(started).timestamp(),
+        )
+        for started, job, told in read
+    }
+
+
+def wall_seconds(jobs: Iterable[RecordedJob]) -> float:
+    """Seconds from the first start of a job to the last end."""
+    spans = [(job.begin, job.begin + job.time.seconds) for job in jobs]
+    return max(end for _, end in spans) - min(begin for begin, _ in spans) if spans else 0.0
+
+
+def longest_chain(planned: Mapping[Hashable, PlannedJob], seconds: Mapping[Hashable, float]) -> list[Hashable]:
+    """The jobs, first to last, of which each needs the one before it and which together take longest."""
+    ends: dict[Hashable, tuple[float, Hashable | None]] = {}
+
+    def end(key: Hashable) -> float:
+        if key not in ends:
+            before = max((need for need in planned[key].needs if need in planned), key=end, default=None)
+            ends[key] = (seconds[key] + (0.0 if before is None else end(before)), before)
+        return ends[key][0]
+
+    chain: list[Hashable] = []
+    last = max(planned, key=end, default=None)
+    while last is not None:
+        chain.append(last)
+        last = ends[last][1]
+    return chain[::-1]
+
+
+def held_seconds(planned: Mapping[Hashable, PlannedJob], seconds: Mapping[Hashable, float], cores: int) -> float:
+    """Seconds that ``cores`` would be held if none was ever free: no order of the jobs can take less."""
+    return sum(seconds[key] * min(plan.threads, cores) for key, plan in planned.items()) / cores
 
 
 @dataclass(frozen=True)
@@ -99,11 +181,11 @@ def estimate(planned: Mapping[Hashable, PlannedJob], earlier: Iterable[JobTime],
     runs = sum(plan.receipt is not None for plan in planned.values())
     if runs and {plan.rule for plan in planned.values() if plan.receipt is not None} <= set(unknown):
         return Estimate(None, tuple(unknown))
-    return Estimate(_makespan(planned, seconds, max(1, cores)), tuple(unknown))
+    return Estimate(makespan(planned, seconds, max(1, cores)), tuple(unknown))
 
 
-def _makespan(planned: Mapping[Hashable, PlannedJob], seconds: Mapping[Hashable, float], cores: int) -> float:
-    """Seconds from the first start to the last end."""
+def makespan(planned: Mapping[Hashable, PlannedJob], seconds: Mapping[Hashable, float], cores: int) -> float:
+    """Seconds from the first start to the last end, each job begun as soon as its inputs and cores are there."""
     waiting = {key: {need for need in plan.needs if need in planned} for key, plan in planned.items()}
     running: list[tuple[float, int, Hashable]] = []
     now, free = 0.0, cores

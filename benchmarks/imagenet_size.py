@@ -1,0 +1,143 @@
+"""A real run over ImageNet's number of pictures: wall time and peak memory by rule, and what calls after it cost.
+
+The photographs of ../shared/real, linked under 50,000 names with their classes, and the weights that have learned
+them, so fp32 must score 100 %; `--variants` adds others with weights drawn by a seed, whose accuracy means nothing and
+whose load is real. Then the same call again, one picture replaced, and that call. What it needs on disk is about
+156 KB for each picture, and 5 KB for each picture and row of the summary.
+
+    python benchmarks/imagenet_size.py [--pictures 50000] [--shards 16] [--cores N] [--variants mnasnet1_0 ...]
+    python benchmarks/imagenet_size.py --keep FOLDER      leaves the run in FOLDER, for benchmarks/scale.py
+
+Last line: one JSON object.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from mnasbench.data.parallel import available_cores
+from mnasbench.model.architecture import create
+from mnasbench.result.summary import read_csv, terminal_table
+from mnasbench.result.times import recorded_jobs, times_table, wall_seconds
+from workflow import REPOSITORY, call, copy_checkout, photographs_below, replicate
+
+LEARNED = "mnasnet0_5"
+CLASSES = 1000
+
+
+def prepare(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
+    """The dataset, the weights and a checkout to run; gives the environment."""
+    environment = copy_checkout(folder / "checkout")
+    replicate(folder / "data", photographs_below(arguments.root), arguments.pictures)
+    models = {LEARNED: {"weights": str(arguments.root / "mnasnet0_5_memorised.pth")}}
+    for variant in arguments.variants:
+        torch.manual_seed(0)
+        torch.save(create("torchvision", variant, CLASSES).state_dict(), folder / f"{variant}.pth")
+        models[variant] = {"weights": str(folder / f"{variant}.pth")}
+    settings = {
+        "dataset": {
+            "name": "replicated",
+            "root": str(folder / "data"),
+            "class_names": str(arguments.root / "imagenet_classes.txt"),
+        },
+        "calibration": {"images": min(1000, arguments.pictures)},
+        "models": models,
+        "precisions": arguments.precisions,
+        "shards": arguments.shards,
+    }
+    (folder / "checkout" / "settings.yaml").write_text(yaml.safe_dump(settings))
+    return environment
+
+
+def planned(said: str) -> dict[str, int]:
+    """Jobs by rule of Snakemake's table."""
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total ", said, re.MULTILINE | re.DOTALL)
+    rows = (line.split() for line in table[1].splitlines()) if table else ()
+    return {name: int(count) for name, count in rows if name != "all"}
+
+
+def replace_picture(data: Path, calibration: Path) -> None:
+    """Another file for one picture that was not calibrated with: the same, and a byte behind its end."""
+    chosen = {Path(line).name for line in calibration.read_text().splitlines()}
+    pictures = sorted(file for file in (data / "val").iterdir() if file.name not in chosen)
+    picture = pictures[len(pictures) // 2]
+    content = picture.read_bytes()
+    picture.unlink()  # a link: the others keep what they have
+    picture.write_bytes(content + b"\0")
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The run, the calls after it, and what they took."""
+    checkout, data = folder / "checkout", folder / "data"
+    environment = prepare(folder, arguments)
+    how = ("--cores", str(arguments.cores), "--configfile", "settings.yaml")
+    wall, _ = call(checkout, environment, *how)
+    jobs = recorded_jobs(checkout / "results")
+    print(f"\n{times_table(job.time for job in jobs.values())}\n")
+    rows = read_csv((checkout / "results" / "summary.csv").read_text())
+    print(terminal_table(rows))
+    largest = max((job.time for job in jobs.values()), key=lambda time: time.peak_bytes)
+    inputs = sum(file.stat().st_size for file in (checkout / "results/data/replicated/npz").rglob("*.npz"))
+    first_again, said = call(checkout, environment, *how)
+    if "Nothing to be done" not in said:
+        sys.exit("the run was not complete:\n" + said[-3000:])
+    again, _ = call(checkout, environment, *how)
+    replace_picture(data, checkout / "results/data/replicated/calibration.txt")
+    _, said = call(checkout, environment, "-n", *how)
+    remade = planned(said)
+    remake, _ = call(checkout, environment, *how)
+    return {
+        "pictures": arguments.pictures,
+        "shards": arguments.shards,
+        "rows": len(rows),
+        "cores": arguments.cores,
+        "wall_s": round(wall, 1),
+        "jobs_s": round(wall_seconds(jobs.values()), 1),
+        "largest_job_mb": round(largest.peak_bytes / 1e6),
+        "largest_job": largest.rule,
+        "npz_mb": round(inputs / 1e6),
+        "fp32_top1": next(float(row["top1"]) for row in rows if row["model"] == LEARNED and row["precision"] == "fp32"),
+        "first_call_again_s": round(first_again, 2),
+        "call_again_s": round(again, 2),
+        "replaced_picture_plans": remade,
+        "replaced_picture_s": round(remake, 1),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, call again, replace a picture, call again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
+    parser.add_argument("--root", type=Path, default=Path(default), help="folder of the photographs and weights")
+    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--cores", type=int, default=available_cores())
+    parser.add_argument("--variants", nargs="*", default=[], help=f"besides {LEARNED}, with weights drawn by a seed")
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16", "int8-percentile"])
+    parser.add_argument("--keep", type=Path, help="folder to make and leave; default: a temporary one")
+    arguments = parser.parse_args(argv)
+    need = arguments.pictures * (156_000 + 5_000 * len(arguments.precisions) * (1 + len(arguments.variants)))
+    place = arguments.keep.resolve().parent if arguments.keep else Path(tempfile.gettempdir())
+    if shutil.disk_usage(place).free < 1.1 * need:
+        sys.exit(f"{place}: {need / 1e9:.1f} GB are needed; name another folder with --keep or TMPDIR")
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True)
+        print(json.dumps(measure(arguments.keep.resolve(), arguments)))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(Path(folder), arguments)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
