@@ -22,6 +22,8 @@ from mnasbench.errors import InputError, OutputError, one_line
 
 # Manifests and label files of 50,000 pictures have about 8 MB; nothing that is text here is larger than this.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
+# How a file is opened that is to be a regular one: a pipe in its place must not be waited for.
+REGULAR_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
 # How the names of files begin that are being written; a call that was killed leaves them.
 TEMPORARY = ".new-"
@@ -40,7 +42,7 @@ def sha256_of_file(path: Path) -> str:
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file in binary; OSError for anything else: a pipe would be waited for, a device never ends."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, REGULAR_FLAGS)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -1,9 +1,11 @@
+import time
+
 import numpy as np
 import pytest
 
 from mnasbench.data.npz import read_output, write_npz
 from mnasbench.data.preprocess import normalise
-from mnasbench.errors import DatasetError, InputError, MeasurementError
+from mnasbench.errors import DatasetError, InputError, MeasurementError, OutputError
 from mnasbench.run import accuracy
 from mnasbench.run.accuracy import output_paths, run_accuracy
 from mnasbench.run.session import Engine
@@ -129,3 +131,34 @@ def test_what_a_power_cut_emptied_is_made_again(compiled, params, inputs, tmp_pa
     (tmp_path / "out" / accuracy._MARKER).write_bytes(b"")
     assert run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2).resumed == 0
     assert contents(tmp_path / "out") == whole
+
+
+def test_files_that_are_waited_for_get_a_second_worker_a_session(compiled, params, inputs, tmp_path, monkeypatch):
+    run_accuracy(compiled, params, inputs, tmp_path / "fast")
+    at_once, most = [], []
+    read = accuracy.PixelReader.read
+
+    def waits(self, path):
+        at_once.append(path)
+        most.append(len(at_once))
+        time.sleep(0.05)
+        at_once.remove(path)
+        return read(self, path)
+
+    monkeypatch.setattr(accuracy.PixelReader, "read", waits)
+    run_accuracy(compiled, params, inputs, tmp_path / "slow", instances=2)
+    assert most[:2] == [1, 1]  # they take turns
+    assert max(most) > 2
+    assert contents(tmp_path / "slow") == contents(tmp_path / "fast")
+
+
+def test_an_output_is_not_written_through_a_link(compiled, params, inputs, tmp_path):
+    run_accuracy(compiled, params, inputs, tmp_path / "out")
+    other = tmp_path / "other"
+    other.write_bytes(b"kept")
+    output = tmp_path / "out/n00/picture_0.npz"
+    output.unlink()
+    output.symlink_to(other)
+    with pytest.raises(OutputError, match=r"picture_0\.npz: cannot be written"):
+        run_accuracy(compiled, params, inputs, tmp_path / "out")
+    assert other.read_bytes() == b"kept"

@@ -7,17 +7,23 @@ import functools
 import io
 import lzma
 import math
+import os
+import stat
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 from mnasbench.errors import DatasetError, one_line
-from mnasbench.files import read_regular_into, written_atomically
+from mnasbench.files import REGULAR_FLAGS, read_regular_into, written_atomically
+
+Pixels = npt.NDArray[np.uint8]
 
 INPUT_KEY = "input_0"
 OUTPUT_KEY = "output_0"
@@ -34,13 +40,83 @@ def write_npz(path: Path, array: npt.NDArray[np.generic], key: str = INPUT_KEY) 
         np.savez(temporary, allow_pickle=False, **{key: array})
 
 
-def read_npz(path: Path, buffer: bytearray = _NO_BUFFER) -> npt.NDArray[np.uint8]:
-    """Pixels, uint8 (3, height, width), under the key ``input_0``; DatasetError says what is wrong.
+def read_npz(path: Path) -> Pixels:
+    """Pixels, uint8 (3, height, width), under the key ``input_0``; DatasetError says what is wrong."""
+    return _pixels(path, _read_content(path, _NO_BUFFER))
 
-    A file that fits into ``buffer`` is read into it, and the pixels lie there until the next one is: memory that is
-    fresh costs the system more time than the reading does.
+
+class PixelReader:
+    """Reads one input after another into the same memory; fresh memory costs the system more time than the reading.
+
+    The files of a list differ in their pixels, seldom in anything else. Of one whose headers are those of the file
+    before it, only the checksum is left to verify. One reader is for one thread.
     """
-    array = _read_array(path, INPUT_KEY, buffer)
+
+    def __init__(self) -> None:
+        self._buffer = _NO_BUFFER
+        self._known: _Layout | None = None
+
+    def read(self, path: Path) -> Pixels:
+        """What ``read_npz`` gives; the pixels lie there until the next file is read."""
+        if self._known is None or not self._is_alike(path, self._known):
+            content = _read_content(path, self._buffer)
+            pixels = _pixels(path, content)
+            self._buffer = cast(bytearray, content.obj)
+            self._known = _layout_of(content, pixels)
+            return pixels
+        return self._known.pixels
+
+    def _is_alike(self, path: Path, known: "_Layout") -> bool:
+        """Read a file of the known layout; False, and nothing said, where it has another one or cannot be read."""
+        content = self._buffer
+        try:
+            descriptor = os.open(path, REGULAR_FLAGS)
+            try:
+                about = os.fstat(descriptor)
+                if not stat.S_ISREG(about.st_mode) or about.st_size != known.size:
+                    return False
+                if os.readv(descriptor, [memoryview(content)[: known.size]]) != known.size:
+                    return False
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return False
+        checksum = content[14:18]
+        others = (content[:14], content[18 : known.data], content[known.directory : known.directory + 16])
+        return (
+            (*others, content[known.directory + 20 : known.size]) == known.constant
+            and content[known.directory + 16 : known.directory + 20] == checksum
+            and isal_zlib.crc32(known.member) == int.from_bytes(checksum, "little")
+        )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the parts of a file lie in a reader's memory, and all of its bytes that are neither pixels nor checksum."""
+
+    size: int
+    data: int
+    directory: int
+    constant: tuple[bytearray, ...]
+    member: memoryview
+    pixels: Pixels
+
+
+def _layout_of(content: memoryview, pixels: Pixels) -> _Layout | None:
+    """The layout of a file that numpy wrote; None for one that was packed or written in another way."""
+    member = _stored_member(content, f"{INPUT_KEY}.npy")
+    if member is None or not pixels.flags.c_contiguous:
+        return None
+    directory = len(content) - _END.size - _END.unpack_from(content, len(content) - _END.size)[5]
+    if content[14:18] != content[directory + 16 : directory + 20]:
+        return None
+    data = directory - pixels.nbytes
+    parts = (slice(14), slice(18, data), slice(directory, directory + 16), slice(directory + 20, None))
+    return _Layout(len(content), data, directory, tuple(bytearray(content[part]) for part in parts), member, pixels)
+
+
+def _pixels(path: Path, content: memoryview) -> Pixels:
+    array = _array(path, INPUT_KEY, content)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] != 3:
         raise DatasetError(
             f"{one_line(path)}: {INPUT_KEY} is {array.dtype} {array.shape}, expected uint8 (3, height, width)"
@@ -50,7 +126,7 @@ def read_npz(path: Path, buffer: bytearray = _NO_BUFFER) -> npt.NDArray[np.uint8
 
 def read_output(path: Path) -> npt.NDArray[np.float32]:
     """One picture's scores, float32 (classes,), under the key ``output_0``; leading axes of 1 are dropped."""
-    array = _read_array(path, OUTPUT_KEY)
+    array = _array(path, OUTPUT_KEY, _read_content(path, _NO_BUFFER))
     if array.dtype.kind != "f" or array.size == 0 or array.shape[-1:] != (array.size,):
         raise DatasetError(f"{one_line(path)}: {OUTPUT_KEY} is {array.dtype} {array.shape}, expected float (classes,)")
     if not np.isfinite(array).all():
@@ -58,8 +134,10 @@ def read_output(path: Path) -> npt.NDArray[np.float32]:
     return array.reshape(-1).astype(np.float32)
 
 
-def _read_array(path: Path, key: str, buffer: bytearray = _NO_BUFFER) -> npt.NDArray[np.generic]:
-    content = _read_member(path, f"{key}.npy", buffer)
+def _array(path: Path, key: str, file: memoryview) -> npt.NDArray[np.generic]:
+    """The array under ``key`` of the npz whose bytes ``file`` holds, in that memory where it was not packed."""
+    stored = _stored_member(file, f"{key}.npy")
+    content = _unpacked_member(path, f"{key}.npy") if stored is None else stored
     try:
         shape, fortran, dtype, offset = _parse_header(bytes(content[: 10 + int.from_bytes(content[8:10], "little")]))
     except (ValueError, EOFError, TypeError, SyntaxError, RecursionError) as error:
@@ -84,13 +162,11 @@ def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], in
     return shape, fortran, dtype, stream.tell()
 
 
-def _read_member(path: Path, member: str, buffer: bytearray) -> bytes | memoryview:
+def _read_content(path: Path, buffer: bytearray) -> memoryview:
     try:
-        content = read_regular_into(path, _MAX_BYTES, buffer)
+        return read_regular_into(path, _MAX_BYTES, buffer)
     except OSError as error:
         raise DatasetError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
-    stored = _stored_member(content, member)
-    return _unpacked_member(path, member) if stored is None else stored
 
 
 def _stored_member(content: memoryview, member: str) -> memoryview | None:
@@ -110,7 +186,7 @@ def _stored_member(content: memoryview, member: str) -> memoryview | None:
     if signature != b"PK\x01\x02" or method or packed != unpacked or name_bytes != len(name) or offset:
         return None
     data = content[directory - unpacked : directory]
-    return data if zlib.crc32(data) == checksum else None
+    return data if isal_zlib.crc32(data) == checksum else None
 
 
 def _unpacked_member(path: Path, member: str) -> bytes:

@@ -1,8 +1,8 @@
 """The accuracy run: every npz of a list through the model, one ``output_0`` npz for each.
 
-A pool with two workers for each session keeps the sessions busy: while one worker infers, the other reads,
-preprocesses or writes. An interrupted run goes on where it was; outputs of another model, other vdsp_params or
-changed inputs are made again.
+A worker takes a batch from its files to its outputs. Where the files come from the system's memory, one worker for each
+session is the fastest; where they have to be waited for, a second one does so while the first infers. An interrupted
+run goes on where it was; outputs of another model, other vdsp_params or changed inputs are made again.
 """
 
 import contextlib
@@ -11,28 +11,33 @@ import os
 import queue
 import threading
 import time
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.npz import OUTPUT_KEY, read_npz, read_output
+from mnasbench.data.npz import OUTPUT_KEY, PixelReader, read_output
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
 from mnasbench.files import canonical_json, read_json, refusal_named, sha256_of_bytes, write_json
-from mnasbench.run.inputs import Preprocessor
+from mnasbench.run.inputs import Preprocessor, Tensor
 from mnasbench.run.session import Engine
 
-# Zip and npy headers of one npz.
-_OVERHEAD = 1024
 _MARKER = ".accuracy-run.json"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+# From when on, and from which share of their time, waiting for files is worth a second worker for each session.
+_SECONDS_TO_JUDGE, _WAITED_SHARE = 0.2, 0.1
+# Reading and writing are a tenth to a fifth of a worker's time; of so many workers one at a time does either.
+_WORKERS_A_TURN = 4
 Progress = Callable[[int, int], None]
+Batch = Sequence[tuple[Path, Path]]  # (input, output)
 
 
 @dataclass(frozen=True)
@@ -100,100 +105,175 @@ def run_accuracy(
         done = resumed
         pipeline = _Pipeline(compiled, params, min(instances, len(waiting)), batch, threads)
         loaded = time.perf_counter()
-        with ThreadPoolExecutor(2 * instances) as pool:
-            try:
-                for count in pool.map(pipeline.run, waiting):
-                    done += count
-                    if progress:
-                        progress(done, len(inputs))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        with contextlib.closing(pipeline.run(waiting)) as counts:
+            for count in counts:
+                done += count
+                if progress:
+                    progress(done, len(inputs))
     seconds = time.perf_counter() - loaded
     _require_exactly(folder, outputs)
     return AccuracyRun(len(inputs), resumed, loaded - begin, seconds, compiled.digests, described(compiled.info))
 
 
 class _Pipeline:
-    """Reads, preprocesses, infers and writes one batch after another; ``run`` may be called from many threads."""
+    """Sessions and the workers that share them."""
 
     def __init__(self, compiled: CompiledModel, params: VdspParams, instances: int, batch: int, threads: int) -> None:
         engines = [Engine(compiled, threads, batch, params.preprocessing) for _ in range(instances)]
+        self._instances = instances
+        # Two that read or write at once wait for each other at every step, for Python's lock and the folder's.
+        self._turns = threading.Semaphore(max(1, instances // _WORKERS_A_TURN))
         self._preprocess = Preprocessor(params, engines[0].format)
-        self._writer = _OutputWriter()
-        self._batch = batch
-        self._buffers = threading.local()
+        self._shape = (batch, *engines[0].format.shape)
         self._engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
-        for engine in engines:
-            engine.infer(np.zeros((batch, *engine.format.shape), engine.format.dtype))  # the first takes longest
+        crop = params.preprocessing.crop
+        for engine in engines:  # the first picture takes longest
+            tensor = self._tensor()
+            self._preprocess.fill(tensor[0], np.zeros((3, crop, crop), np.uint8))
+            engine.infer(tensor)
             self._engines.put(engine)
 
-    def run(self, items: Sequence[tuple[Path, Path]]) -> int:
-        """Write the output of every (input, output) pair; give their number."""
-        pictures = [self._read(place, source) for place, (source, _) in enumerate(items)]
+    def _tensor(self) -> Tensor:
+        return np.zeros(self._shape, self._preprocess.format.dtype)
+
+    def run(self, batches: Sequence[Batch]) -> Generator[int, None, None]:
+        """Write the outputs of all batches; yield the number of pictures of each that is done."""
+        waiting: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        for batch in batches:
+            waiting.put(batch)
+        done: queue.SimpleQueue[_Done | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                worker = _Worker(self._preprocess, self._engines, self._turns, self._tensor())
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        done.put(worker.run(waiting.get_nowait()))
+            except BaseException as error:
+                done.put(error)
+
+        with ThreadPoolExecutor(2 * self._instances) as pool:
+            try:
+                workers = [pool.submit(work) for _ in range(self._instances)]
+                waited = total = 0.0
+                for _ in batches:
+                    one = done.get()
+                    if isinstance(one, BaseException):
+                        raise one
+                    yield one.pictures
+                    waited, total = waited + one.waited, total + one.seconds
+                    is_waited_for = total > _SECONDS_TO_JUDGE and waited > _WAITED_SHARE * total
+                    if is_waited_for and len(workers) == self._instances:
+                        self._turns.release(2 * self._instances)
+                        workers += [pool.submit(work) for _ in range(self._instances)]
+            finally:
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        waiting.get_nowait()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A batch that is done: in how many seconds, and how many of them its worker waited for files."""
+
+    pictures: int
+    seconds: float
+    waited: float
+
+
+class _Worker:
+    """Takes batches from their files to their outputs, in memory of its own."""
+
+    def __init__(
+        self,
+        preprocess: Preprocessor,
+        engines: "queue.SimpleQueue[Engine]",
+        turns: threading.Semaphore,
+        tensor: Tensor,
+    ) -> None:
+        self._preprocess, self._engines, self._turns, self._tensor = preprocess, engines, turns, tensor
+        self._reader, self._writer = PixelReader(), _OutputWriter()
+
+    def run(self, batch: Batch) -> _Done:
+        """Write the output of every (input, output) pair."""
+        tensor, count = self._tensor, len(batch)
+        begin = time.perf_counter()
+        with self._turns, _Waiting() as reading:
+            for place, (source, _) in zip(tensor, batch, strict=False):
+                self._preprocess.fill(place, self._reader.read(source))
         # A short last batch is filled up: float kernels for other batch sizes may round differently.
-        pictures += pictures[-1:] * (self._batch - len(items))
-        tensor = self._preprocess(pictures)
+        tensor[count:] = tensor[count - 1]
         engine = self._engines.get()
         try:
             scores = engine.infer(tensor)
         finally:
             self._engines.put(engine)
-        for (_, target), row in zip(items, scores, strict=False):
-            self._writer.write(target, row)
-        return len(items)
+        with self._turns, _Waiting() as writing:
+            for (_, target), row in zip(batch, scores, strict=False):
+                self._writer.write(target, row)
+        return _Done(count, time.perf_counter() - begin, reading.seconds + writing.seconds)
 
-    def _read(self, place: int, path: Path) -> npt.NDArray[np.uint8]:
-        """The pixels of a file, in this thread's memory for that place in the batch."""
-        held: dict[int, bytearray] = self._buffers.__dict__.setdefault("of_place", {})
-        pixels = read_npz(path, held.get(place, bytearray()))
-        if len(held.get(place, b"")) < pixels.nbytes + _OVERHEAD:
-            held[place] = bytearray(pixels.nbytes + _OVERHEAD)
-        return pixels
+
+class _Waiting:
+    """The seconds within a block that this thread did not compute."""
+
+    seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._begin = time.perf_counter() - time.thread_time()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.seconds = time.perf_counter() - time.thread_time() - self._begin
 
 
 class _OutputWriter:
     """Writes npz files of one array each, all of the same shape.
 
     numpy's own writer takes as long as a tenth of an int8 inference. As every file differs in the array's bytes
-    and their checksum only, the first is kept as a template.
+    and their checksum only, the first is kept as a template. Written under their final names, because a file system
+    takes as long to rename a file as to make it; one that was cut short does not pass for whole (``_is_whole``).
     """
 
     def __init__(self) -> None:
-        self._template: tuple[tuple[int, ...], bytes] | None = None
-        self._folders: set[str] = set()
+        self._shape: tuple[int, ...] | None = None
+        self._content = bytearray()
+        self._begin = self._directory = self._checksum = 0
 
     def write(self, path: Path, scores: npt.NDArray[np.float32]) -> None:
-        """Write float32 (classes,) as (1, classes), atomically."""
-        folder = os.path.dirname(path)  # noqa: PTH120 - pathlib would take as long as the system takes to write
-        temporary = f"{folder}/.new-{os.getpid()}-{threading.get_ident()}.npz"
-        try:
-            with refusal_named(path):
-                if folder not in self._folders:
-                    Path(folder).mkdir(parents=True, exist_ok=True)
-                    self._folders.add(folder)
-                with open(temporary, "wb", buffering=0) as stream:  # noqa: PTH123
-                    content = memoryview(self._content(scores[None]))
-                    while content:  # a disk that is nearly full takes a part
-                        content = content[stream.write(content) :]
-                os.replace(temporary, path)  # noqa: PTH105
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-    def _content(self, array: npt.NDArray[np.float32]) -> bytes:
-        if self._template is None or self._template[0] != array.shape:
-            stream = io.BytesIO()
-            np.savez(stream, allow_pickle=False, **{OUTPUT_KEY: np.zeros_like(array)})
-            self._template = array.shape, stream.getvalue()
-        content = bytearray(self._template[1])
-        # A stored zip: local header, the .npy, then the central directory, which ends the file. Both hold the CRC-32.
-        begin = content.index(b"\x93NUMPY")
-        directory = content.rindex(b"PK\x01\x02")
-        content[directory - array.nbytes : directory] = array.tobytes()
-        checksum = zlib.crc32(memoryview(content)[begin:directory]).to_bytes(4, "little")
+        """Write float32 (classes,) as (1, classes), replacing what is there."""
+        if scores.shape != self._shape:
+            self._keep_template(scores)
+        data = scores.tobytes()
+        content, directory = self._content, self._directory
+        content[self._begin : directory] = data
+        checksum = isal_zlib.crc32(data, self._checksum).to_bytes(4, "little")
         content[14:18] = content[directory + 16 : directory + 20] = checksum
-        return bytes(content)
+        try:
+            descriptor = os.open(path, _NEW_FILE, 0o666)
+            try:
+                left = memoryview(content)
+                while left:  # a disk that is nearly full takes a part
+                    left = left[os.write(descriptor, left) :]
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
+        except OSError:
+            with refusal_named(path):
+                raise
+
+    def _keep_template(self, scores: npt.NDArray[np.float32]) -> None:
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, **{OUTPUT_KEY: np.zeros_like(scores)[None]})
+        self._content = bytearray(stream.getvalue())
+        # A stored zip: local header, the .npy, then the central directory, which ends the file. Both hold the CRC-32.
+        self._directory = self._content.rindex(b"PK\x01\x02")
+        self._begin = self._directory - scores.nbytes
+        header = memoryview(self._content)[self._content.index(b"\x93NUMPY") : self._begin]
+        self._checksum = isal_zlib.crc32(header)
+        self._shape = scores.shape
 
 
 def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[Path], batch: int) -> str:
@@ -216,6 +296,9 @@ def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> 
     # With a marker the folder is ours, and so are outputs of inputs that the list no longer has.
     for path in {*outputs, *(folder.rglob("*.npz") if marker.is_file() else ())}:
         path.unlink(missing_ok=True)
+    for path in {output.parent for output in outputs}:
+        with refusal_named(path):
+            path.mkdir(parents=True, exist_ok=True)
     write_json(marker, {"fingerprint": fingerprint})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numba
@@ -53,23 +54,32 @@ class Preprocessor:
         """Normalise cropped pictures, uint8 (3, size, size) each, into one tensor in the session's format."""
         if self.format.pixels:
             return np.stack(pictures)
-        shape = (len(pictures), *self.format.shape)
-        if self._quantized is None:
-            floats = np.empty(shape, dtype=np.float32)
-            for i, picture in enumerate(pictures):
-                _look_up(picture, self._table, floats[i])
-            return floats
-        tensor = np.empty(shape, dtype=np.uint8)
-        for i, picture in enumerate(pictures):
-            if self.format.blocks is not None:
-                _look_up_blocks(picture, self._quantized, tensor[i])
-            elif self._line is None:
-                _look_up_interleaved(picture, self._quantized, tensor[i])
-            else:  # arithmetic on many bytes at once is faster than a table, which takes one by one
-                planar = np.empty(picture.shape, np.uint8)
-                _follow_line(picture, *self._line, planar)
-                cv2.merge([planar[0], planar[1], planar[2]], tensor[i])
+        tensor: Tensor = np.empty((len(pictures), *self.format.shape), self.format.dtype)
+        for picture, place in zip(pictures, tensor, strict=True):
+            self._fill(place, picture)
         return tensor
+
+    def _fill(self, place: npt.NDArray[Any], picture: UInt8Array) -> None:
+        """Normalise a cropped picture into its place in a tensor."""
+        if self.format.pixels:
+            place[...] = picture
+        elif self._quantized is None:
+            _look_up(picture, self._table, place)
+        elif self.format.blocks is not None:
+            _look_up_blocks(picture, self._quantized, place)
+        elif self._line is None:
+            _look_up_interleaved(picture, self._quantized, place)
+        else:  # arithmetic on many bytes at once is faster than a table, which takes one by one
+            planar = np.empty(picture.shape, np.uint8)
+            _follow_line(picture, *self._line, planar)
+            cv2.merge([planar[0], planar[1], planar[2]], place)
+
+    def fill(self, place: npt.NDArray[Any], pixels: UInt8Array) -> None:
+        """Preprocess one picture as it comes, uint8 (3, height, width), into its place in a tensor.
+
+        At once after it was read, its bytes are still in the core's own cache.
+        """
+        self._fill(place, self.geometry(pixels))
 
     def __call__(self, pictures: Sequence[UInt8Array]) -> Tensor:
         """The tensor of pictures as they come: uint8 (3, height, width) each, of any sizes."""
