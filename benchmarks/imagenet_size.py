@@ -67,10 +67,11 @@ def planned(said: str) -> dict[str, int]:
 
 
 def replace_picture(data: Path, calibration: Path) -> None:
-    """Another file for one picture that was not calibrated with: the same, and a byte behind its end."""
+    """Another file for one picture, not of those calibrated with where there are others: with a byte behind its end."""
     chosen = {Path(line).name for line in calibration.read_text().splitlines()}
-    pictures = sorted(file for file in (data / "val").iterdir() if file.name not in chosen)
-    picture = pictures[len(pictures) // 2]
+    pictures = sorted((data / "val").iterdir())
+    others = [picture for picture in pictures if picture.name not in chosen] or pictures
+    picture = others[len(others) // 2]
     content = picture.read_bytes()
     picture.unlink()  # a link: the others keep what they have
     picture.write_bytes(content + b"\0")

@@ -1,12 +1,17 @@
 """How long a run takes on 1 to 64 nodes, predicted from the receipts of runs that were made.
 
-The cost of a rule's job is a + b x pictures of its shard, by least squares over its jobs in all given results folders
-(where they have one size only, a is the shortest job of any rule: starting a step costs that much). Jobs are placed
-on nodes as Snakemake places them on cores: a measurement takes a whole node, any other job one core. The first check
-is the run itself: predicted on its own cores, beside the wall time from its first start to its last end.
+A job costs a + b x pictures core-seconds, by least squares over the jobs of its rule and row in all results folders
+given; one job that takes several threads is as many times faster as such jobs were seen to be. So give two runs with
+shards of different sizes: with one size a and b cannot be told apart, all cost then counts as by picture, and large
+runs are predicted too slow. Jobs start as soon as their inputs and cores are there; a measurement takes a whole node.
+`--job-seconds` is what comes on top of each job: record.py and Snakemake, or a cluster's queue.
+
+Each run is then predicted by the others alone, where they have what it takes, and by all of them, and set beside its
+wall time: from the first start of a job to the last end. A table shows whether a rule's memory grows with pictures.
 
     python benchmarks/scale.py RESULTS [RESULTS...] [--pictures 50000] [--shards 16] [--node-cores 8]
 
+`benchmarks/imagenet_size.py --keep FOLDER` makes such runs (RESULTS is then FOLDER/checkout/results).
 Last line: one JSON object.
 """
 
@@ -14,145 +19,223 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Hashable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 from tabulate import tabulate
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "workflow"))
+from mnasbench.files import read_json
+from mnasbench.result.times import (
+    PlannedJob,
+    RecordedJob,
+    held_seconds,
+    longest_chain,
+    makespan,
+    recorded_jobs,
+    wall_seconds,
+)
 
-from mnasbench.files import read_json  # noqa: E402
-from mnasbench.result.times import PlannedJob, _makespan  # noqa: E402
-
-BY_SHARD = ("index_shard", "write_npz", "run_accuracy", "evaluate_outputs")
-SAMPLED = "check_parity"  # by as many pictures as the setting says
-BY_ALL = ("index_dataset", "gather_accuracy", SAMPLED)
 ALONE = "measure_performance"
+SAMPLED = "check_parity"  # goes through as many pictures as its setting says
+BY_SHARD = ("index_shard", "write_npz", "run_accuracy", "evaluate_outputs")
+BY_ALL = ("index_dataset", "gather_accuracy", "sample_calibration", SAMPLED)
+# Threads that jobs ask for, as workflow/rules says: a number, or one for so many pictures.
+THREADS = {"make_demo": 2, "compile_model": 2}
+PICTURES_A_THREAD = {"index_shard": 2000, "write_npz": 2000, "run_accuracy": 2000, SAMPLED: 1000}
+MOST_THREADS = 16
 NODES = (1, 2, 4, 8, 16, 32, 64)
+_SHARD = re.compile(r"(?<=[-/])\d+(?=\.receipt\.json$)")
 
 
-def receipts_of(results: Path) -> list[dict[str, Any]]:
-    """The receipts of a results folder, outputs' folders not walked."""
-    patterns = ("*", "data/*/*", "data/*/lists/*", "data/*/manifests/*", "model/*/*", "build/*/*/*", "run/*/*/*")
-    patterns += ("result/*/*", "result/*/*/*")
-    return [read_json(path) for pattern in patterns for path in results.glob(f"{pattern}.receipt.json")]
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its jobs by what they are (receipt, a shard's number left out) and shard."""
+
+    results: Path
+    jobs: dict[tuple[str, int | None], RecordedJob]
+    needs: dict[tuple[str, int | None], set[tuple[str, int | None]]]
+    pictures: int
+    shards: int
+    cores: int
+    sample: int | None
+
+    @classmethod
+    def read(cls, results: Path) -> "Run":
+        """From the receipts of a results folder."""
+        recorded = recorded_jobs(results)
+        if not recorded:
+            sys.exit(f"{results}: no receipts; name the results folder of a run")
+        keys = {receipt: _identity(results, receipt, job.time.rule) for receipt, job in recorded.items()}
+        jobs = {keys[receipt]: job for receipt, job in recorded.items()}
+        needs = {keys[receipt]: {keys[need] for need in job.plan.needs} for receipt, job in recorded.items()}
+        lines = sum(len(file.read_text().splitlines()) - 1 for file in results.glob("data/*/manifests/*.csv"))
+        shards = 1 + max((shard for _, shard in jobs if shard is not None), default=0)
+        cores = max(job.plan.threads for job in recorded.values() if job.time.rule == ALONE)
+        told = next((read_json(key) for key, job in recorded.items() if job.time.rule == SAMPLED), {"settings": {}})
+        return cls(results, jobs, needs, lines, shards, cores, told["settings"].get("parity", {}).get("images"))
+
+    def count(self, rule: str, pictures: int, shards: int) -> int:
+        """How many pictures a job of a rule goes through in a run of this size; 0 where that does not matter."""
+        if rule in BY_SHARD:
+            return -(-pictures // shards)
+        if rule == SAMPLED:
+            return min(pictures, self.sample or pictures)
+        return pictures if rule in BY_ALL else 0
+
+    def planned(
+        self, pictures: int, shards: int, node_cores: int
+    ) -> tuple[dict[Hashable, PlannedJob], dict[Hashable, tuple[str, int]]]:
+        """The jobs of a run of this size, and of each what it is and how many pictures it goes through."""
+        plans: dict[Hashable, PlannedJob] = {}
+        sizes: dict[Hashable, tuple[str, int]] = {}
+        for what, shard in self.jobs:
+            if shard not in (None, 0):
+                continue
+            rule = self.jobs[what, shard].time.rule
+            count = self.count(rule, pictures, shards)
+            for number in [None] if shard is None else range(shards):
+                needs = self._needs(what, number, shards)
+                plans[what, number] = PlannedJob(rule, Path(what), threads(rule, count, node_cores), needs)
+                sizes[what, number] = (what, count)
+        return plans, sizes
+
+    def _needs(self, what: str, number: int | None, shards: int) -> set[Hashable]:
+        needs: set[Hashable] = set()
+        here = self.needs[what, None if number is None else 0]
+        for other, shard in here:
+            if shard is None:
+                needs.add((other, None))
+            elif number is not None:
+                needs.add((other, number))
+            elif self.shards > 1 and (other, 1) not in here:  # of one shard, as a measurement's pictures
+                needs.add((other, shard))
+            else:
+                needs.update((other, each) for each in range(shards))
+        return needs
 
 
-def sizes(results: Path, receipts: Sequence[dict[str, Any]]) -> tuple[int, int]:
-    """Pictures and shards of a run."""
-    manifest = next(results.glob("data/*/manifest.csv"))
-    shards = len([1 for receipt in receipts if receipt["rule"] == "index_shard"]) or 1
-    return len(manifest.read_text().splitlines()) - 1, shards
+def _identity(results: Path, receipt: Hashable, rule: str) -> tuple[str, int | None]:
+    name = Path(str(receipt)).relative_to(results).as_posix()
+    found = _SHARD.search(name) if rule in BY_SHARD else None
+    return (_SHARD.sub("#", name), int(found[0])) if found else (name, None)
 
 
-def sample_of(receipt: dict[str, Any]) -> int | None:
-    """How many pictures a job was told to choose; None for all."""
-    images: int | None = receipt["settings"].get("parity", {}).get("images")
-    return images
+def threads(rule: str, count: int, cores: int) -> int:
+    """Threads of a job on a node."""
+    if rule == ALONE:
+        return cores
+    if rule in PICTURES_A_THREAD:
+        return max(1, min(MOST_THREADS, cores, count // PICTURES_A_THREAD[rule]))
+    return min(THREADS.get(rule, 1), cores)
 
 
-def costs(runs: Sequence[Path]) -> dict[str, tuple[float, float]]:
-    """Seconds of a job of each rule: (a, b), a constant and a part for each picture."""
-    points: dict[str, list[tuple[int, float]]] = {}
-    for results in runs:
-        receipts = receipts_of(results)
-        pictures, shards = sizes(results, receipts)
-        for receipt in receipts:
-            rule = receipt["rule"]
-            # Seconds of one core: a job of two threads on two cores took half as long.
-            seconds = receipt["seconds"] if rule == ALONE else max(receipt["seconds"], receipt["cpu_seconds"])
-            count = pictures if rule in BY_ALL else pictures // shards
-            if rule == SAMPLED:
-                count = min(pictures, sample_of(receipt) or pictures)
-            points.setdefault(rule, []).append((count if rule in BY_SHARD + BY_ALL else 0, seconds))
-    start = min(seconds for found in points.values() for _, seconds in found)
-    fitted = {}
-    for rule, found in points.items():
-        count, seconds = np.array(found, dtype=float).T
-        if rule in BY_SHARD + BY_ALL and len(set(count)) > 1:
-            slope, constant = np.polyfit(count, seconds, 1)
-        elif rule in BY_SHARD + BY_ALL:
-            constant, slope = min(start, seconds.mean()), max(0.0, (seconds.mean() - start) / count[0])
-        else:
-            constant, slope = seconds.mean(), 0.0
-        fitted[rule] = (max(float(constant), 0.0), max(float(slope), 0.0))
-    return fitted
+class Costs:
+    """Core-seconds of a job: constant and per picture; and how much faster threads make it."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        points: dict[str, list[tuple[int, float]]] = {}
+        speedups: dict[str, list[float]] = {}
+        for run in runs:
+            for (what, _), job in run.jobs.items():
+                rule, time, held = job.time.rule, job.time, job.plan.threads
+                several = held > 1 and rule != ALONE
+                cost = max(time.seconds, time.cpu_seconds) if several else time.seconds
+                points.setdefault(what, []).append((run.count(rule, run.pictures, run.shards), cost))
+                if several:
+                    speedups.setdefault(rule, []).append(cost / time.seconds / held)
+        self.fitted = {what: _fit(found) for what, found in points.items()}
+        self._efficiency = {rule: float(np.mean(found)) for rule, found in speedups.items()}
+
+    def knows(self, what: Collection[str]) -> bool:
+        """Whether all these kinds of jobs were seen."""
+        return set(what) <= set(self.fitted)
+
+    def seconds(self, what: str, count: int, plan: PlannedJob) -> float:
+        """Wall seconds of a job."""
+        constant, slope = self.fitted[what]
+        cost = constant + slope * count
+        if plan.threads == 1 or plan.rule == ALONE:
+            return cost
+        return cost / max(1.0, plan.threads * self._efficiency.get(plan.rule, 1.0))
 
 
-def jobs_of(receipts: Sequence[dict[str, Any]], former: int, shards: int) -> dict[Hashable, dict[str, Any]]:
-    """The jobs of a run by their outputs, with those of shards repeated or left out to make ``shards`` of them."""
-    made: dict[str, Hashable] = {}
-    jobs: dict[Hashable, dict[str, Any]] = {}
-    number = re.compile(r"(?<=[-/])0(?=\.)")
-    for receipt in receipts:
-        outputs = list(receipt["outputs"])
-        files = [*outputs, *receipt["folders"]]
-        log = outputs[0] if outputs else str(receipt["command"])
-        is_of_shard = receipt["rule"] in BY_SHARD
-        if is_of_shard and former > 1 and not any(number.search(file) for file in files):
-            continue
-        for shard in range(shards) if is_of_shard else [None]:
-            key = (receipt["rule"], log, shard)
-            jobs[key] = {"rule": receipt["rule"], "inputs": list(receipt["inputs"]), "shard": shard}
-            jobs[key]["sample"] = sample_of(receipt)
-            for file in files:
-                made[number.sub(str(shard), file) if is_of_shard else file] = key
-    for job in jobs.values():
-        needs = set()
-        for file in job["inputs"]:
-            name = file.replace(".receipt.json", ".json")
-            own = number.sub(str(job["shard"]), name) if job["shard"] is not None else name
-            needs |= {made[known] for known in (own, name) if known in made}
-        job["needs"] = needs
-    return jobs
+def _fit(found: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    count, cost = np.array(found, dtype=float).T
+    if not count.any():
+        return float(cost.mean()), 0.0
+    if len(set(count)) == 1:
+        return 0.0, float(cost.mean() / count[0])
+    # By relative error: the small sizes say what the constant is. Neither part can be negative.
+    columns = np.stack([np.ones_like(count), count], axis=1) / cost[:, None]
+    constant, slope = nnls(columns, np.ones_like(cost))[0]
+    return float(constant), float(slope)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Wall seconds, and what they are bounded by: seconds by rule of the longest chain, or of the cores held."""
+
+    seconds: float
+    chain: dict[str, float]
+    held: dict[str, float]
+
+    @property
+    def bound(self) -> str:
+        """The greater bound and the two rules that most of it is spent in."""
+        found = max(("chain", self.chain), ("cores", self.held), key=lambda entry: sum(entry[1].values()))
+        most = sorted(found[1].items(), key=lambda entry: -entry[1])[:2]
+        return f"{found[0]} {sum(found[1].values()):.0f} s: " + ", ".join(f"{rule} {s:.0f}" for rule, s in most)
 
 
 def predict(
-    jobs: dict[Hashable, dict[str, Any]],
-    cost: dict[str, tuple[float, float]],
-    pictures: int,
-    shards: int,
-    nodes: int,
-    cores: int,
-) -> tuple[float, str]:
-    """Wall seconds on ``nodes`` of ``cores``, and the rule that most of the longest chain of jobs is spent in."""
-    planned, seconds = {}, {}
-    for key, job in jobs.items():
-        constant, slope = cost[job["rule"]]
-        count = pictures / shards if job["rule"] in BY_SHARD else min(pictures, job["sample"] or pictures)
-        seconds[key] = constant + slope * count
-        planned[key] = PlannedJob(job["rule"], Path(), cores if job["rule"] == ALONE else 1, list(job["needs"]))
-    wall = _makespan(planned, seconds, nodes * cores)
-    work: dict[str, float] = {}
-    for key, plan in planned.items():
-        work[plan.rule] = work.get(plan.rule, 0) + seconds[key] * plan.threads / (nodes * cores)
-    ends: dict[Hashable, tuple[float, Hashable | None]] = {}
-
-    def end(key: Hashable) -> float:
-        if key not in ends:
-            before = max(((end(need), need) for need in planned[key].needs), key=lambda e: e[0], default=(0.0, None))
-            ends[key] = (before[0] + seconds[key], before[1])
-        return ends[key][0]
-
-    key: Hashable | None = max(planned, key=end)
+    run: Run, costs: Costs, pictures: int, shards: int, nodes: int, node_cores: int, job_seconds: float
+) -> Prediction:
+    """A run of this size on ``nodes`` of ``node_cores``, with the rows of ``run``."""
+    plans, sizes = run.planned(pictures, shards, node_cores)
+    seconds = {key: job_seconds + costs.seconds(*sizes[key], plan) for key, plan in plans.items()}
     chain: dict[str, float] = {}
-    longest = end(key)
-    while key is not None:
-        chain[planned[key].rule] = chain.get(planned[key].rule, 0) + seconds[key]
-        key = ends[key][1]
-    bound = chain if longest > 0.8 * wall else work
-    what = "longest chain" if bound is chain else "work"
-    return wall, f"{what}: {max(bound, key=lambda rule: bound[rule])}"
+    for key in longest_chain(plans, seconds):
+        chain[plans[key].rule] = chain.get(plans[key].rule, 0.0) + seconds[key]
+    cores = nodes * node_cores
+    held: dict[str, float] = {}
+    for key, plan in plans.items():
+        held[plan.rule] = held.get(plan.rule, 0.0) + held_seconds({key: plan}, seconds, cores)
+    return Prediction(makespan(plans, seconds, cores), chain, held)
 
 
-def wall_of(receipts: Sequence[dict[str, Any]]) -> float:
-    """Seconds from the first start to the last end."""
-    starts = [(datetime.fromisoformat(receipt["started"]).timestamp(), receipt["seconds"]) for receipt in receipts]
-    return max(start + seconds for start, seconds in starts) - min(start for start, _ in starts)
+def checks(runs: Sequence[Run], job_seconds: float) -> list[dict[str, Any]]:
+    """Each run's wall time beside its predictions."""
+    found = []
+    for run in runs:
+        size = (run.pictures, run.shards, 1, run.cores, job_seconds)
+        others = Costs(other for other in runs if other is not run)
+        entry: dict[str, Any] = {
+            "pictures": run.pictures,
+            "shards": run.shards,
+            "cores": run.cores,
+            "measured_s": round(wall_seconds(run.jobs.values()), 1),
+            "by_others_s": None,
+            "by_all_s": round(predict(run, Costs(runs), *size).seconds, 1),
+        }
+        if len(runs) > 1 and others.knows({what for what, _ in run.jobs}):
+            entry["by_others_s"] = round(predict(run, others, *size).seconds, 1)
+        found.append(entry)
+    return found
+
+
+def memory_table(runs: Sequence[Run]) -> str:
+    """Peak memory of each rule's largest job, a column for each run."""
+    rules = dict.fromkeys(job.time.rule for run in runs for job in run.jobs.values())
+    rows = []
+    for rule in rules:
+        peaks = [[job.time.peak_bytes for job in run.jobs.values() if job.time.rule == rule] for run in runs]
+        rows.append((rule, *(f"{max(peak) / 1e6:.0f}" if peak else "-" for peak in peaks)))
+    headers = ("peak MB", *(f"{run.pictures} in {run.shards}" for run in runs))
+    return tabulate(rows, headers, colalign=("left", *["right"] * len(runs)), disable_numparse=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,30 +245,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pictures", type=int, default=50_000)
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--node-cores", type=int, default=8)
+    parser.add_argument("--job-seconds", type=float, default=0.3, help="on top of each job; a local run's 0.3")
     arguments = parser.parse_args(argv)
-    cost = costs(arguments.results)
-    checks = []
-    for results in arguments.results:
-        receipts = receipts_of(results)
-        pictures, shards = sizes(results, receipts)
-        cores = max(receipt["machine"]["cpus"] for receipt in receipts)
-        wall, _ = predict(jobs_of(receipts, shards, shards), cost, pictures, shards, 1, cores)
-        measured = wall_of(receipts)
-        checks.append({"cores": cores, "measured_s": round(measured, 1), "predicted_s": round(wall, 1)})
-        print(f"{results}: {pictures} pictures, {cores} cores: took {measured:.0f} s, the model says {wall:.0f} s")
-    receipts = receipts_of(arguments.results[0])
-    former = sizes(arguments.results[0], receipts)[1]
-    jobs = jobs_of(receipts, former, arguments.shards)
-    rows, found = [], {}
-    for nodes in NODES:
-        wall, bound = predict(jobs, cost, arguments.pictures, arguments.shards, nodes, arguments.node_cores)
-        rows.append((nodes, f"{wall:.0f}", bound))
-        found[str(nodes)] = round(wall, 1)
-    print(f"\n{arguments.pictures} pictures, {arguments.shards} shards, nodes of {arguments.node_cores} cores\n")
+    runs = [Run.read(results) for results in arguments.results]
+    checked = checks(runs, arguments.job_seconds)
+    print(tabulate(checked, headers="keys"), "\n")
+    print(memory_table(runs), "\n")
+    costs, model = Costs(runs), max(runs, key=lambda run: len(run.jobs))
+    found = {
+        nodes: predict(
+            model, costs, arguments.pictures, arguments.shards, nodes, arguments.node_cores, arguments.job_seconds
+        )
+        for nodes in NODES
+    }
+    print(f"{arguments.pictures} pictures, {arguments.shards} shards, nodes of {arguments.node_cores} cores\n")
+    rows = [(nodes, f"{prediction.seconds:.0f}", prediction.bound) for nodes, prediction in found.items()]
     print(
         tabulate(rows, ("nodes", "seconds", "bounded by"), colalign=("right", "right", "left"), disable_numparse=True)
     )
-    print(json.dumps({"checks": checks, "pictures": arguments.pictures, "seconds_by_nodes": found}))
+    result = {
+        "checks": checked,
+        "pictures": arguments.pictures,
+        "shards": arguments.shards,
+        "node_cores": arguments.node_cores,
+        "seconds_by_nodes": {str(nodes): round(prediction.seconds, 1) for nodes, prediction in found.items()},
+        "bounded_by": {str(nodes): prediction.bound for nodes, prediction in found.items()},
+    }
+    print(json.dumps(result))
     return 0
 
 

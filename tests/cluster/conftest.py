@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sinfo", "sbatch", "srun", "squeue", "scancel")
+PROGRAMS = ("munged", "munge", "unmunge", "slurmctld", "slurmd", "sinfo", "sbatch", "srun", "squeue", "scancel")
 # Job steps are started with an environment without SLURM_CONF, so the file must be where SLURM looks by itself.
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
+MUNGE_SOCKET = Path("/run/munge/munge.socket.2")
 # SLURM dies of one that asks for cgroups where there are none.
 CGROUPS = Path("/etc/slurm/cgroup.conf")
 SETTINGS = """ClusterName=test
@@ -59,11 +60,12 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder.chmod(0o755)
     processes: list[subprocess.Popen[bytes]] = []
     made_folder = not CONFIGURATION.parent.exists()
-    socket_file = Path("/run/munge/munge.socket.2")
-    if socket_file.exists():
-        pytest.skip(f"munged runs here already ({socket_file})")
+    # Where a service manager starts munged as its package is installed, that one serves us as well: SLURM finds it
+    # by its socket, and its key matters to nobody on a cluster of one node.
+    running = _munge_answers()
     try:
-        _start_munge(folder, processes, socket_file)
+        if not running:
+            _start_munge(folder, processes)
         for name in ("state", "spool"):
             (folder / name).mkdir()
         host = socket.gethostname().partition(".")[0]
@@ -84,7 +86,23 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         CONFIGURATION.unlink(missing_ok=True)
         if made_folder and CONFIGURATION.parent.exists():
             CONFIGURATION.parent.rmdir()
-        socket_file.unlink(missing_ok=True)
+        if not running:
+            MUNGE_SOCKET.unlink(missing_ok=True)
+
+
+def _munge_answers() -> bool:
+    """Whether a munged runs that gives and takes credentials; skips where one runs that does not."""
+    if not MUNGE_SOCKET.exists():
+        return False
+    given = subprocess.run(["munge", "--no-input"], capture_output=True, check=False)
+    taken = subprocess.run(["unmunge"], input=given.stdout, capture_output=True, check=False)
+    if given.returncode == taken.returncode == 0:
+        return True
+    with socket.socket(socket.AF_UNIX) as stream:
+        if stream.connect_ex(str(MUNGE_SOCKET)) == 0:
+            said = (given.stderr or taken.stderr).decode(errors="replace").strip()
+            pytest.skip(f"munged runs here already, and does not serve us: {said}")
+    return False  # what a munged that was killed has left
 
 
 def _start(command: list[str], folder: Path, user: str | None = None) -> subprocess.Popen[bytes]:
@@ -94,7 +112,7 @@ def _start(command: list[str], folder: Path, user: str | None = None) -> subproc
         )
 
 
-def _start_munge(folder: Path, processes: list[subprocess.Popen[bytes]], socket_file: Path) -> None:
+def _start_munge(folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
     try:
         owner = pwd.getpwnam("munge")
     except KeyError:
@@ -109,11 +127,11 @@ def _start_munge(folder: Path, processes: list[subprocess.Popen[bytes]], socket_
     for path in (place, key):
         os.chown(path, owner.pw_uid, owner.pw_gid)
     place.chmod(0o755)
-    command = ["munged", "--foreground", f"--key-file={key}", f"--socket={socket_file}", "--force"]
+    command = ["munged", "--foreground", f"--key-file={key}", f"--socket={MUNGE_SOCKET}", "--force"]
     command += [f"--pid-file={place}/test.pid", f"--log-file={place}/test.log", f"--seed-file={place}/test.seed"]
     processes.append(_start(command, folder, user="munge"))
     deadline = time.monotonic() + 20
-    while not socket_file.exists():
+    while not _munge_answers():
         if time.monotonic() > deadline or processes[-1].poll() is not None:
             pytest.fail(f"munged does not run: {(folder / 'munged.out').read_text()}")
         time.sleep(0.2)
