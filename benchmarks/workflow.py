@@ -33,6 +33,7 @@ from mnasbench.result.times import held_seconds, longest_chain, makespan, record
 REPOSITORY = Path(__file__).resolve().parents[1]
 VARIANTS = ("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3")
 PRECISIONS = ("fp32", "fp16", "int8-percentile", "int8-max", "int8-kl_divergence", "int8-mse")
+PARTS = ("planning", "orchestration")
 STAND_IN = """
 import subprocess, sys
 from pathlib import Path
@@ -159,25 +160,16 @@ def orchestration(checkout: Path) -> dict[str, float]:
     return {"orchestration": round(wall / max(bounds.values()), 3)} | {key: round(s, 1) for key, s in found.items()}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure planning at both sizes, then a cold run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
-    parser.add_argument("--root", type=Path, default=Path(default), help="folder with photographs in val/")
-    parser.add_argument("--pictures", type=int, nargs=2, default=[1000, 50_000], help="the two sizes")
-    parser.add_argument("--shards", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args(argv)
+def planning(arguments: argparse.Namespace) -> dict[str, float]:
+    """Planning at both sizes."""
     photographs = photographs_below(arguments.root)
     found = []
     for pictures in arguments.pictures:
         with tempfile.TemporaryDirectory() as folder:
             found.append(dry_run(Path(folder), photographs, pictures, arguments.shards, arguments.rounds))
         print(f"{pictures} pictures: " + ", ".join(f"{key} {value:.2f}" for key, value in found[-1].items()))
-    with tempfile.TemporaryDirectory() as folder:
-        cold = orchestration(Path(folder) / "checkout")
     small, large = found
-    result = {
+    return {
         "pictures": arguments.pictures[1],
         "rows": len(VARIANTS) * len(PRECISIONS),
         "shards": arguments.shards,
@@ -185,8 +177,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dry_run_growth": round(large["dry_run_s"] / small["dry_run_s"], 3),
         "index_s": round(large["index_s"], 1),
         "first_look_s": round(large["first_look_s"], 2),
-        **cold,
     }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
+    parser.add_argument("--root", type=Path, default=Path(default), help="folder with photographs in val/")
+    parser.add_argument("--pictures", type=int, nargs=2, default=[1000, 50_000], help="the two sizes")
+    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
+    arguments = parser.parse_args(argv)
+    result: dict[str, float] = {}
+    if "planning" in arguments.parts:
+        result |= planning(arguments)
+    if "orchestration" in arguments.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            result |= orchestration(Path(folder) / "checkout")
     print(json.dumps(result))
     return 0
 
