@@ -39,11 +39,16 @@ $(VENV)/installed: requirements.lock pyproject.toml
 		{ echo "mnasbench needs Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 2; }
 	@echo "Installing the environment into $(VENV) (once; about 2 GB, a few minutes)"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --requirement requirements.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --requirement requirements.lock && $(PIP) --no-deps --no-build-isolation --editable . || \
+		{ echo "make: the environment could not be installed; pip says why above (no network, a full disk, an" \
+			"index without a version of requirements.lock?); the next call goes on" >&2; exit 2; }
 	@touch $@
 
 run: $(VENV)/installed
+	@case "$(CORES)" in \
+		all|[1-9]|[1-9][0-9]|[1-9][0-9][0-9]|[1-9][0-9][0-9][0-9]) ;; \
+		*) echo "make: CORES=$(CORES): expected a number of cores, 1 or more, or all" >&2; exit 2 ;; \
+	esac
 	@for file in $(CONFIG); do \
 		[ -f "$$file" ] || { echo "make: CONFIG=$$file: there is no such file" >&2; exit 2; }; \
 	done

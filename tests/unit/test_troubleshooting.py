@@ -7,16 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from PIL import Image
 
-from mnasbench.data.available import check_data
+from mnasbench.data.available import check_data, check_results
 from mnasbench.data.manifest import look_at
 from mnasbench.errors import MnasbenchError
-from mnasbench.model.architecture import create, load
+from mnasbench.files import refusal_named
+from mnasbench.model.architecture import create, load, require_digest
 from mnasbench.result.results_folder import read_results
 from mnasbench.run.interference import Observation, verdict
 from mnasbench.settings import load_settings
@@ -26,6 +29,16 @@ REPOSITORY = Path(__file__).parents[2]
 
 def _make(*words: str) -> str:
     return subprocess.run(["make", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False).stderr
+
+
+def _no_environment(folder: Path) -> str:
+    """What make says where pip fails, here at once: an environment that has none."""
+    python = folder / "python"
+    python.write_text('#!/bin/sh\n[ "$1" != -m ] || [ "$2" = venv ]\n')
+    python.chmod(0o755)
+    (folder / "venv" / "bin").mkdir(parents=True)
+    (folder / "venv" / "bin" / "python").symlink_to(python)
+    return _make(f"VENV={folder}/venv", f"PYTHON={python}", "check")
 
 
 def _raised(action: Callable[[], Any]) -> str:
@@ -84,11 +97,27 @@ def _disturbed() -> str:
     return " ".join(verdict(seen, found | {"settings": {"rate": None}})["reasons"])
 
 
+def _no_results(folder: Path, free: int) -> str:
+    """What is said of a folder with so many bytes free, and a file where its results belong."""
+    (folder / "results").touch()
+    with mock.patch("shutil.disk_usage", lambda _: SimpleNamespace(free=free)):
+        return _raised(lambda: check_results(folder))
+
+
+def _write_to_the_full_device(folder: Path) -> None:
+    with refusal_named(folder), Path("/dev/full").open("w") as stream:
+        stream.write("x")
+
+
 BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     "mnasbench needs Python 3.11 or newer": lambda folder: _make(f"VENV={folder}/venv", "PYTHON=false", "check"),
     "there is no such file": lambda folder: _make(
         f"VENV={folder}", "CONFIG=nowhere.yaml", "-o", f"{folder}/installed", "run"
     ),
+    "expected a number of cores": lambda folder: _make(
+        f"VENV={folder}", "CORES=abc", "-o", f"{folder}/installed", "run"
+    ),
+    "the environment could not be installed": _no_environment,
     "unknown key 'wieghts'; did you mean 'weights'": lambda _: _configured(models={"mnasnet0_5": {"wieghts": "x"}}),
     "has no folder val/": lambda folder: _configured(
         dataset={"root": str(folder)}, models={"mnasnet0_5": {"weights": "IMAGENET1K_V1"}}
@@ -103,6 +132,13 @@ BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     ),
     "is cut short or damaged": _cut_picture,
     "was changed after the workflow made it": _recorded,
+    "are free, too little to begin with": lambda folder: _no_results(folder, free=1000),
+    "No space left on device": lambda folder: _raised(lambda: _write_to_the_full_device(folder)),
+    "cannot be written to; run in a copy": lambda folder: _no_results(folder, free=1 << 40),
+    "has a line break or a word in braces": lambda _: _configured(
+        dataset={"root": "/data/{year}"}, models={"mnasnet0_5": {"weights": "IMAGENET1K_V1"}}
+    ),
+    "its SHA-256 is": lambda _: _raised(lambda: require_digest("w.pth", "ab" * 32, "cd" * 32)),
     "cannot be started": lambda folder: _recorded(folder, "vamc-that-is-nowhere"),
     "is not a summary": lambda folder: _not_a_summary(folder),
     "other processes used": lambda _: _disturbed(),

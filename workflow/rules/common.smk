@@ -4,14 +4,16 @@ import functools
 import os
 import shlex
 import shutil
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from mnasbench.data.available import check_data
+from mnasbench.data.available import check_data, check_results
 from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest, walk
-from mnasbench.errors import MnasbenchError
+from mnasbench.errors import MnasbenchError, OutputError
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
 from mnasbench.processes import former_holder, is_gone, sign, take, this_process
 from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_receipts
@@ -40,8 +42,10 @@ try:
     SETTINGS = load_settings(configured())
     if workflow.is_main_process:
         check_data(SETTINGS)
+        check_results(Path())
 except MnasbenchError as error:
-    print(f"mnasbench: error in the configuration: {error}", file=sys.stderr)
+    where = "" if isinstance(error, OutputError) else " in the configuration"
+    print(f"mnasbench: error{where}: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 # The commands are found beside this Snakefile and the interpreter that runs it, by variables and not by paths in
@@ -279,6 +283,19 @@ def force_repairs():
             logger.info(f"Calibration pictures differ from those that were chosen: {found[0]}")
             repairs.add(str(chosen))
     workflow.dag.forcefiles.update(repairs)
+
+
+def end_by_signal():
+    """Let SIGTERM end the run at any moment.
+
+    Snakemake's own handler waits for a lock that the interrupted thread itself may hold, and then for ever; from a
+    thread of its own it does not.
+    """
+    snakemakes = signal.getsignal(signal.SIGTERM)
+    if callable(snakemakes):
+        signal.signal(
+            signal.SIGTERM, lambda number, frame: threading.Thread(target=snakemakes, args=(number, frame)).start()
+        )
 
 
 def expected_time():

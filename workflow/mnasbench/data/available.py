@@ -3,15 +3,19 @@
 Light on purpose (no numpy, no Pillow): Snakemake asks it before it plans anything.
 """
 
+import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mnasbench.data.fingerprint import Dataset, scan
 from mnasbench.data.labels import named
-from mnasbench.errors import DatasetError, SettingsError, one_line
+from mnasbench.errors import DatasetError, OutputError, SettingsError, one_line
 from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, Settings
 
+# What logs, locks and receipts of a small run take; the inputs' own needs are told by the steps that write them.
+LEAST_FREE_BYTES = 16_000_000
 # Snakemake takes {word} in a path for a wildcard, and knows no way to write it otherwise.
 _NO_PATH = re.compile(r"\{\s*\w+\s*[,}]|[\r\n]")
 
@@ -33,6 +37,25 @@ def check_data(settings: Settings) -> None:
     if any(precision.startswith("int8") for precision in settings["precisions"]):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
+
+
+def check_results(folder: Path) -> None:
+    """Raise OutputError where a run in ``folder`` could not write, or not even its logs and locks.
+
+    Snakemake's own words for either are a traceback.
+    """
+    for place in (folder, folder / "results", folder / ".snakemake"):
+        if place.exists() and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            raise OutputError(
+                f"{one_line(place.resolve())}: cannot be written to; run in a copy of the checkout that is yours, or "
+                "ask who it belongs to"
+            )
+        free = shutil.disk_usage(place).free if place.exists() else LEAST_FREE_BYTES
+        if free < LEAST_FREE_BYTES:
+            raise OutputError(
+                f"{one_line(place.resolve())}: {free / 1e6:.1f} MB are free, too little to begin with; make room for "
+                f"{LEAST_FREE_BYTES / 1e6:.0f} MB at least"
+            )
 
 
 def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[str, Mapping[str, int]]:
