@@ -9,6 +9,7 @@ what vendors' scripts do (imread, resize to a square, crop): other pixels, so a 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of  # no
 from mnasbench.model.torchvision_import import torchvision  # noqa: E402
 
 P = Preprocessing()
-_SCALING_PICTURES = 1500  # long enough that starting the processes does not count
+_SCALING_PICTURES = 3000  # long enough that starting the processes does not count
 
 
 def with_torchvision(path: Path) -> np.ndarray:
@@ -70,8 +71,11 @@ def scaling(paths: Sequence[Path], rounds: int) -> float | None:
         times: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(rounds):
             for workers, spent in times.items():
-                write = partial(write_npz_inputs, repeated, pictures, Path(folder) / "npz", P, workers=workers)
-                spent.append(seconds(write))
+                target = Path(folder) / "npz"
+                spent.append(seconds(partial(write_npz_inputs, repeated, pictures, target, P, workers=workers)))
+                shutil.rmtree(target)
+    for workers, spent in times.items():
+        print(f"npz by {workers} processes: {_SCALING_PICTURES / statistics.median(spent):.0f} pictures/s")
     return statistics.median(one / two for one, two in zip(times[1], times[2], strict=True))
 
 
