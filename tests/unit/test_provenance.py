@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,47 @@ def test_content_that_changed_at_the_same_size_is_named(tmp_path: Path, what: st
     assert provenance.damaged_outputs(receipt) == [], "planning looks at names and sizes alone"
     changed = {"nothing": None, "output": str(output)}.get(what, str(folder))
     assert provenance.changed_since(receipt) == changed
+
+
+@pytest.mark.parametrize("what", ["nothing", "content", "time set back", "renamed over", "restarted"])
+def test_a_folder_is_read_once_and_again_when_a_file_of_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    receipt, _, folder = _receipt(tmp_path)
+    content = json.loads(receipt.read_text())
+    listed = provenance.describe_folder(folder)
+    content["folders"][str(folder)] = {**listed, "content_sha256": provenance.folder_content(folder)}
+    write_json(receipt, content)
+    read: list[Path] = []
+    reading = provenance.folder_content
+    monkeypatch.setattr(provenance, "folder_content", lambda path: (read.append(path), reading(path))[1])
+    assert provenance.changed_since(receipt, remember=True) is None
+    assert provenance.changed_since(receipt, remember=True) is None
+    assert len(read) == 2, "files of a moment ago may change again without another time"
+
+    monkeypatch.setattr(provenance, "_TICK_NS", -1_000_000_000)  # as if it were long ago
+    for _ in range(3):
+        assert provenance.changed_since(receipt, remember=True) is None
+    assert len(read) == 3
+    assert provenance.changed_since(receipt) is None
+    assert len(read) == 4, "make verify reads all"
+    path, before = folder / "a.npz", (folder / "a.npz").stat()
+    time.sleep(0.02)  # a tick of the file system's clock
+    match what:
+        case "content":
+            path.write_bytes(b"124")
+        case "time set back":
+            path.write_bytes(b"124")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        case "renamed over":
+            (tmp_path / "other").write_bytes(b"124")
+            os.utime(tmp_path / "other", ns=(before.st_atime_ns, before.st_mtime_ns))
+            (tmp_path / "other").replace(path)
+        case "restarted":
+            monkeypatch.setattr(provenance, "_boot", lambda: "another")
+    changed = provenance.changed_since(receipt, remember=True)
+    assert changed == (str(folder) if what not in {"nothing", "restarted"} else None)
+    assert len(read) == (4 if what == "nothing" else 5)
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "folder cut", "folder lacks", "folder has more", "receipt cut"])

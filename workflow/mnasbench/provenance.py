@@ -24,8 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mnasbench.errors import InputError, one_line
-from mnasbench.files import canonical_json, read_json, sha256_of_bytes, sha256_of_file, write_text
+from mnasbench.errors import InputError, OutputError, one_line
+from mnasbench.files import canonical_json, read_json, sha256_of_bytes, sha256_of_file, write_json, write_text
 
 RECEIPT_SUFFIX = ".receipt.json"
 _LIBRARY = Path(__file__).resolve().parent
@@ -212,25 +212,84 @@ def folder_content(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def changed_since(receipt: Path) -> str | None:
+def changed_since(receipt: Path, remember: bool = False) -> str | None:
     """The first output or folder of a finished job whose content is no longer what the job left; None where all is.
 
-    Reads everything; ``damaged_outputs`` is the quick look. Raises InputError where a file is gone.
+    Reads everything; ``damaged_outputs`` is the quick look. With ``remember`` a folder is read once, and again when
+    one of its files has another size, time of change (that of the inode included, which cannot be set back) or inode;
+    what it was found as stands beside the receipt. Raises InputError where a file is gone.
     """
     content = read_json(receipt)
+    seen = _read_seen(receipt) if remember else {}
+    found: dict[str, list[str]] = {}
     try:
         for name, told in content["outputs"].items():
             if sha256_of_file(Path(name)) != told["sha256"]:
                 return str(name)
         for name, told in content["folders"].items():
             # Receipts of earlier versions have no digest of a folder's content.
-            if "content_sha256" in told and folder_content(Path(name)) != told["content_sha256"]:
+            if "content_sha256" not in told:
+                continue
+            state = _state_of(Path(name)) if remember else None
+            if state is not None and seen.get(name) == [state, told["content_sha256"]]:
+                continue
+            if folder_content(Path(name)) != told["content_sha256"]:
                 return str(name)
+            if state is not None:
+                found[name] = [state, told["content_sha256"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{one_line(receipt)}: is not a receipt; delete it, and the next run makes it again"
         ) from error
+    if found:
+        with contextlib.suppress(OutputError):  # somebody else's results, that may only be read
+            _write_seen(receipt, seen | found)
     return None
+
+
+# A file system's clock may be this coarse: what changed later than that may change again without another time.
+_TICK_NS = 2_000_000_000
+_MOST_MACHINES = 256
+
+
+def _seen_beside(receipt: Path) -> Path:
+    return receipt.with_suffix(".seen")
+
+
+def _read_seen(receipt: Path) -> dict[str, Any]:
+    """What this machine found since it started: a power cut may empty files and leave their times."""
+    seen = _all_seen(receipt).get(_boot(), {})
+    return seen if isinstance(seen, dict) else {}
+
+
+def _all_seen(receipt: Path) -> dict[str, Any]:
+    try:
+        seen = read_json(_seen_beside(receipt))
+    except InputError:  # none, or not whole
+        return {}
+    return seen if isinstance(seen, dict) else {}
+
+
+def _write_seen(receipt: Path, seen: Mapping[str, Any]) -> None:
+    others = {boot: known for boot, known in _all_seen(receipt).items() if boot != _boot()}
+    # Of the nodes of a cluster; the machines that were started again since then make it no longer than this.
+    latest = dict(list(others.items())[-_MOST_MACHINES:])
+    write_json(_seen_beside(receipt), {**latest, _boot(): seen})
+
+
+def _state_of(folder: Path) -> str | None:
+    """Digest of names, sizes, times of change and inodes of the files below; None where one changed a moment ago."""
+    before = time.time_ns() - _TICK_NS
+    lines = []
+    for name, size in folder_listing(folder):
+        try:
+            status = os.stat(folder / name)  # noqa: PTH116 - a Path a file costs more than its stat
+        except OSError:
+            return None
+        if max(status.st_mtime_ns, status.st_ctime_ns) > before:
+            return None
+        lines.append(f"{name}\0{size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}\n")
+    return sha256_of_bytes("".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -304,9 +363,7 @@ class _FolderMemory:
     Before that power may have failed, which empties files that were new without a change of their directory.
     """
 
-    # Seconds: a directory that changed later than this before it was looked at may change again unseen, because
-    # file systems count time in ticks.
-    _TICK_NS = 2_000_000_000
+    _TICK_NS = _TICK_NS
 
     def __init__(self, file: Path | None) -> None:
         self._file = file

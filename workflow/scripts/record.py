@@ -122,7 +122,7 @@ def _describe_folder(folder: Path) -> dict[str, Any]:
 def _verify(receipts: Sequence[Path]) -> None:
     """InputError where what these jobs left, folders of many files included, is no longer what they left."""
     for receipt in receipts:
-        changed = provenance.changed_since(receipt)
+        changed = provenance.changed_since(receipt, remember=True)
         if changed is not None:
             raise InputError(
                 f"{one_line(changed)}: was changed after the workflow made it (its content differs from "
