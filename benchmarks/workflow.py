@@ -10,7 +10,7 @@ the first look at a new folder is not counted, as it is made once. `dry_run_s` a
 is the wall time of that call over what its jobs alone need at least, target 1.25. That is the greater of two bounds
 that no order of the jobs can beat: their longest chain (`chain_s`), and all the cores that they held, spread evenly
 (`held_s`); a job's time is its step's own, from its receipt, without record.py and Snakemake. `order_s` is what
-these times take when each job starts as soon as its inputs and cores are there. Last line: one JSON object.
+these times take when each job starts as soon as its inputs and cores are there. *End to end*: see end_to_end.py. Last line: one JSON object.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from mnasbench.result.times import held_seconds, longest_chain, makespan, record
 REPOSITORY = Path(__file__).resolve().parents[1]
 VARIANTS = ("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3")
 PRECISIONS = ("fp32", "fp16", "int8-percentile", "int8-max", "int8-kl_divergence", "int8-mse")
-PARTS = ("planning", "orchestration")
+PARTS = ("planning", "orchestration", "end_to_end")
 STAND_IN = """
 import subprocess, sys
 from pathlib import Path
@@ -190,12 +190,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
     arguments = parser.parse_args(argv)
-    result: dict[str, float] = {}
+    result: dict[str, object] = {}
     if "planning" in arguments.parts:
         result |= planning(arguments)
     if "orchestration" in arguments.parts:
         with tempfile.TemporaryDirectory() as folder:
             result |= orchestration(Path(folder) / "checkout")
+    if "end_to_end" in arguments.parts:
+        from end_to_end import end_to_end  # imports torch, which the other parts had better not carry along
+
+        result |= end_to_end(arguments.root, 10_000, 2)
     print(json.dumps(result))
     return 0
 
