@@ -19,6 +19,8 @@ VARIANT = "mnasnet0_5"
 PICTURES = 48
 CLASSES = 24
 ODD = "odd: 'a' \"b\" ü $(touch ran) `touch ran` {} {a b} *?; & | #%20~! \\n"
+# What Snakemake can hand on to a cluster's jobs.
+ODD_ON_CLUSTER = "odd: ü {} {a b} *?; & | #%20~!"
 FOLDER = f"pictures {ODD}"
 # Of some of the pictures.
 NAMES = (
@@ -31,9 +33,9 @@ FAULTY = "val/demo_val_00000049.JPEG"
 TIMED = {"throughput_qps", "verdict"}
 
 
-def prepare(workflow: Workflow, folder: Path, **settings: Any) -> dict[str, Any]:
+def prepare(workflow: Workflow, folder: Path, odd: str = ODD, **settings: Any) -> dict[str, Any]:
     """Make pictures and weights in ``folder`` and configure ``workflow`` to use them; gives the configuration."""
-    root, weights, class_names = folder / FOLDER, folder / f"weights {ODD}.pth", folder / f"classes {ODD}"
+    root, weights, class_names = (folder / name for name in (f"pictures {odd}", f"weights {odd}.pth", f"classes {odd}"))
     make_demo(root, validation=PICTURES + 1, training=CLASSES, seed=1, workers=2)
     lines = (root / "val_label.txt").read_text().splitlines()
     for number, name in enumerate(NAMES):

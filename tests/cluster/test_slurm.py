@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from checkout import make_workflow
-from small_case import prepare, untimed_results
+from small_case import ODD_ON_CLUSTER, prepare, untimed_results
 
 
 def _sbatch_comment(rule: str) -> str:
@@ -25,7 +25,7 @@ def _sbatch_comment(rule: str) -> str:
 @pytest.mark.usefixtures("slurm")
 def test_the_chain_runs_on_slurm_and_survives_a_killed_job(repository: Path, tmp_path: Path) -> None:
     workflow = make_workflow(repository, tmp_path / "checkout")
-    prepare(workflow, tmp_path, shards=2)
+    prepare(workflow, tmp_path, odd=ODD_ON_CLUSTER, shards=2)
     command = ["python", "-m", "snakemake", "--profile", "profiles/slurm", "--configfile", "test.yaml", "--nocolor"]
     # No accounting database; and the node pretends to eight cores, of which a measurement gets them all.
     command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]

@@ -41,7 +41,7 @@ def configured():
 try:
     SETTINGS = load_settings(configured())
     if workflow.is_main_process:
-        check_data(SETTINGS)
+        check_data(SETTINGS, on_cluster=workflow.resource_settings.nodes is not None)
         check_results(Path())
 except MnasbenchError as error:
     where = "" if isinstance(error, OutputError) else " in the configuration"

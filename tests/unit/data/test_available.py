@@ -85,6 +85,16 @@ def test_what_cannot_is_told_with_the_key_and_the_remedy(root: Path, changes: di
     assert "\n" not in str(error.value) and error.value.exit_code == 2
 
 
+@pytest.mark.parametrize("character", "'\"$`\\")
+def test_a_name_that_snakemake_cannot_hand_to_a_cluster_is_told(root: Path, character: str) -> None:
+    odd = root.with_name(f"odd {character} name")
+    odd.symlink_to(root)
+    settings = load_settings(_config(odd))
+    check_data(settings)
+    with pytest.raises(MnasbenchError, match=r"^models.* leaves to a shell .*; rename it, or name a link"):
+        check_data(settings, on_cluster=True)
+
+
 def _filled(changes: Any, root: Path) -> Any:
     if isinstance(changes, dict):
         return {key: _filled(value, root) for key, value in changes.items()}

@@ -16,16 +16,19 @@ from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, Settings
 
 # What logs, locks and receipts of a small run take; the inputs' own needs are told by the steps that write them.
 LEAST_FREE_BYTES = 16_000_000
+# What Snakemake leaves to a shell in the command of a job that it submits to a cluster.
+_LEFT_TO_A_SHELL = re.compile(r"""['"$`\\]""")
 # Snakemake takes {word} in a path for a wildcard, and knows no way to write it otherwise.
 _NO_PATH = re.compile(r"\{\s*\w+\s*[,}]|[\r\n]")
 
 
-def check_data(settings: Settings) -> None:
+def check_data(settings: Settings, on_cluster: bool = False) -> None:
     """Raise SettingsError or DatasetError for a file that is not there, or a count that the pictures do not allow.
 
-    Whether each picture can be read is found out when they are indexed.
+    ``on_cluster``: jobs are submitted, by commands that Snakemake does not quote every path for. Whether each picture
+    can be read is found out when they are indexed.
     """
-    _check_files(settings)
+    _check_files(settings, on_cluster)
     chosen = settings["dataset"]
     if settings.is_demo:
         scored = _classes_of_demo("val")
@@ -102,7 +105,7 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text is not None else None
 
 
-def _check_files(settings: Settings) -> None:
+def _check_files(settings: Settings, on_cluster: bool) -> None:
     named = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
     named |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
     folders = {"calibration.source": settings["calibration"]["source"]}
@@ -113,6 +116,11 @@ def _check_files(settings: Settings) -> None:
             raise SettingsError(
                 f"{key}: {one_line(value)} has a line break or a word in braces in its name, which lists of files and "
                 "Snakemake take for something else; rename it, or name a link to it"
+            )
+        if value is not None and on_cluster and _LEFT_TO_A_SHELL.search(value):
+            raise SettingsError(
+                f"{key}: {one_line(value)} has a quote, $, ` or \\ in its name, which Snakemake leaves to a shell when "
+                "it submits jobs; rename it, or name a link to it"
             )
     for key, value in named.items():
         if value is not None and not Path(value).is_file():
