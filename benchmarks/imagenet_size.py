@@ -6,7 +6,9 @@ whose load is real. Then the same call again, one picture replaced, and that cal
 156 KB for each picture, and 5 KB for each picture and row of the summary.
 
     python benchmarks/imagenet_size.py [--pictures 50000] [--shards 16] [--cores N] [--variants mnasnet1_0 ...]
-    python benchmarks/imagenet_size.py --keep FOLDER      leaves the run in FOLDER, for benchmarks/scale.py
+    python benchmarks/imagenet_size.py --keep FOLDER      leaves all in FOLDER
+
+FOLDER/cold holds the receipts as the first call left them, for benchmarks/scale.py.
 
 Last line: one JSON object.
 """
@@ -28,7 +30,7 @@ import yaml
 from mnasbench.data.parallel import available_cores
 from mnasbench.model.architecture import create
 from mnasbench.result.summary import read_csv, terminal_table
-from mnasbench.result.times import recorded_jobs, times_table, wall_seconds
+from mnasbench.result.times import find_receipts, recorded_jobs, times_table, wall_seconds
 from workflow import REPOSITORY, call, copy_checkout, photographs_below, replicate
 
 LEARNED = "mnasnet0_5"
@@ -85,6 +87,10 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     wall, _ = call(checkout, environment, *how)
     jobs = recorded_jobs(checkout / "results")
     print(f"\n{times_table(job.time for job in jobs.values())}\n")
+    for file in (*find_receipts(checkout / "results"), *(checkout / "results").glob("data/*/manifests/*.csv")):
+        kept = folder / "cold" / file.relative_to(checkout / "results")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, kept)
     rows = read_csv((checkout / "results" / "summary.csv").read_text())
     print(terminal_table(rows))
     largest = max((job.time for job in jobs.values()), key=lambda time: time.peak_bytes)

@@ -11,7 +11,7 @@ wall time: from the first start of a job to the last end. A table shows whether 
 
     python benchmarks/scale.py RESULTS [RESULTS...] [--pictures 50000] [--shards 16] [--node-cores 8]
 
-`benchmarks/imagenet_size.py --keep FOLDER` makes such runs (RESULTS is then FOLDER/checkout/results).
+`benchmarks/imagenet_size.py --keep FOLDER` makes such runs (RESULTS is then FOLDER/cold).
 Last line: one JSON object.
 """
 
