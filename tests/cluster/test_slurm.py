@@ -39,7 +39,9 @@ def test_the_chain_runs_on_slurm_and_survives_a_killed_job(repository: Path, tmp
         killed = ""
         deadline = time.monotonic() + 600
         while run.poll() is None and time.monotonic() < deadline:
-            if not killed and (killed := _sbatch_comment("export_model")):
+            # Not before the step itself is at work: its log is there.
+            at_work = any((workflow.root / "results/logs/model").glob("export_model*.log"))
+            if not killed and at_work and (killed := _sbatch_comment("export_model")):
                 subprocess.run(["scancel", "--signal=KILL", "--full", killed], check=True)
             time.sleep(0.2)
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import record
+from mnasbench.processes import this_process
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,31 @@ def test_an_input_is_what_its_own_receipt_says(
     code = record.main([*arguments, "--inputs", "in.csv", "other.receipt.json", "--", "true"])
     assert (code, Path("r.json").is_file()) == ((2, False) if told else (0, True))
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_job_that_a_killed_run_left_ends_when_the_next_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], when: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNASBENCH_RUN", "login:1:1")
+    record.LOCK.parent.mkdir()
+    record.LOCK.write_text("login:1:1\n" if when == "meanwhile" else f"{this_process()}\n")
+    arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log", "--"]
+    if when == "meanwhile":
+        arguments += ["sh", "-c", f"echo {this_process()} > {record.LOCK}; exec sleep 60"]
+    else:
+        arguments += ["touch", "ran"]
+    assert record.main(arguments) == 1
+    assert "the run that wanted this was killed" in capsys.readouterr().err
+    assert not Path("ran").exists() and not Path("r.json").exists()
+
+
+def test_a_job_of_the_run_that_holds_the_results_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNASBENCH_RUN", "login:1:1")
+    arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log", "--"]
+    assert record.main([*arguments, "true"]) == 0  # a file system where no run could sign
+    record.LOCK.parent.mkdir()
+    record.LOCK.write_text("login:1:1\n")
+    assert record.main([*arguments, "true"]) == 0

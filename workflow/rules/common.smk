@@ -337,6 +337,8 @@ def own_results():
         for file in left:
             file.unlink()
     sign(lock)
+    # Jobs inherit it, on a cluster as well: those that a killed run left in a queue see that it is no longer theirs.
+    os.environ.update(MNASBENCH_RUN=this_process())
 
 
 def calibration_is_changed(changes):

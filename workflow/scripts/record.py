@@ -24,11 +24,14 @@ from command_line import coloured, parser_for, run
 from mnasbench import provenance
 from mnasbench.errors import InputError, OutputError, ToolError, one_line
 from mnasbench.files import flush_to_disk, read_json, write_json
-from mnasbench.processes import end_with_parent, is_gone
+from mnasbench.processes import end_with_parent, former_holder, is_gone
 
 FAILURES = Path("results/logs/failures.txt")
+# Names the run that works on these results (common.smk).
+LOCK = Path(".snakemake/mnasbench.lock")
 # Where a step says how far it is (progress.py), as a descriptor.
 PROGRESS_VARIABLE = "MNASBENCH_PROGRESS"
+_UNWANTED = "the run that wanted this was killed, and another may have begun"
 # Less than this is free on a disk where a step could not end its last line.
 _FULL_BYTES = 1 << 16
 # Several steps share a terminal: a line of each now and then, the first soon enough for what takes over two seconds.
@@ -161,24 +164,31 @@ def _run_logged(command: Sequence[str], log: Path) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """The exit code of ``child``; it is ended where the Snakemake that wants it is gone.
+def _is_wanted() -> bool:
+    """Whether the Snakemake that started this, and the run that it belongs to, are still there.
 
-    Otherwise the job of a killed run would go on, and write beside the same job of the next.
+    Otherwise the job of a killed run would go on, or begin when its turn in a cluster's queue comes, and write beside
+    the same job of the next.
     """
-    runner = os.environ.get("MNASBENCH_RUNNER", "")
+    run = os.environ.get("MNASBENCH_RUN", "")
+    superseded = run and former_holder(LOCK) not in ("", run)
+    return not superseded and not is_gone(os.environ.get("MNASBENCH_RUNNER", ""))
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """The exit code of ``child``; it is ended where nobody wants it any more."""
     while True:
         try:
             return child.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            if is_gone(runner):
+            if not _is_wanted():
                 child.terminate()
                 try:
                     child.wait(timeout=5)
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()
-                raise ToolError("the run that wanted this was killed") from None
+                raise ToolError(_UNWANTED) from None
 
 
 def _last_line(log: Path) -> str:
@@ -204,6 +214,8 @@ def record(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     rule = arguments.log.stem.partition("-")[0]
     outputs = [path for path in arguments.outputs if path != arguments.receipt]
+    if not _is_wanted():
+        raise ToolError(_UNWANTED)
     inputs = _describe_inputs(arguments.inputs)
     _verify(arguments.verified)
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
