@@ -10,7 +10,9 @@ the first look at a new folder is not counted, as it is made once. `dry_run_s` a
 is the wall time of that call over what its jobs alone need at least, target 1.25. That is the greater of two bounds
 that no order of the jobs can beat: their longest chain (`chain_s`), and all the cores that they held, spread evenly
 (`held_s`); a job's time is its step's own, from its receipt, without record.py and Snakemake. `order_s` is what
-these times take when each job starts as soon as its inputs and cores are there. *End to end*: see end_to_end.py. Last line: one JSON object.
+these times take when each job starts as soon as its inputs and cores are there.
+
+*End to end*: see end_to_end.py. Last line: one JSON object.
 """
 
 import argparse
