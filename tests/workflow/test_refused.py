@@ -58,6 +58,27 @@ def test_no_room_and_no_permission_are_told_before_any_job(
     assert list((workflow.root / "results").iterdir()) == []
 
 
+_LAUGHS = "".join(f"a{level}: &a{level} [{f'*a{level - 1}, ' * 10}]\n" for level in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("models: 3", "models: 3 is not of type 'object'"),
+        ("models: [mnasnet0_5]", "models: ['mnasnet0_5'] is not of type 'object'"),
+        ("models: {mnasnet0_5: 3}", "models.mnasnet0_5: 3 is not of type 'object'"),
+        ("models: {mnasnet0_5: {}}\nshards: 1\nshards: 2", "test.yaml: is not valid YAML (key 'shards' stands twice"),
+        (f"models: {{mnasnet0_5: {{}}}}\na0: &a0 [ha]\n{_LAUGHS}", "aliases (*name) are not accepted"),
+    ],
+)
+def test_a_configuration_that_is_none_is_one_line(content: str, told: str, workflow: Workflow) -> None:
+    (workflow.root / "test.yaml").write_text(content)
+    done = workflow.call("--dry-run")
+    ours = [line for line in done.stdout.splitlines() if line.startswith("mnasbench: error in the configuration: ")]
+    assert done.returncode == 2 and len(ours) == 1 and told in ours[0], done.stdout
+    assert "Traceback" not in done.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_and_leaves_nothing_half_done(
     number: signal.Signals, workflow: Workflow, tmp_path: Path

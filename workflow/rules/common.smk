@@ -33,9 +33,11 @@ def configured():
     if workflow.modifier.skip_configfile:
         return config
     named = [read_yaml(Path(file)) for file in workflow.overwrite_configfiles or ()]
-    models = [name for file in named if isinstance(file, dict) for name in file.get("models") or {}]
-    chosen = {name: config["models"][name] for name in models} if models else config.get("models")
-    return {**config, "models": chosen}
+    named = [file["models"] for file in named if isinstance(file, dict) and isinstance(file.get("models"), dict)]
+    models = config.get("models")
+    if named and isinstance(models, dict):
+        models = {name: models[name] for file in named for name in file}
+    return {**config, "models": models}
 
 
 try:
