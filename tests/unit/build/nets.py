@@ -7,7 +7,7 @@ SIZE = 16
 CLASSES = 10
 
 
-class _Net:
+class Net:
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.nodes: list[object] = []
@@ -30,10 +30,23 @@ class _Net:
         names = (self.constant(weight), self.constant(bias))
         return self.add("Conv", x, *names, pads=pads, kernel_shape=[kernel] * 2, strides=[stride] * 2, group=group)
 
+    def model(self, x: str, channels: int) -> ModelProto:
+        """What is there so far, with the mean of ``x`` and a Gemm behind it."""
+        x = self.add("ReduceMean", x, self.constant(np.array([2, 3], np.int64)), keepdims=0)
+        weight = self.random.normal(0, 0.3, (CLASSES, channels)).astype(np.float32)
+        bias = self.random.normal(0, 0.1, CLASSES).astype(np.float32)
+        self.nodes.append(
+            helper.make_node("Gemm", [x, self.constant(weight), self.constant(bias)], ["output"], transB=1)
+        )
+        image = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])
+        logits = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", CLASSES])
+        graph = helper.make_graph(self.nodes, "net", [image], [logits], self.weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
 
 def small_mnasnet(seed: int = 0, activation: str = "Relu") -> ModelProto:
     """A stem, two inverted residuals with a sum, a head; input (batch, 3, 16, 16), 10 logits."""
-    net = _Net(seed)
+    net = Net(seed)
 
     def act(x: str) -> str:
         return net.add("Mul", x, net.add("Sigmoid", x)) if activation == "SiLU" else net.add(activation, x)
@@ -43,15 +56,7 @@ def small_mnasnet(seed: int = 0, activation: str = "Relu") -> ModelProto:
     for _ in range(2):
         hidden = act(net.conv(act(net.conv(x, 8, 24, 1)), 24, 24, 3, group=24))
         x = net.add("Add", net.conv(hidden, 24, 8, 1), x)
-    x = act(net.conv(x, 8, 32, 1))
-    x = net.add("ReduceMean", x, net.constant(np.array([2, 3], np.int64)), keepdims=0)
-    weight = net.random.normal(0, 0.3, (CLASSES, 32)).astype(np.float32)
-    bias = net.random.normal(0, 0.1, CLASSES).astype(np.float32)
-    net.nodes.append(helper.make_node("Gemm", [x, net.constant(weight), net.constant(bias)], ["output"], transB=1))
-    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])
-    logits = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", CLASSES])
-    graph = helper.make_graph(net.nodes, "net", [image], [logits], net.weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return net.model(act(net.conv(x, 8, 32, 1)), 32)
 
 
 def pictures(count: int, seed: int = 1) -> np.ndarray:

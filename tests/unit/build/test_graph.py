@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mnasbench.build.gate import logits_of
 from mnasbench.build.graph import constants, prepare, tensor_shapes
 from mnasbench.errors import ModelError
-from unit.build.nets import pictures, small_mnasnet
+from unit.build.nets import Net, pictures, small_mnasnet
 
 
 def test_prepare_keeps_the_function_and_names_what_it_finds() -> None:
@@ -64,6 +64,34 @@ def test_batch_normalization_is_folded_and_a_missing_bias_added() -> None:
     assert constants(prepared)["gemm_01.bias"].tolist() == [0.0] * 5
     images = pictures(4)
     np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("channels", "between", "convs"),
+    [
+        ((16, 8, 24), None, 1),
+        ((16, 4, 32), None, 2),  # twice the multiply-adds: not worth it
+        ((16, 8, 24), "Relu", 2),
+        ((16, 8, 24), "Add", 2),  # somebody else reads what is between them
+    ],
+)
+def test_two_pointwise_convolutions_become_one_where_that_is_less_work(
+    channels: tuple[int, int, int], between: str | None, convs: int
+) -> None:
+    net = Net(seed=0)
+    first, middle, last = channels
+    x = net.add("Relu", net.conv("input", 3, first, 3))
+    inner = x = net.conv(x, first, middle, 1)
+    if between == "Relu":
+        x = net.add("Relu", x)
+    x = net.conv(x, middle, last, 1)
+    if between == "Add":
+        x = net.add("Concat", x, inner, axis=1)
+    model = net.model(x, last + (middle if between == "Add" else 0))
+    prepared = prepare(model)
+    assert [node.op_type for node in prepared.graph.node].count("Conv") == 1 + convs
+    images = pictures(8)
+    np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), rtol=1e-5, atol=1e-5)
 
 
 def test_two_outputs_are_no_classifier() -> None:

@@ -14,6 +14,9 @@ from mnasbench.errors import ModelError, one_line
 
 # Layers that carry weights; everything else follows their precision.
 WEIGHTED = ("Conv", "Gemm")
+# Two pointwise convolutions are merged up to so many times their multiply-adds: a quarter more on few channels costs
+# less than writing and reading a tensor of many pixels (MNASNet's first two take a fifth more).
+_MERGED_WORK = 1.25
 # At session time it would requantize, for the whole tensor, the weights of a Conv that was to stay in fp32.
 DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
 
@@ -113,8 +116,9 @@ def prepare(model: ModelProto) -> ModelProto:
 
     Constants folded and BatchNorm folded into Conv (ONNX Runtime's basic optimizations, which stay within
     standard ONNX), ReduceMean over height and width as GlobalAveragePool (it has an int8 kernel, ReduceMean has
-    none), each weight owned by one node, nodes and their outputs named by operator and position
-    (``conv_07``), so that names do not depend on the exporter.
+    none), each weight owned by one node, two pointwise convolutions with nothing between them as one where that
+    is less work, nodes and their outputs named by operator and position (``conv_07``), so that names do not depend
+    on the exporter.
 
     Raises ModelError where the model has not exactly one image input and one output.
     """
@@ -126,6 +130,7 @@ def prepare(model: ModelProto) -> ModelProto:
     simple = optimized(model, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)
     _pool_instead_of_mean(simple)
     _own_weights(simple)
+    _merge_pointwise(simple)
     _rename(simple)
     del simple.graph.value_info[:]
     simple.graph.name = "classifier"
@@ -185,6 +190,46 @@ def _own_weights(model: ModelProto) -> None:
             model.graph.initializer.append(zeros)
             node.input.append(zeros.name)
     drop_unused_constants(model)
+
+
+def _merge_pointwise(model: ModelProto) -> None:
+    """Make one convolution of two 1 x 1 ones in a row: its weights are their product, taken in double precision."""
+    values, readers = constants(model), consumers(model)
+    outputs = {value.name for value in model.graph.output}
+    for first in list(model.graph.node):
+        second = readers.get(first.output[0], [first])[0]
+        if first.output[0] in outputs or len(readers.get(first.output[0], ())) != 1:
+            continue
+        if not (_is_pointwise(first, values) and _is_pointwise(second, values)):
+            continue
+        inner, outer = (values[node.input[1]][:, :, 0, 0].astype(np.float64) for node in (first, second))
+        if outer.shape[0] * inner.shape[1] > _MERGED_WORK * (inner.size + outer.size):
+            continue
+        merged = {
+            second.input[1]: (outer @ inner)[:, :, None, None],
+            second.input[2]: outer @ values[first.input[2]].astype(np.float64) + values[second.input[2]],
+        }
+        for tensor in model.graph.initializer:
+            if tensor.name in merged:
+                values[tensor.name] = merged[tensor.name].astype(np.float32)
+                tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
+        second.input[0] = first.input[0]
+        readers[first.input[0]] = [second if node is first else node for node in readers[first.input[0]]]
+        model.graph.node.remove(first)
+    drop_unused_constants(model)
+
+
+def _is_pointwise(node: NodeProto, values: Mapping[str, np.ndarray]) -> bool:
+    """Whether a node is a convolution of single pixels, all channels with all, with constant weights and bias."""
+    return (
+        node.op_type == "Conv"
+        and len(node.input) == 3
+        and all(name in values for name in node.input[1:])
+        and values[node.input[1]].shape[2:] == (1, 1)
+        and set(integers(node, "strides", [1])) == {1}
+        and set(integers(node, "pads", [0])) == {0}
+        and integers(node, "group", [1]) == [1]
+    )
 
 
 def _rename(model: ModelProto) -> None:
