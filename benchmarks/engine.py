@@ -60,7 +60,7 @@ WALL, CPU = 0, 1
 def ours(prefix: Path, workers: int, threads: int, batch: int) -> Contender:
     def request(engine: Engine) -> Request:
         preprocess = Preprocessor(CROPPED, engine.format)
-        return lambda pictures: engine.infer(preprocess(pictures))
+        return lambda pictures: engine.infer(preprocess(pictures, out=engine.tensor))
 
     return [request(Engine.open(prefix, threads, batch, P)) for _ in range(workers)]
 

@@ -50,11 +50,12 @@ class Preprocessor:
         cropped = pixels if already else resize_and_crop(np.ascontiguousarray(pixels.transpose(1, 2, 0)), p)
         return cropped[::-1] if self.params.swap_colours else cropped
 
-    def tensor(self, pictures: Sequence[UInt8Array]) -> Tensor:
-        """Normalise cropped pictures, uint8 (3, size, size) each, into one tensor in the session's format."""
-        if self.format.pixels:
-            return np.stack(pictures)
-        tensor: Tensor = np.empty((len(pictures), *self.format.shape), self.format.dtype)
+    def tensor(self, pictures: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
+        """Normalise cropped pictures, uint8 (3, size, size) each, into one tensor in the session's format.
+
+        Into ``out`` where it is given, whose pages are in memory already, and which a session knows again.
+        """
+        tensor: Tensor = np.empty((len(pictures), *self.format.shape), self.format.dtype) if out is None else out
         for picture, place in zip(pictures, tensor, strict=True):
             self._fill(place, picture)
         return tensor
@@ -81,9 +82,9 @@ class Preprocessor:
         """
         self._fill(place, self.geometry(pixels))
 
-    def __call__(self, pictures: Sequence[UInt8Array]) -> Tensor:
+    def __call__(self, pictures: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
         """The tensor of pictures as they come: uint8 (3, height, width) each, of any sizes."""
-        return self.tensor([self.geometry(picture) for picture in pictures])
+        return self.tensor([self.geometry(picture) for picture in pictures], out)
 
 
 def _quantized(table: npt.NDArray[np.float32], scale: float, zero_point: int) -> UInt8Array:

@@ -132,6 +132,7 @@ class Engine:
 
         ``batch`` is how many pictures come at a time, which OpenVINO makes its kernels for. With ``pixels`` it also
         normalises as that preprocessing does, or takes bytes that are quantized; what comes in, ``format`` says.
+        ``tensor`` is memory for such a batch, to be filled anew for each request.
         """
         if threads < 1:
             raise SettingsError(f"threads is {threads}, expected at least 1")
@@ -158,6 +159,7 @@ class Engine:
             self._run = lambda tensor: session.run([output], {name: tensor})[0]
             names = [node.name for node in session.get_inputs()]
         self.load_seconds = time.perf_counter() - begin
+        self.tensor: npt.NDArray[Any] = np.zeros((batch, *self.format.shape), self.format.dtype)
         if names != [self.format.name]:
             raise ModelError(
                 f"{one_line(compiled.graph_path)}: its inputs are {names}, model_info says {self.format.name}"
