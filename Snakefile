@@ -40,6 +40,7 @@ rule all:
 onstart:
     FAILURES.unlink(missing_ok=True)
     remove_former_shards()
+    check_room_for_planned()
     end_by_signal()
     logger.info(expected_time())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from checkout import make_workflow
+from mnasbench.result.times import recorded_jobs
 from small_case import ODD_ON_CLUSTER, prepare, untimed_results
 
 
@@ -55,6 +56,7 @@ def test_the_chain_runs_on_slurm_and_survives_a_killed_job(repository: Path, tmp
     assert killed, "no job of export_model was seen running"
     assert re.search(r"[Tt]rying to restart", said), said[-5000:]
     _measured_alone()
+    _got_what_they_used(workflow.root / "results")
     assert workflow.planned() == {}
 
     local = make_workflow(repository, tmp_path / "local")
@@ -63,11 +65,33 @@ def test_the_chain_runs_on_slurm_and_survives_a_killed_job(repository: Path, tmp
     assert untimed_results(workflow.root / "results") == untimed_results(local.root / "results")
 
 
+def _jobs() -> list[str]:
+    """What SLURM remembers of its jobs, a line each."""
+    done = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def _measured_alone() -> None:
     """Measurements asked for their node alone."""
-    done = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True)
-    jobs = [line for line in done.stdout.splitlines() if "measure_performance" in line]
+    jobs = [line for line in _jobs() if "measure_performance" in line]
     assert len(jobs) == 2
     assert all("OverSubscribe=NO" in line for line in jobs)
-    others = [line for line in done.stdout.splitlines() if "run_accuracy" in line]
+    others = [line for line in _jobs() if "run_accuracy" in line]
     assert others and all("OverSubscribe=OK" in line for line in others)
+
+
+def _got_what_they_used(results: Path) -> None:
+    """Jobs asked for the memory, the time and the cores that their receipts say they took, at least."""
+    asked: dict[str, tuple[float, float, int]] = {}
+    for line in _jobs():
+        rule = re.search(r"Comment=rule_(\w+?)(?:_wildcards| )", line)
+        memory, minutes = re.search(r"MinMemoryNode=(\d+)M", line), re.search(r"TimeLimit=00:(\d+):00", line)
+        cores = re.search(r"CPUs/Task=(\d+)", line)
+        assert rule and memory and minutes and cores, line
+        found = (float(memory[1]) * 1e6, float(minutes[1]) * 60, int(cores[1]))
+        asked[rule[1]] = min(found, asked.get(rule[1], found))
+    submitted = [job for job in recorded_jobs(results).values() if job.time.rule in asked]
+    assert {job.time.rule for job in submitted} == set(asked) and len(asked) > 6
+    for job in submitted:
+        used = (job.time.peak_bytes, job.time.seconds, job.plan.threads)
+        assert all(most >= one for most, one in zip(asked[job.time.rule], used, strict=True)), job

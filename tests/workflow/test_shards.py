@@ -10,6 +10,7 @@ from PIL import Image
 
 from checkout import Workflow, make_workflow
 from mnasbench.data.fingerprint import shard_of
+from mnasbench.data.npz import read_npz
 from small_case import FAULTY, FOLDER, NAMES, PICTURES, prepare, untimed_results
 
 SHARDS = 3
@@ -99,3 +100,15 @@ def test_shards_cores_and_batches_change_no_byte_of_an_answer(sharded: Workflow)
     left = [path for path in (sharded.root / "results").rglob("*") if path.name in {"1", "2", "1.csv", "answers-1.csv"}]
     assert left == []
     assert sharded.planned() == {}
+
+
+def test_the_vendors_full_size_inputs_give_the_same_answers(sharded: Workflow) -> None:
+    written = accuracies(sharded)
+    settings = (sharded.root / "test.yaml").read_text()
+    (sharded.root / "test.yaml").write_text(f"{settings}npz: original\n")
+    assert sharded.planned()["write_npz"] == 1
+    sharded.run()
+    assert accuracies(sharded) == written
+    whole = sharded.root / "results/data/small/npz/original/0"
+    sizes = {read_npz(path).shape for path in whole.rglob("*.npz")}
+    assert len(list(whole.rglob("*.npz"))) == PICTURES and (3, 64, 64) not in sizes

@@ -11,8 +11,15 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from mnasbench.data.available import check_data, check_results
-from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest, walk
+from mnasbench.data.available import (
+    check_data,
+    check_results,
+    check_room,
+    input_bytes,
+    output_bytes,
+    whole_input_bytes,
+)
+from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest
 from mnasbench.errors import MnasbenchError, OutputError
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
 from mnasbench.processes import former_holder, is_gone, sign, take, this_process
@@ -43,8 +50,10 @@ def configured():
 try:
     SETTINGS = load_settings(configured())
     if workflow.is_main_process:
-        check_data(SETTINGS, on_cluster=workflow.resource_settings.nodes is not None)
+        EXTENT = check_data(SETTINGS, on_cluster=workflow.resource_settings.nodes is not None)
         check_results(Path())
+        # Each job's own Snakemake asks for it on its node, where counting 50,000 pictures of a shared disk takes long.
+        os.environ.update(MNASBENCH_PICTURES=str(EXTENT.pictures))
 except MnasbenchError as error:
     where = "" if isinstance(error, OutputError) else " in the configuration"
     print(f"mnasbench: error{where}: {error}", file=sys.stderr)
@@ -317,6 +326,38 @@ def expected_time():
     return f"This takes about {duration(found.seconds)} by what the same jobs took before{without}."
 
 
+def check_room_for_planned():
+    """End the run where the disk will not hold a file for each picture of its jobs.
+
+    Told here and not by the jobs, because each of them knows its own shard only: the disk would fill in the middle.
+    """
+    missing = {}
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "write_npz":
+            size = npz_bytes(job.wildcards.geometry)
+        elif job.rule.name == "run_accuracy":
+            size = output_bytes(EXTENT.classes)
+        else:
+            continue
+        folder = Path(job.params.folder)
+        # What a killed run left, or what is written anew, takes no more room than it has.
+        there = sum(len(names) for _, _, names in os.walk(folder))
+        missing[folder] = size * max(0, pictures_a_shard() - there)
+    try:
+        check_room(missing)
+    except OutputError as error:
+        print(f"mnasbench: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@functools.cache
+def npz_bytes(geometry):
+    """What the input of one picture takes on a disk."""
+    if geometry != "original":
+        return input_bytes(geometry_model(geometry).size)
+    return whole_input_bytes(Path(dataset_root())) if Path(dataset_root(), "val").is_dir() else 0
+
+
 def own_results():
     """Hold the results folder for this run; free it of the lock that a killed run of this machine left.
 
@@ -369,7 +410,6 @@ def remove_former_shards():
 
 
 # --------------------------------------------------------------------------------------------------------- resources
-DEMO_PICTURES = 1000
 # Pictures for one more thread: some five seconds of decoding. Less is not worth holding a core for.
 PICTURES_A_THREAD = 2000
 
@@ -377,14 +417,8 @@ PICTURES_A_THREAD = 2000
 @functools.cache
 def pictures_a_shard():
     """How many pictures a shard has, about: what memory and time of a job are asked for by."""
-    if SETTINGS.is_demo:
-        pictures = DEMO_PICTURES
-    else:
-        try:
-            pictures = sum(1 for _ in walk(Path(DATASET["root"]), "val"))
-        except MnasbenchError:
-            pictures = 0  # the indexing jobs say what is wrong
-    return -(-min(pictures, DATASET["limit"] or pictures) // len(SHARDS))
+    told = os.environ.get("MNASBENCH_PICTURES")  # some executors hand no environment on
+    return -(-(int(told) if told else check_data(SETTINGS).pictures) // len(SHARDS))
 
 
 def threads_for_pictures(wildcards):

@@ -1,14 +1,26 @@
 """What cannot be done with the pictures and files at hand is told before any job starts."""
 
 import inspect
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from mnasbench.data.available import check_data
+from mnasbench.data.available import (
+    Extent,
+    check_data,
+    check_room,
+    input_bytes,
+    output_bytes,
+    whole_input_bytes,
+)
 from mnasbench.data.demo import CLASSES, make_demo
-from mnasbench.errors import MnasbenchError
+from mnasbench.data.npz import OUTPUT_KEY, write_npz
+from mnasbench.errors import MnasbenchError, OutputError
 from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, load_settings
 
 
@@ -53,8 +65,34 @@ def _config(root: Path, **changes: Any) -> dict[str, Any]:
         {"dataset": {"limit": 5}, "shards": 5},
     ],
 )
-def test_what_can_be_done_passes(root: Path, changes: dict[str, Any]) -> None:
-    check_data(load_settings(_config(root, **_filled(changes, root))))
+def test_what_can_be_done_passes_and_is_counted(root: Path, changes: dict[str, Any]) -> None:
+    pictures = changes.get("dataset", {}).get("limit", 12)
+    assert check_data(load_settings(_config(root, **_filled(changes, root)))) == Extent(pictures, classes=3)
+
+
+def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    assert whole_input_bytes(tmp_path) == 0
+    Image.new("RGB", (300, 200)).save(tmp_path / "val/a.JPEG")
+    Image.new("L", (500, 400)).save(tmp_path / "val/b.JPEG")
+    (tmp_path / "val/c.JPEG").write_text("no picture")
+    written = {}
+    for name, shape in {"crop": (3, 224, 224), "a": (3, 200, 300), "b": (3, 400, 500)}.items():
+        write_npz(tmp_path / f"{name}.npz", np.zeros(shape, np.uint8))
+        written[name] = (tmp_path / f"{name}.npz").stat().st_size
+    write_npz(tmp_path / "scores.npz", np.zeros((1, 1000), np.float32), OUTPUT_KEY)
+    assert 0 <= input_bytes(224) - written["crop"] <= 4096
+    assert 0 <= whole_input_bytes(tmp_path) - (written["a"] + written["b"]) / 2 <= 4096
+    assert 0 <= output_bytes(1000) - (tmp_path / "scores.npz").stat().st_size <= 4096
+
+
+def test_a_disk_without_room_for_all_folders_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000_000))
+    needs = {tmp_path / "npz/0": 3_000_000_000, tmp_path / "npz/1": 2_000_000_000}
+    check_room(needs)
+    told = f"{re.escape(str(tmp_path))}: this run needs about 5.1 GB there .*, but 5.0 GB are free"
+    with pytest.raises(OutputError, match=told):
+        check_room(needs | {tmp_path / "outputs": 100_000_000})
 
 
 @pytest.mark.parametrize(

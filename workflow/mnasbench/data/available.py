@@ -3,13 +3,15 @@
 Light on purpose (no numpy, no Pillow): Snakemake asks it before it plans anything.
 """
 
+import contextlib
 import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from mnasbench.data.fingerprint import Dataset, scan
+from mnasbench.data.fingerprint import Dataset, sample_of, scan, walk
 from mnasbench.data.labels import named
 from mnasbench.errors import DatasetError, OutputError, SettingsError, one_line
 from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, Settings
@@ -20,13 +22,27 @@ LEAST_FREE_BYTES = 16_000_000
 _LEFT_TO_A_SHELL = re.compile(r"""['"$`\\]""")
 # Snakemake takes {word} in a path for a wildcard, and knows no way to write it otherwise.
 _NO_PATH = re.compile(r"\{\s*\w+\s*[,}]|[\r\n]")
+# What a file takes is rounded up to this, on the file systems that most have; some say far more of themselves.
+_BLOCK = 4096
+# Headers of an npz file.
+_NPZ_HEADERS = 512
+# Whole pictures that the size of the others is estimated from.
+_SAMPLE = 200
 
 
-def check_data(settings: Settings, on_cluster: bool = False) -> None:
+@dataclass(frozen=True)
+class Extent:
+    """How much a run goes through: its pictures, and the classes that they are of (a model may have more)."""
+
+    pictures: int
+    classes: int
+
+
+def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
     """Raise SettingsError or DatasetError for a file that is not there, or a count that the pictures do not allow.
 
-    ``on_cluster``: jobs are submitted, by commands that Snakemake does not quote every path for. Whether each picture
-    can be read is found out when they are indexed.
+    Gives how many pictures there are; whether each can be read is found out when they are indexed. ``on_cluster``:
+    jobs are submitted, by commands that Snakemake does not quote every path for.
     """
     _check_files(settings, on_cluster)
     chosen = settings["dataset"]
@@ -40,6 +56,7 @@ def check_data(settings: Settings, on_cluster: bool = False) -> None:
     if any(precision.startswith("int8") for precision in settings["precisions"]):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
+    return Extent(pictures, 1 + max(scored.values()))
 
 
 def check_results(folder: Path) -> None:
@@ -59,6 +76,50 @@ def check_results(folder: Path) -> None:
                 f"{one_line(place.resolve())}: {free / 1e6:.1f} MB are free, too little to begin with; make room for "
                 f"{LEAST_FREE_BYTES / 1e6:.0f} MB at least"
             )
+
+
+def check_room(needs: Mapping[Path, int]) -> None:
+    """Raise OutputError where a disk has less room than the folders on it, which need not be there yet, will need.
+
+    ``needs``: bytes by folder, of files that are not written yet.
+    """
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, need in needs.items():
+        place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+        first, others = disks.get(place.stat().st_dev, (place, 0))
+        disks[place.stat().st_dev] = (first, others + need)
+    for place, need in disks.values():
+        free = shutil.disk_usage(place).free
+        if need > free:
+            raise OutputError(
+                f"{one_line(place.resolve())}: this run needs about {need / 1e9:.1f} GB there for a file for each "
+                f"picture, but {free / 1e9:.1f} GB are free; make room, or run in a checkout on another disk"
+            )
+
+
+def input_bytes(size: int) -> int:
+    """What the npz of a picture that was cropped to ``size`` takes on a disk."""
+    return _on_disk(3 * size**2)
+
+
+def output_bytes(classes: int) -> int:
+    """What the npz of a picture's scores takes on a disk."""
+    return _on_disk(4 * classes)
+
+
+def whole_input_bytes(root: Path) -> int:
+    """What the npz of a whole picture of a dataset takes on a disk, by a sample; 0 where no picture can be read."""
+    from PIL import Image  # only where such files are written
+
+    sizes = []
+    for name in sample_of([name for name, _ in walk(root, "val")], _SAMPLE):
+        with contextlib.suppress(Exception), Image.open(root / name) as image:  # said when they are indexed
+            sizes.append(_on_disk(3 * image.width * image.height))
+    return sum(sizes) // max(1, len(sizes))
+
+
+def _on_disk(content: int) -> int:
+    return -(-(content + _NPZ_HEADERS) // _BLOCK) * _BLOCK
 
 
 def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[str, Mapping[str, int]]:
