@@ -3,7 +3,7 @@
 The photographs of ../shared/real, linked under 50,000 names with their classes, and the weights that have learned
 them, so fp32 must score 100 %; `--variants` adds others with weights drawn by a seed, whose accuracy means nothing and
 whose load is real. Then the same call again, one picture replaced, and that call. What it needs on disk is about
-156 KB for each picture, and 5 KB for each picture and row of the summary.
+152 KB for each picture, and 8 KB for each picture and row of the summary.
 
     python benchmarks/imagenet_size.py [--pictures 50000] [--shards 16] [--cores N] [--variants mnasnet1_0 ...]
     python benchmarks/imagenet_size.py --keep FOLDER      leaves all in FOLDER
@@ -27,6 +27,7 @@ from typing import Any
 import torch
 import yaml
 
+from mnasbench.data.available import input_bytes, output_bytes
 from mnasbench.data.parallel import available_cores
 from mnasbench.model.architecture import create
 from mnasbench.result.summary import read_csv, terminal_table
@@ -35,6 +36,7 @@ from workflow import REPOSITORY, call, copy_checkout, photographs_below, replica
 
 LEARNED = "mnasnet0_5"
 CLASSES = 1000
+SIZE = 224
 
 
 def prepare(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
@@ -133,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16", "int8-percentile"])
     parser.add_argument("--keep", type=Path, help="folder to make and leave; default: a temporary one")
     arguments = parser.parse_args(argv)
-    need = arguments.pictures * (156_000 + 5_000 * len(arguments.precisions) * (1 + len(arguments.variants)))
+    rows = len(arguments.precisions) * (1 + len(arguments.variants))
+    need = arguments.pictures * (input_bytes(SIZE) + rows * output_bytes(CLASSES))
     place = arguments.keep.resolve().parent if arguments.keep else Path(tempfile.gettempdir())
     if shutil.disk_usage(place).free < 1.1 * need:
         sys.exit(f"{place}: {need / 1e9:.1f} GB are needed; name another folder with --keep or TMPDIR")

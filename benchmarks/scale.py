@@ -40,12 +40,13 @@ from mnasbench.result.times import (
 )
 
 ALONE = "measure_performance"
-SAMPLED = "check_parity"  # goes through as many pictures as its setting says
+# These go through as many pictures as a setting of theirs says.
+SAMPLED = {"check_parity": "parity", "sample_calibration": "calibration"}
 BY_SHARD = ("index_shard", "write_npz", "run_accuracy", "evaluate_outputs")
-BY_ALL = ("index_dataset", "gather_accuracy", "sample_calibration", SAMPLED)
+BY_ALL = ("index_dataset", "gather_accuracy")
 # Threads that jobs ask for, as workflow/rules says: a number, or one for so many pictures.
 THREADS = {"make_demo": 2, "compile_model": 2}
-PICTURES_A_THREAD = {"index_shard": 2000, "write_npz": 2000, "run_accuracy": 2000, SAMPLED: 1000}
+PICTURES_A_THREAD = {"index_shard": 2000, "write_npz": 2000, "run_accuracy": 2000, "check_parity": 1000}
 MOST_THREADS = 16
 NODES = (1, 2, 4, 8, 16, 32, 64)
 _SHARD = re.compile(r"(?<=[-/])\d+(?=\.receipt\.json$)")
@@ -61,7 +62,7 @@ class Run:
     pictures: int
     shards: int
     cores: int
-    sample: int | None
+    samples: dict[str, int | None]
 
     @classmethod
     def read(cls, results: Path) -> "Run":
@@ -75,15 +76,18 @@ class Run:
         lines = sum(len(file.read_text().splitlines()) - 1 for file in results.glob("data/*/manifests/*.csv"))
         shards = 1 + max((shard for _, shard in jobs if shard is not None), default=0)
         cores = max(job.plan.threads for job in recorded.values() if job.time.rule == ALONE)
-        told = next((read_json(key) for key, job in recorded.items() if job.time.rule == SAMPLED), {"settings": {}})
-        return cls(results, jobs, needs, lines, shards, cores, told["settings"].get("parity", {}).get("images"))
+        samples = {}
+        for receipt, job in recorded.items():
+            if (setting := SAMPLED.get(job.time.rule)) is not None:
+                samples[job.time.rule] = read_json(Path(str(receipt)))["settings"].get(setting, {}).get("images")
+        return cls(results, jobs, needs, lines, shards, cores, samples)
 
     def count(self, rule: str, pictures: int, shards: int) -> int:
         """How many pictures a job of a rule goes through in a run of this size; 0 where that does not matter."""
         if rule in BY_SHARD:
             return -(-pictures // shards)
-        if rule == SAMPLED:
-            return min(pictures, self.sample or pictures)
+        if rule in SAMPLED:
+            return min(pictures, self.samples.get(rule) or pictures)
         return pictures if rule in BY_ALL else 0
 
     def planned(
