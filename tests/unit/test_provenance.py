@@ -70,6 +70,14 @@ def test_the_digest_covers_every_module_that_the_script_really_imports(repositor
     assert loaded or "mnasbench" not in path.read_text(), "the oracle saw no module of ours"
 
 
+def test_torch_is_imported_by_the_steps_that_need_it_alone(repository: Path) -> None:
+    """Importing it takes seconds, which a job for each shard and row would pay again."""
+    scripts = repository / "workflow/scripts"
+    using = {script for script in _scripts() if "torch" in provenance.library_versions(scripts / script)}
+    # The last one is called by hand.
+    assert using == {"train_demo.py", "export_timm_torchvision_model.py", "check_parity.py", "write_presets.py"}
+
+
 def _receipt(tmp_path: Path) -> tuple[Path, Path, Path]:
     output, folder = tmp_path / "model.onnx", tmp_path / "npz"
     output.write_bytes(b"x" * 100)
