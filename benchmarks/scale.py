@@ -3,8 +3,10 @@
 A job costs a + b x pictures core-seconds, by least squares over the jobs of its rule and row in all results folders
 given; one job that takes several threads is as many times faster as such jobs were seen to be. So give two runs with
 shards of different sizes: with one size a and b cannot be told apart, all cost then counts as by picture, and large
-runs are predicted too slow. Jobs start as soon as their inputs and cores are there; a measurement takes a whole node.
-`--job-seconds` is what comes on top of each job: record.py and Snakemake, or a cluster's queue.
+runs are predicted too slow. A row that only one size was seen of has the constant of its rule's other rows; so a small
+run of all variants and precisions is enough to add them to a large run of a few. A table shows all costs. Jobs start
+as soon as their inputs and cores are there; a measurement takes a whole node. `--job-seconds` is what comes on top of
+each job: record.py and Snakemake, or a cluster's queue.
 
 Each run is then predicted by the others alone, where they have what it takes, and by all of them, and set beside its
 wall time: from the first start of a job to the last end. A table shows whether a rule's memory grows with pictures.
@@ -143,15 +145,25 @@ class Costs:
     def __init__(self, runs: Iterable[Run]) -> None:
         points: dict[str, list[tuple[int, float]]] = {}
         speedups: dict[str, list[float]] = {}
+        self.rules: dict[str, str] = {}
         for run in runs:
             for (what, _), job in run.jobs.items():
                 rule, time, held = job.time.rule, job.time, job.plan.threads
+                self.rules[what] = rule
                 several = held > 1 and rule != ALONE
                 cost = max(time.seconds, time.cpu_seconds) if several else time.seconds
                 points.setdefault(what, []).append((run.count(rule, run.pictures, run.shards), cost))
                 if several:
                     speedups.setdefault(rule, []).append(cost / time.seconds / held)
-        self.fitted = {what: _fit(found) for what, found in points.items()}
+        by_rule: dict[str, list[float]] = {}
+        for what, found in points.items():
+            if _is_by_size(found):
+                by_rule.setdefault(self.rules[what], []).append(_fit(found)[0])
+        constants = {rule: float(np.median(found)) for rule, found in by_rule.items()}
+        self.fitted = {
+            what: _fit(found) if _is_by_size(found) else _fit_slope(found, constants.get(self.rules[what], 0.0))
+            for what, found in points.items()
+        }
         self._efficiency = {rule: float(np.mean(found)) for rule, found in speedups.items()}
 
     def knows(self, what: Collection[str]) -> bool:
@@ -166,13 +178,40 @@ class Costs:
             return cost
         return cost / max(1.0, plan.threads * self._efficiency.get(plan.rule, 1.0))
 
+    def table(self) -> str:
+        """The costs of each rule, from the cheapest row to the dearest, and of its threads."""
+        rows = []
+        for rule in dict.fromkeys(self.rules.values()):
+            found = [self.fitted[what] for what, of in self.rules.items() if of == rule]
+            efficiency = f"{self._efficiency[rule]:.2f}" if rule in self._efficiency else "-"
+            constants, slopes = zip(*found, strict=True)
+            rows.append(
+                (rule, len(found), _span(constants, "{:.1f}"), _span([1000 * b for b in slopes], "{:.2f}"), efficiency)
+            )
+        headers = ("rule", "kinds", "seconds", "core-ms a picture", "of a thread")
+        return tabulate(rows, headers, colalign=("left", *["right"] * 4), disable_numparse=True)
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    low, high = (form.format(value) for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _is_by_size(found: Sequence[tuple[int, float]]) -> bool:
+    return len({count for count, _ in found}) > 1
+
+
+def _fit_slope(found: Sequence[tuple[int, float]], constant: float) -> tuple[float, float]:
+    """The cost by picture beside a constant that is known, or at most all of what was seen."""
+    count, cost = found[0][0], float(np.mean([cost for _, cost in found]))
+    if not count:
+        return cost, 0.0
+    constant = min(constant, cost)
+    return constant, (cost - constant) / count
+
 
 def _fit(found: Sequence[tuple[int, float]]) -> tuple[float, float]:
     count, cost = np.array(found, dtype=float).T
-    if not count.any():
-        return float(cost.mean()), 0.0
-    if len(set(count)) == 1:
-        return 0.0, float(cost.mean() / count[0])
     # By relative error: the small sizes say what the constant is. Neither part can be negative.
     columns = np.stack([np.ones_like(count), count], axis=1) / cost[:, None]
     constant, slope = nnls(columns, np.ones_like(cost))[0]
@@ -255,7 +294,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     checked = checks(runs, arguments.job_seconds)
     print(tabulate(checked, headers="keys"), "\n")
     print(memory_table(runs), "\n")
-    costs, model = Costs(runs), max(runs, key=lambda run: len(run.jobs))
+    costs, model = Costs(runs), max(runs, key=lambda run: len({what for what, _ in run.jobs}))
+    print(costs.table(), "\n")
     found = {
         nodes: predict(
             model, costs, arguments.pictures, arguments.shards, nodes, arguments.node_cores, arguments.job_seconds
