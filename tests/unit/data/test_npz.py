@@ -30,6 +30,18 @@ def test_pixels_survive_and_equal_arrays_give_equal_files(tmp_path: Path) -> Non
         assert content.files == ["input_0"]
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 24), (7,), (), (0, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, ">f2"])
+def test_files_are_those_that_numpy_writes(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    array = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    for one in (array, array.T.copy().T):
+        write_npz(tmp_path / "ours.npz", one, "some_key")
+        with np.load(tmp_path / "ours.npz") as content:
+            assert np.array_equal(content["some_key"], array) and content["some_key"].dtype == array.dtype
+        np.savez(tmp_path / "numpys.npz", some_key=array)
+        assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "numpys.npz").read_bytes()
+
+
 @pytest.mark.parametrize("compress", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_outputs_of_any_float_are_read_flat(tmp_path: Path, compress, dtype: type) -> None:

@@ -93,7 +93,7 @@ def test_an_output_that_belongs_to_no_input_is_an_error(compiled, params, inputs
 
 
 def test_an_output_that_was_not_written_is_an_error(compiled, params, inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy._OutputWriter, "write", lambda self, path, row: None)
+    monkeypatch.setattr(accuracy, "_write_output", lambda path, row: None)
     with pytest.raises(MeasurementError, match=r"missing: n00/picture_0\.npz, .* \(11 such\)"):
         run_accuracy(compiled, params, inputs, tmp_path / "out")
 

@@ -36,8 +36,34 @@ _ENTRY = struct.Struct("<4s6H3I5H2I")  # its entry of a file
 
 def write_npz(path: Path, array: npt.NDArray[np.generic], key: str = INPUT_KEY) -> None:
     """Write one array, uncompressed and atomically; equal arrays give equal files."""
+    content = npz_content(array, key)
     with written_atomically(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **{key: array})
+        temporary.write_bytes(content)
+
+
+def npz_content(array: npt.NDArray[np.generic], key: str) -> bytes:
+    """What numpy writes for one array, uncompressed.
+
+    numpy takes a fifth of the time that making a picture's pixels takes. But files of one shape differ in the array's
+    bytes and their checksum only.
+    """
+    head, tail, checksum = _around(array.shape, array.dtype, key)
+    data = array.tobytes()
+    crc = isal_zlib.crc32(data, checksum).to_bytes(4, "little")
+    return b"".join((head[:14], crc, head[18:], data, tail[:16], crc, tail[20:]))
+
+
+@functools.lru_cache(maxsize=256)
+def _around(shape: tuple[int, ...], dtype: np.dtype[Any], key: str) -> tuple[bytes, bytes, int]:
+    """What stands before and behind an array's bytes in an npz, and the checksum of the .npy file so far."""
+    array = np.zeros(shape, dtype)
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **{key: array})
+    content = stream.getvalue()
+    # A stored zip: local header, the .npy, then the central directory, which ends the file. Both hold the CRC-32.
+    directory = content.rindex(b"PK\x01\x02")
+    begin = directory - array.nbytes
+    return content[:begin], content[directory:], isal_zlib.crc32(content[content.index(b"\x93NUMPY") : begin])
 
 
 def read_npz(path: Path) -> Pixels:

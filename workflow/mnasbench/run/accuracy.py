@@ -6,7 +6,6 @@ run goes on where it was; outputs of another model, other vdsp_params or changed
 """
 
 import contextlib
-import io
 import os
 import queue
 import threading
@@ -19,16 +18,15 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from isal import isal_zlib
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.npz import OUTPUT_KEY, PixelReader, read_output
+from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_content, read_output
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
 from mnasbench.files import canonical_json, read_json, refusal_named, sha256_of_bytes, write_json
 from mnasbench.run.inputs import Preprocessor, Tensor
-from mnasbench.run.session import Engine
+from mnasbench.run.session import Engine, usable_cpus
 
 _MARKER = ".accuracy-run.json"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -119,7 +117,9 @@ class _Pipeline:
     """Sessions and the workers that share them."""
 
     def __init__(self, compiled: CompiledModel, params: VdspParams, instances: int, batch: int, threads: int) -> None:
-        engines = [Engine(compiled, threads, batch, params.preprocessing) for _ in range(instances)]
+        # Side by side: to load one takes a core as long as 1,000 pictures do.
+        with ThreadPoolExecutor(min(instances, usable_cpus())) as pool:
+            engines = list(pool.map(lambda _: Engine(compiled, threads, batch, params.preprocessing), range(instances)))
         self._instances = instances
         # Two that read or write at once wait for each other at every step, for Python's lock and the folder's.
         self._turns = threading.Semaphore(max(1, instances // _WORKERS_A_TURN))
@@ -192,7 +192,7 @@ class _Worker:
         tensor: Tensor,
     ) -> None:
         self._preprocess, self._engines, self._turns, self._tensor = preprocess, engines, turns, tensor
-        self._reader, self._writer = PixelReader(), _OutputWriter()
+        self._reader = PixelReader()
 
     def run(self, batch: Batch) -> _Done:
         """Write the output of every (input, output) pair."""
@@ -210,7 +210,7 @@ class _Worker:
             self._engines.put(engine)
         with self._turns, _Waiting() as writing:
             for (_, target), row in zip(batch, scores, strict=False):
-                self._writer.write(target, row)
+                _write_output(target, row)
         return _Done(count, time.perf_counter() - begin, reading.seconds + writing.seconds)
 
 
@@ -227,53 +227,26 @@ class _Waiting:
         self.seconds = time.perf_counter() - time.thread_time() - self._begin
 
 
-class _OutputWriter:
-    """Writes npz files of one array each, all of the same shape.
+def _write_output(path: Path, scores: npt.NDArray[np.float32]) -> None:
+    """Write float32 (classes,) as (1, classes), replacing what is there.
 
-    numpy's own writer takes as long as a tenth of an int8 inference. As every file differs in the array's bytes
-    and their checksum only, the first is kept as a template. Written under their final names, because a file system
-    takes as long to rename a file as to make it; one that was cut short does not pass for whole (``_is_whole``).
+    Under its final name, because a file system takes as long to rename a file as to make it; one that was cut short
+    does not pass for whole (``_is_whole``).
     """
-
-    def __init__(self) -> None:
-        self._shape: tuple[int, ...] | None = None
-        self._content = bytearray()
-        self._begin = self._directory = self._checksum = 0
-
-    def write(self, path: Path, scores: npt.NDArray[np.float32]) -> None:
-        """Write float32 (classes,) as (1, classes), replacing what is there."""
-        if scores.shape != self._shape:
-            self._keep_template(scores)
-        data = scores.tobytes()
-        content, directory = self._content, self._directory
-        content[self._begin : directory] = data
-        checksum = isal_zlib.crc32(data, self._checksum).to_bytes(4, "little")
-        content[14:18] = content[directory + 16 : directory + 20] = checksum
+    try:
+        descriptor = os.open(path, _NEW_FILE, 0o666)
         try:
-            descriptor = os.open(path, _NEW_FILE, 0o666)
-            try:
-                left = memoryview(content)
-                while left:  # a disk that is nearly full takes a part
-                    left = left[os.write(descriptor, left) :]
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
-            finally:
-                os.close(descriptor)
-        except OSError:
-            with refusal_named(path):
-                raise
-
-    def _keep_template(self, scores: npt.NDArray[np.float32]) -> None:
-        stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **{OUTPUT_KEY: np.zeros_like(scores)[None]})
-        self._content = bytearray(stream.getvalue())
-        # A stored zip: local header, the .npy, then the central directory, which ends the file. Both hold the CRC-32.
-        self._directory = self._content.rindex(b"PK\x01\x02")
-        self._begin = self._directory - scores.nbytes
-        header = memoryview(self._content)[self._content.index(b"\x93NUMPY") : self._begin]
-        self._checksum = isal_zlib.crc32(header)
-        self._shape = scores.shape
+            left = memoryview(npz_content(scores[None], OUTPUT_KEY))
+            while left:  # a disk that is nearly full takes a part
+                left = left[os.write(descriptor, left) :]
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with refusal_named(path):
+            raise
 
 
 def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[Path], batch: int) -> str:

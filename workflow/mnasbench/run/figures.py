@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy  # its parts are imported when they are used, which an accuracy run does not do
 
 from mnasbench.run.performance import Load, Measured
 
@@ -33,7 +33,7 @@ def requests_needed(quantile: float) -> int:
     The smallest n for which at most one of n requests lies above the percentile with probability <= 1 %.
     """
     n = 2
-    while special.bdtr(1, n, 1 - quantile) > 1 - _EARLY_STOPPING:
+    while scipy.special.bdtr(1, n, 1 - quantile) > 1 - _EARLY_STOPPING:
         n += 1
     return n
 
@@ -45,7 +45,7 @@ def percentile_interval(ordered: Float64Array, quantile: float) -> tuple[float, 
     """
     n = len(ordered)
     ranks = np.arange(n + 1)
-    cumulative = special.bdtr(ranks, n, quantile)  # P(at most k values lie below the quantile)
+    cumulative = scipy.special.bdtr(ranks, n, quantile)  # P(at most k values lie below the quantile)
     tail = (1 - CONFIDENCE) / 2
     low = int(np.searchsorted(cumulative, tail, side="right"))
     high = int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
@@ -57,7 +57,7 @@ def mean_interval(values: Float64Array) -> tuple[float, float] | None:
     n = len(values)
     if n < 2:
         return None
-    half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(n))
+    half = float(scipy.special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(n))
     mean = float(values.mean())
     return mean - half, mean + half
 
