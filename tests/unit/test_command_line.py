@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import run
+from command_line import parser_for, real, run, whole
 from mnasbench.files import write_text
 
 # Commands that write 1 MB, fill the memory, or wait, after a first half was written.
@@ -24,6 +24,33 @@ with written_atomically(Path(sys.argv[1]) / 'out.txt') as temporary:
     print('begun', flush=True)
     time.sleep(60)
 """
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "the following arguments are required: folder"),
+        (["a", "--on"], "unrecognized arguments: --on"),
+        (["a", "--count", "0"], "argument --count: 0 is not within 1 to 1000000000"),
+        (["a", "--count", "9" * 5000], "is not within 1 to"),
+        (["a", "--count", "1.5"], "'1.5' is not a whole number"),
+        (["a", "--count", "x\ny"], "is not a whole number"),
+        (["a", "--rate", "nan"], "nan is not within 0 to 1e+09"),
+        (["a", "--rate=-inf"], "is not within 0 to"),
+        (["a", "--rate", "0"], "0 is not within"),
+        (["a", "--rate", "fast"], "'fast' is not a number"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = parser_for("does nothing")
+    parser.add_argument("folder")
+    parser.add_argument("--count", type=whole())
+    parser.add_argument("--rate", type=real(above=True))
+    with pytest.raises(SystemExit) as ended:
+        run(parser, lambda _: None, arguments)
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.count("\n")) == (2, 1), error
+    assert told in error
 
 
 def _program(body: str) -> str:

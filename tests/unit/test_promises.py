@@ -54,6 +54,17 @@ def test_the_lock_file_pins_all_that_is_needed(repository: Path) -> None:
         waiting += [Requirement(text) for text in importlib.metadata.requires(name) or ()]
 
 
+def test_no_command_takes_a_number_without_bounds(repository: Path) -> None:
+    # A process number of -1, a rate of NaN, 10^30 pictures: argparse's int and float take them all.
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in sorted((repository / "workflow/scripts").glob("*.py"))
+        for line in path.read_text().splitlines()
+        if re.search(r"type=(int|float)\b(?!.*choices=)", line)
+    ]
+    assert found == []
+
+
 def test_nothing_of_ours_evaluates_data_or_goes_through_a_shell(repository: Path) -> None:
     found = []
     for path in sorted((repository / "workflow").rglob("*.py")):

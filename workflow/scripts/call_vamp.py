@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
 from mnasbench.result.pairing import listed_inputs
@@ -24,13 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--vamp", default="vamp", help="the tool, a name on PATH or a path")
     add("-m", "--model", type=Path, required=True, metavar="PREFIX", help="compiled model, without a suffix")
     add("--vdsp_params", type=Path, required=True, metavar="FILE", help="the preprocessing on the card")
-    add("-i", "--instance", type=int, default=1, metavar="N", help="instances on each device")
-    add("-p", "--processes", type=int, default=1, metavar="N", help="processes")
-    add("-b", "--batch_size", type=int, default=1, metavar="N", help="pictures a request")
-    add("--size", type=int, required=True, metavar="PIXELS", help="side of the model's input")
+    add("-i", "--instance", type=whole(), default=1, metavar="N", help="instances on each device")
+    add("-p", "--processes", type=whole(), default=1, metavar="N", help="processes")
+    add("-b", "--batch_size", type=whole(), default=1, metavar="N", help="pictures a request")
+    add("--size", type=whole(), required=True, metavar="PIXELS", help="side of the model's input")
     add("-d", "--device", default="0", metavar="ID", help="device, as vamp takes it")
     add("--hwconfig", metavar="FILE", help="the card's hardware configuration")
-    add("--iterations", type=int, metavar="N", help="requests in all")
+    add("--iterations", type=whole(), metavar="N", help="requests in all")
     add("--datalist", type=Path, metavar="FILE", help="npz inputs, one path a line")
     add("--path_output", type=Path, metavar="DIR", help="accuracy run: folder for the scores of each input")
     add("--json", type=Path, required=True, metavar="FILE", help="report to write")

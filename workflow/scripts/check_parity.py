@@ -15,7 +15,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import read_vdsp_params
@@ -32,14 +32,16 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="PREFIX", help="compiled fp32 model, no suffix")
-    parser.add_argument("--resize", type=int, help="torchvision's short side; default: what the model was built with")
+    parser.add_argument(
+        "--resize", type=whole(), help="torchvision's short side; default: what the model was built with"
+    )
     add_dataset_arguments(parser)
     parser.add_argument("--manifest", type=Path, help="take the pictures that this manifest of the dataset names")
-    parser.add_argument("--images", type=int, help="a sample of so many pictures; default: all")
+    parser.add_argument("--images", type=whole(), help="a sample of so many pictures; default: all")
     parser.add_argument("--datalist", type=Path, nargs="+", help="lists of the npz inputs of a run")
     parser.add_argument("--vdsp_params", type=Path, help="preprocessing of that run, any of the three forms")
     parser.add_argument("--json", type=Path, help="certificate to write")
-    parser.add_argument("--workers", type=int, default=2, help="pictures that are prepared at a time")
+    parser.add_argument("--workers", type=whole(), default=2, help="pictures that are prepared at a time")
     return parser
 
 

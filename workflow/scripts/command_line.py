@@ -2,13 +2,14 @@
 
 import argparse
 import errno
+import math
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Literal, TextIO
+from typing import Literal, NoReturn, TextIO
 
 from mnasbench.errors import MnasbenchError, one_line
 
@@ -39,9 +40,53 @@ class HelpfulFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescr
         return action.help if action.default is None else super()._get_help_string(action)
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, as of any other input; argparse would repeat all its flags."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and exit code 2."""
+        self.exit(2, f"{self.prog}: error: {one_line(message)}; --help says what is expected\n")
+
+
 def parser_for(description: str | None) -> argparse.ArgumentParser:
     """A parser that wants its flags whole (an abbreviation in a script breaks with the next new flag)."""
-    return argparse.ArgumentParser(description=description, formatter_class=HelpfulFormatter, allow_abbrev=False)
+    return OneLineParser(description=description, formatter_class=HelpfulFormatter, allow_abbrev=False)
+
+
+# More pictures, pixels, processes or requests than this nobody has; larger numbers break what they are handed to.
+MOST = 1_000_000_000
+# Of one request, and of sessions, threads or processes: the schema's bounds.
+MOST_PICTURES = MOST_SESSIONS = 1024
+
+
+def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:
+    """The type of an argument that is a whole number within these bounds."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text) if len(text) <= 20 else most + 1
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not within {least} to {most}")
+        return value
+
+    return number
+
+
+def real(least: float = 0.0, most: float = MOST, *, above: bool = False) -> Callable[[str], float]:
+    """The type of an argument that is a finite number within these bounds, or ``above`` the lower one."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not within {least:g} to {most:g}")
+        return value
+
+    return number
 
 
 def run(

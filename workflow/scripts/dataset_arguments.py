@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from command_line import whole
 from mnasbench.data.fingerprint import Dataset
 
 
@@ -12,7 +13,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", default="val", help="the folder of pictures, flat or with a folder a class")
     parser.add_argument("--labels", type=Path, help="label file; default: <part>_label.txt in the root, if there")
     parser.add_argument("--wnids", type=Path, help="class folders' names in class order; default: wnids.txt, if there")
-    parser.add_argument("--limit", type=int, help="take only this many pictures")
+    parser.add_argument("--limit", type=whole(), help="take only this many pictures")
 
 
 def dataset_of(arguments: argparse.Namespace) -> Dataset:

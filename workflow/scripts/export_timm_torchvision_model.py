@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from mnasbench.errors import SettingsError
 from mnasbench.files import sha256_of_file, write_json
 from mnasbench.presets import LIBRARIES, preset
@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_library", choices=LIBRARIES, required=True, help="where the architecture comes from")
     parser.add_argument("--model_name", required=True, help="its name there, e.g. mnasnet0_5")
     parser.add_argument("--save_dir", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--size", type=int, default=None, help="side of the square input; default: as published")
+    parser.add_argument("--size", type=whole(), default=None, help="side of the square input; default: as published")
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument("--pretrained_weights", type=Path, metavar="FILE", help="a state dict (.pth, .safetensors)")
     weights.add_argument("--checkpoint_path", type=Path, metavar="FILE", help="the same, by timm's name for it")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import Picture, read_manifest
 from mnasbench.data.manifest import look_at_folder
@@ -28,16 +28,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--target_path", type=Path, required=True, help="folder for the npz files")
     parser.add_argument("--text_path", type=Path, required=True, help="list file to write: an absolute path a line")
     parser.add_argument("--manifest", type=Path, help="take the pictures that this manifest of the dataset names")
-    parser.add_argument("--shard", type=int, help="take one shard of the manifest (0-based)")
+    parser.add_argument("--shard", type=whole(0), help="take one shard of the manifest (0-based)")
     size = "short side to resize to, or height and width"
-    parser.add_argument("--resize", type=int, nargs="+", metavar="PIXELS", help=size)
-    parser.add_argument("--crop", type=int, help="side of the centre crop")
+    parser.add_argument("--resize", type=whole(), nargs="+", metavar="PIXELS", help=size)
+    parser.add_argument("--crop", type=whole(), help="side of the centre crop")
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
     parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
     parser.add_argument("--original", action="store_true", help="whole pictures (as without --resize and --crop)")
     parser.add_argument("--exact", action="store_true", help="remove other npz files from the target folder")
     parser.add_argument("--relative", action="store_true", help="list paths relative to the list's folder")
-    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
     return parser
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.data.manifest import index_dataset
 from progress import progress
@@ -20,11 +20,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = parser_for(__doc__)
     add_dataset_arguments(parser)
     parser.add_argument("--manifest", type=Path, required=True, help="CSV file to write")
-    parser.add_argument("--shards", type=int, default=1, help="parts that later steps work on one by one")
-    parser.add_argument("--shard", type=int, help="only the pictures of this part (0-based)")
+    parser.add_argument("--shards", type=whole(), default=1, help="parts that later steps work on one by one")
+    parser.add_argument("--shard", type=whole(0), help="only the pictures of this part (0-based)")
     parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
     parser.add_argument("--rehash", action="store_true", help="read every file again")
-    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
     return parser
 
 

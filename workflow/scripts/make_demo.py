@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from mnasbench.data.demo import make_demo
 from progress import progress
 
@@ -14,10 +14,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
     parser.add_argument("--target_path", type=Path, required=True, help="folder to fill")
-    parser.add_argument("--validation", type=int, default=1000, help="pictures in val/")
-    parser.add_argument("--training", type=int, default=2000, help="pictures in train/")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other pictures")
-    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    parser.add_argument("--validation", type=whole(), default=1000, help="pictures in val/")
+    parser.add_argument("--training", type=whole(), default=2000, help="pictures in train/")
+    parser.add_argument("--seed", type=whole(0), default=0, help="another seed draws other pictures")
+    parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
     return parser
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from command_line import HelpfulFormatter, run
+from command_line import MOST_PICTURES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, run, whole
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
 from mnasbench.data.datalist import read_datalist
@@ -47,15 +47,12 @@ def count_or_auto(text: str) -> int | str:
     if text == "auto":
         return text
     try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'auto'") from None
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+        return whole(1, MOST_SESSIONS)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, and not 'auto'") from None
 
 
-class VampParser(argparse.ArgumentParser):
+class VampParser(OneLineParser):
     """Says what the vendor's documents get wrong: ``-i 1 p 1`` lacks a dash."""
 
     def error(self, message: str) -> NoReturn:
@@ -77,27 +74,31 @@ def build_parser() -> argparse.ArgumentParser:
     add("-m", "--model", type=Path, required=True, metavar="PREFIX", help="compiled model, without a suffix")
     add("--vdsp_params", type=Path, required=True, metavar="FILE", help="preprocessing, any of the three forms")
     add("-i", "--instance", type=count_or_auto, default=1, metavar="N", help="sessions in each process, or auto")
-    add("-p", "--processes", type=int, default=1, metavar="N", help="processes")
-    add("-b", "--batch_size", type=int, default=1, metavar="N", help="pictures a request")
+    add("-p", "--processes", type=whole(1, MOST_SESSIONS), default=1, metavar="N", help="processes")
+    add("-b", "--batch_size", type=whole(1, MOST_PICTURES), default=1, metavar="N", help="pictures a request")
     add("-s", "--shape", type=shape, metavar="[3,H,W]", help="shape of made-up inputs; default: the model's")
     add("-d", "--device", default="0", metavar="N", help="said back in the report; a CPU is one device")
-    add("--iterations", type=int, metavar="N", help="requests in all; default: as many as fit into --seconds")
+    add("--iterations", type=whole(), metavar="N", help="requests in all; default: as many as fit into --seconds")
     add("--datalist", type=Path, metavar="FILE", help="npz inputs, one path a line")
     add("--path_output", type=Path, metavar="DIR", help="accuracy run: write the scores of each input here")
     for flag in ("--dtype", "--forward_mode", "--backend", "--hwconfig", "-t"):
         add(flag, dest="ignored", action="append", metavar="X", help="the card's; accepted, without effect here")
     own = parser.add_argument_group("of the embedded engine")
     own.add_argument("--json", type=Path, metavar="FILE", help="write the full report")
-    own.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each session")
+    own.add_argument("--threads", type=whole(1, MOST_SESSIONS), default=1, metavar="N", help="threads of each session")
     own.add_argument("--retune", action="store_true", help="-i auto: search again, whatever is remembered")
     own.add_argument("--scenario", choices=SCENARIOS, help="how requests arrive; default: offline")
-    own.add_argument("--rate", type=float, metavar="R", help="open loop: requests a second, Poisson arrivals")
+    own.add_argument(
+        "--rate", type=real(above=True), metavar="R", help="open loop: requests a second, Poisson arrivals"
+    )
     own.add_argument("--find-peak", action="store_true", help="search the highest rate that meets --latency-bound")
-    own.add_argument("--latency-bound", type=float, metavar="US", help="p99 in microseconds, for --find-peak")
-    own.add_argument("--seconds", type=float, default=10.0, metavar="S", help="length of a measurement")
-    own.add_argument("--warmup", type=float, default=1.0, metavar="S", help="seconds of load before it")
-    own.add_argument("--retries", type=int, default=0, metavar="N", help="measure again while not VALID")
-    own.add_argument("--seed", type=int, default=0, metavar="N", help="of arrivals and made-up inputs")
+    own.add_argument(
+        "--latency-bound", type=real(above=True), metavar="US", help="p99 in microseconds, for --find-peak"
+    )
+    own.add_argument("--seconds", type=real(above=True), default=10.0, metavar="S", help="length of a measurement")
+    own.add_argument("--warmup", type=real(), default=1.0, metavar="S", help="seconds of load before it")
+    own.add_argument("--retries", type=whole(0), default=0, metavar="N", help="measure again while not VALID")
+    own.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of arrivals and made-up inputs")
     return parser
 
 

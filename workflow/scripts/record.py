@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from command_line import coloured, parser_for, run
+from command_line import coloured, parser_for, run, whole
 from mnasbench import provenance
 from mnasbench.errors import InputError, OutputError, ToolError, one_line
 from mnasbench.files import flush_to_disk, read_json, write_json
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--settings", type=json.loads, required=True, help="the settings that this step uses, as JSON")
     parser.add_argument("--code", required=True, help="digest of the code that this step runs")
     told = "file for the step's output, named <rule>-<wildcards>.log"
-    parser.add_argument("--threads", type=int, default=1, help="cores that are reserved for the step")
+    parser.add_argument("--threads", type=whole(), default=1, help="cores that are reserved for the step")
     parser.add_argument("--log", type=Path, required=True, help=told)
     parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="files that the step reads")
     parser.add_argument("--outputs", type=Path, nargs="*", default=[], help="files that the step must leave")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.data.calibration import sample_calibration, write_calibration
 from mnasbench.data.fingerprint import Dataset, scan
@@ -15,18 +15,18 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
     add_dataset_arguments(parser)
-    parser.add_argument("--images", type=int, default=1000, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="another seed chooses others")
+    parser.add_argument("--images", type=whole(), default=1000, help="how many")
+    parser.add_argument("--seed", type=whole(0), default=0, help="another seed chooses others")
     wanted = parser.add_argument_group("the dataset whose classes must all be present; default: the one chosen from")
     wanted.add_argument("--classes_root", type=Path, help="its folder")
     wanted.add_argument("--classes_labels", type=Path, help="its label file, where that is not in the folder")
     wanted.add_argument("--classes_wnids", type=Path, help="its file of WordNet ids in class order")
-    wanted.add_argument("--classes_limit", type=int, help="only this many pictures of it count")
+    wanted.add_argument("--classes_limit", type=whole(), help="only this many pictures of it count")
     parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
     parser.add_argument("--list", type=Path, required=True, help="file to write: an absolute path a line")
     parser.add_argument("--folder", type=Path, required=True, help="folder to write: a link for each picture")
     parser.add_argument("--copy", action="store_true", help="copy the pictures instead of linking them")
-    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
     return parser
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import MOST_PICTURES, MOST_SESSIONS, parser_for, run, whole
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
 from mnasbench.data.labels import read_class_names
@@ -32,8 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--vdsp_params_info", type=Path, metavar="FILE", help="preprocessing; default: what the model was built with"
     )
     parser.add_argument("--label_txt", type=Path, default=_DEMO / "classes.txt", help="class names, one a line")
-    parser.add_argument("--batch", type=int, default=1, help="pictures a request")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the session")
+    parser.add_argument("--batch", type=whole(1, MOST_PICTURES), default=1, help="pictures a request")
+    parser.add_argument("--threads", type=whole(1, MOST_SESSIONS), default=1, help="threads of the session")
     for flag in ("--device_id", "--infer_mode"):
         parser.add_argument(flag, help="the card's; accepted, without effect here")
     return parser

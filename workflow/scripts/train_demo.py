@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from mnasbench.presets import LIBRARIES, preset
 from progress import progress
 
@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_name", required=True, help="its name there, e.g. mnasnet0_5")
     parser.add_argument("--dataset_path", type=Path, required=True, help="the demo dataset: holds train/")
     parser.add_argument("--save_path", type=Path, required=True, help="file to write (.pth)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other weights")
+    parser.add_argument("--seed", type=whole(0), default=0, help="another seed gives other weights")
     return parser
 
 

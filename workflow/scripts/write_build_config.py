@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from command_line import parser_for, run, whole
 from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
 from mnasbench.build.runtime import RUNTIMES
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runtime", choices=("auto", *RUNTIMES), default="auto", help="what will run it (ort)")
     parser.add_argument("--quantize", type=json.loads, default={}, help="settings of the quantizer as JSON")
     parser.add_argument("--calibration", type=Path, help="folder of calibration pictures (int8)")
-    parser.add_argument("--images", type=int, help="how many of them")
+    parser.add_argument("--images", type=whole(), help="how many of them")
     parser.add_argument("--work_dir", type=Path, required=True, help="folder that the compiler writes to")
     parser.add_argument("--npz", choices=("preprocessed", "original"), default="preprocessed", help="what the npz hold")
     parser.add_argument("--vdsp_variant", choices=VARIANTS, default="current", help="form of the preprocessing file")

@@ -120,6 +120,16 @@ def test_wrong_arguments_are_one_line(tmp_path: Path, kind: str, capsys: pytest.
     assert not (tmp_path / "list.txt").exists()
 
 
+def test_a_shard_that_the_manifest_has_not_writes_no_empty_list(root: Path, tmp_path: Path, capsys) -> None:
+    manifest, listed = tmp_path / "manifest.csv", tmp_path / "list.txt"
+    assert index_dataset.main(["--root", str(root), "--manifest", str(manifest)]) == 0
+    flags = ["--dataset_path", str(root), "--target_path", str(tmp_path / "t"), "--text_path", str(listed)]
+    capsys.readouterr()
+    assert image2npz.main([*flags, "--manifest", str(manifest), "--shard", "7"]) == 2
+    assert "no pictures to convert" in capsys.readouterr().err
+    assert not listed.exists() and not (tmp_path / "t").exists()
+
+
 @pytest.mark.parametrize("name", ["mnasnet0_6", "nonet"])
 def test_an_unknown_model_is_told_before_anything_is_done(tmp_path: Path, name: str, capsys) -> None:
     flags = ["--model_library", "torchvision", "--model_name", name, "--dataset_path", str(tmp_path)]

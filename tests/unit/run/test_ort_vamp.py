@@ -68,15 +68,22 @@ def test_find_peak_prints_the_curve(command, tmp_path, capsys):
         (["--itterations", "3"], "did you mean '--iterations'"),
         (["-s", "[3,32]"], "is not a shape such as [3,224,224]"),
         (["-s", "[1,32,32]"], "expected three channels"),
-        (["-i", "0"], "0 is less than 1"),
-        (["-i", "some"], "neither a number nor 'auto'"),
+        (["-i", "0"], "0 is not within 1 to 1024, and not 'auto'"),
+        (["-i", "some"], "'some' is not a whole number, and not 'auto'"),
+        (["--seconds", "nan"], "nan is not within 0 to 1e+09"),
+        (["--seconds", "0"], "0 is not within"),
+        (["--warmup", "inf"], "inf is not within 0 to 1e+09"),
+        (["--latency-bound", "-1"], "-1 is not within"),
+        (["--rate", "x\ny"], "is not a number"),
+        (["-b", "9" * 30], "9 is not within 1 to 1024"),
     ],
 )
 def test_wrong_arguments_end_with_what_was_meant(flags, message, command, capsys):
     with pytest.raises(SystemExit) as ended:
         command(*flags)
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.count("\n")) == (2, 1), error
+    assert message in error
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import math
 import time
 from dataclasses import replace
 
@@ -79,7 +80,11 @@ def test_requests_cycle_through_the_pictures(compiled, params, pictures, monkeyp
         ({"scenario": "single_stream", "instances": 2}, "one request in flight"),
         ({"scenario": "open_loop"}, "needs one"),
         ({"rate": 10.0}, "a rate belongs to"),
-        ({"seconds": 0.0}, "must be positive"),
+        ({"seconds": 0.0}, "cannot be measured"),
+        ({"seconds": math.nan}, "cannot be measured"),
+        ({"warmup_seconds": math.inf}, "cannot be measured"),
+        ({"scenario": "open_loop", "rate": math.nan}, "expected requests a second"),
+        ({"scenario": "open_loop", "rate": 1e30}, "no more than 100000000 in 10.0 seconds"),
         ({"requests": 0}, "requests is 0"),
     ],
 )

@@ -42,6 +42,8 @@ def write_npz_inputs(
     will not hold the files, before the first of them is written. Other npz files below ``target``, of pictures that
     left the dataset or the shard, are removed where ``exact``.
     """
+    if not pictures:
+        raise DatasetError(f"{one_line(root)}: no pictures to convert; does the manifest have this shard?")
     paths = [npz_path(target.resolve(), picture.name) for picture in pictures]
     if len(set(paths)) < len(paths):
         doubled = next(path for path in paths if paths.count(path) > 1)

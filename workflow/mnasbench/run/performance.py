@@ -1,6 +1,7 @@
 """The performance run: load generation and timing. What the figures mean stands in ``figures``."""
 
 import itertools
+import math
 import multiprocessing
 import resource
 import threading
@@ -23,6 +24,8 @@ from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.session import Engine
 
 SCENARIOS = ("offline", "single_stream", "open_loop")
+# The times of arrival are drawn beforehand: 0.8 GB of them.
+_MOST_ARRIVALS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ class Load:
             raise SettingsError(f"single_stream has one request in flight, but {self.sessions} sessions were asked for")
         if (self.scenario == "open_loop") != (self.rate is not None):
             raise SettingsError("a rate belongs to the open_loop scenario, and that scenario needs one")
-        if self.seconds <= 0 or (self.rate is not None and self.rate <= 0):
-            raise SettingsError(f"seconds ({self.seconds}) and rate ({self.rate}) must be positive")
+        if not 0 < self.seconds < math.inf or not 0 <= self.warmup_seconds < math.inf:
+            raise SettingsError(f"{self.seconds} seconds after {self.warmup_seconds} of warmup cannot be measured")
+        if self.rate is not None and not 0 < self.rate * self.seconds <= _MOST_ARRIVALS:
+            raise SettingsError(
+                f"rate is {self.rate}, expected requests a second: more than 0, and no more than {_MOST_ARRIVALS} in "
+                f"{self.seconds} seconds"
+            )
         if self.requests is not None and self.requests < 1:
             raise SettingsError(f"requests is {self.requests}, expected at least 1")
 
