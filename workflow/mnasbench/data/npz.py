@@ -44,8 +44,8 @@ def write_npz(path: Path, array: npt.NDArray[np.generic], key: str = INPUT_KEY) 
 def npz_content(array: npt.NDArray[np.generic], key: str) -> bytes:
     """What numpy writes for one array, uncompressed.
 
-    numpy takes a fifth of the time that making a picture's pixels takes. But files of one shape differ in the array's
-    bytes and their checksum only.
+    Files of one shape differ in the array's bytes and their checksum only, so numpy makes one of each shape. Its own
+    writer takes as long as a tenth of an int8 inference.
     """
     head, tail, checksum = _around(array.shape, array.dtype, key)
     data = array.tobytes()
