@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -37,7 +37,7 @@ def test_pixels_equal_torchvisions_on_photographs(real: Path, resize: int | tupl
     p = Preprocessing(resize=resize)
     photographs = sorted((real / "val").iterdir())
     for path in photographs if resize == 256 else photographs[::5]:
-        assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p)), path.name
+        assert np.array_equal(pixels_of(path, p, is_whole=True), pixels_of_torchvision(Image.open(path), p)), path.name
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,7 +79,7 @@ def test_pixels_of_any_jpeg_equal_torchvisions(
     damage: list[tuple[float, int]],
     seed: int,
 ) -> None:
-    """Damaged ones, too, where Pillow makes something of them: they are decoded no further than the crop reaches."""
+    """Damaged ones, too, where Pillow makes something of them; where it refuses, so do we, unless told it is whole."""
     content = bytearray(simplejpeg.encode_jpeg(smooth(size, seed), quality, colorsubsampling=subsampling))
     scan = content.index(b"\xff\xda") + 14
     for place, value in damage:
@@ -90,8 +90,11 @@ def test_pixels_of_any_jpeg_equal_torchvisions(
     try:
         expected = pixels_of_torchvision(Image.open(path), p)
     except OSError:
-        assume(False)  # Pillow gives up for damage below the crop, which ours has not looked at
-    assert np.array_equal(pixels_of(path, p), expected)
+        with pytest.raises(DatasetError, match="cut short or damaged"):
+            pixels_of(path, p)
+        return
+    for is_whole in (False, True):
+        assert np.array_equal(pixels_of(path, p, is_whole=is_whole), expected)
 
 
 def smooth(size: tuple[int, int], seed: int) -> np.ndarray:
@@ -125,7 +128,7 @@ def test_a_jpeg_without_its_last_rows_has_the_others(subsampling: str, block: in
 def test_other_jpegs_are_as_pillow_reads_them(tmp_path: Path, options: dict[str, object]) -> None:
     path, p = tmp_path / "one.JPEG", Preprocessing(resize=80, crop=64)
     Image.fromarray(smooth((240, 170), 1)).save(path, "JPEG", **options)
-    assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p))
+    assert np.array_equal(pixels_of(path, p, is_whole=True), pixels_of_torchvision(Image.open(path), p))
     assert (without_last_rows(path.read_bytes(), 100) is None) == ("progressive" in options)
 
 
@@ -208,7 +211,8 @@ def test_odd_pictures_are_read_as_torchvision_reads_them(tmp_path: Path, kind: s
     path.write_bytes(ACCEPTED[kind])
     p = Preprocessing()
     assert np.array_equal(decode_rgb(path), np.asarray(Image.open(path).convert("RGB")))
-    assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p))
+    for is_whole in (False, True):
+        assert np.array_equal(pixels_of(path, p, is_whole=is_whole), pixels_of_torchvision(Image.open(path), p))
 
 
 def header_of_a_bomb() -> bytes:

@@ -186,8 +186,7 @@ def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
 def _resize_first_rows(content: bytes, p: Preprocessing) -> UInt8Array | None:
     """The crop of a common JPEG, decoded no further down than the crop reaches; None where it must be seen whole.
 
-    A fault within these rows is no error: like Pillow, which the decoder shares its library with, it makes the best
-    of it. Faults are what indexing looks for.
+    A fault within these rows is no error: the decoder makes the best of it. Only for what is known to have none.
     """
     from mnasbench.data.resample import resize_to_crop, rows_needed
 
@@ -251,16 +250,20 @@ def _resize_with_opencv(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     return _planar_crop(resized, crop_offset(height, p.crop), crop_offset(width, p.crop), p.crop)
 
 
-def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
-    """Decode, resize and crop one picture file to uint8 (3, crop, crop), RGB."""
-    return pixels_of_bytes(read_picture(path), path, p)
+def pixels_of(path: Path, p: Preprocessing, *, is_whole: bool = False) -> UInt8Array:
+    """Decode, resize and crop one picture file to uint8 (3, crop, crop), RGB; see ``pixels_of_bytes``."""
+    return pixels_of_bytes(read_picture(path), path, p, is_whole=is_whole)
 
 
-def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array:
-    """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message."""
+def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing, *, is_whole: bool = False) -> UInt8Array:
+    """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message.
+
+    ``is_whole``: this very content was decoded to its end before, and had no fault (as indexing does). Then a JPEG is
+    decoded no further down than the crop reaches; a fault in it would go unseen.
+    """
     if p.library == "opencv":
         return _resize_with_opencv(decode(content, path), p)
-    resized = _resize_first_rows(content, p)
+    resized = _resize_first_rows(content, p) if is_whole else None
     return _resize_as_pillow(decode(content, path, "RGBX"), p) if resized is None else resized
 
 
