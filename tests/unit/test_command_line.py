@@ -72,6 +72,15 @@ def _start(body: str, folder: Path, **options: object) -> "subprocess.Popen[str]
     )
 
 
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_ends_nothing(closed: str, tmp_path: Path) -> None:
+    descriptor = {"stdout": 1, "stderr": 2}[closed]
+    body = "from command_line import coloured; print(coloured('x', 'red', sys.stdout)); print('y', file=sys.stderr)"
+    child = _start(body, tmp_path, preexec_fn=lambda: os.close(descriptor))
+    said, error = child.communicate(timeout=60)
+    assert (child.returncode, said + error) == (0, "y\n" if closed == "stdout" else "x\n")
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     # A limit on a file's size fails as a full disk does, in the middle of a write.
     def limit() -> None:

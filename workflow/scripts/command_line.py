@@ -98,6 +98,10 @@ def run(
 
     0 done; 2 wrong input, or a place that cannot be written to; 128 + n ended by signal n; 1 anything else.
     """
+    # Started with a stream closed (>&-): Python then has none, and what is said goes nowhere.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
     arguments = parser.parse_args(argv)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
