@@ -93,3 +93,9 @@ def test_no_content_gives_anything_but_labels_or_our_error(
         assert all(0 <= index < 10 for index in read_labels(path, classes=10).values())
     except MnasbenchError as error:
         assert "\n" not in str(error)
+
+
+def test_only_a_line_end_ends_a_class_name(tmp_path: Path) -> None:
+    # Python's splitlines ends lines at these as well, and every later class would get another's name.
+    (tmp_path / "classes.txt").write_text("a\u2028b\nc\x0cd\ne\x85f\n", encoding="utf-8")
+    assert read_class_names(tmp_path / "classes.txt") == ["a\u2028b", "c\x0cd", "e\x85f"]

@@ -16,7 +16,8 @@ _WNID = re.compile(r"n\d{8}")
 
 def read_class_names(path: Path) -> list[str]:
     """Class names, one a line, in class order; DatasetError names an empty line in between."""
-    names = [line.strip() for line in read_text(path).splitlines()]
+    # Not splitlines, which ends lines at U+2028 and others as well, and so would give later classes another's name.
+    names = [line.strip() for line in read_text(path).split("\n")]
     while names and not names[-1]:
         names.pop()
     if not names:
