@@ -83,6 +83,29 @@ _BROKE = [
     ("settings", b"models:\n &mnasnet0_5: {}\n"),
     ("manifest", READERS["manifest"].examples()[0].replace(b"val/a", b"val/../../a")),
     ("build YAML", READERS["build YAML"].examples()[0].replace(b"name: mnasnet0_5", b"name: ../../mnasnet0_5")),
+    *(
+        ("build YAML", READERS["build YAML"].examples()[0].replace(b"name: mnasnet0_5", b"name: " + value))
+        for value in (
+            b"!!int ''",
+            b"!!bool x",
+            b"!!timestamp x",
+            b"!!float _",
+            b"0x" + b"f" * 5000,
+            b"{? !!set {a} : 1}",
+        )
+    ),
+    ("build YAML", READERS["build YAML"].examples()[0].replace(b"get_data_num: 1000", b"get_data_num: -5")),
+    ("build YAML", READERS["build YAML"].examples()[0].replace(b"max_drop: 0.5", b"max_drop: .nan")),
+    ("build YAML", READERS["build YAML"].examples()[0].replace(b"- 224", b"- 1000000")),
+    ("build YAML", READERS["build YAML"].examples()[0].replace(b"onnx/mnas", b'"\\0" #')),
+    ("build YAML", READERS["build YAML"].examples()[0].replace(b"onnx/mnas", b'"\\ud800" #')),
+    ("build YAML", b"a: [" + b"1, " * 400_000 + b"1]"),
+    ("model_info", READERS["model_info"].examples()[0].replace(b"mnasnet0_5", b"\\ud800")),
+    ("model_info", READERS["model_info"].examples()[0].replace(b"256", b"NaN")),
+    ("model_info", READERS["model_info"].examples()[0].replace(b'"notes"', b'"name": "x", "notes"')),
+    ("vdsp_params", READERS["vdsp_params"].examples()[0].replace(b'"OpType"', b'"OpType": "x", "OpType"')),
+    ("list", b"a.npz\nb\0.npz\n"),
+    ("manifest", READERS["manifest"].examples()[0].replace(b"val/a", b"val/\0a")),
 ]
 
 

@@ -7,10 +7,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -22,6 +23,8 @@ from mnasbench.errors import InputError, OutputError, one_line
 
 # Manifests and label files of 50,000 pictures have about 8 MB; nothing that is text here is larger than this.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
+# A build file or a configuration has a few KB; the reader, which is written in Python, takes 8 s for this much.
+MAX_YAML_BYTES = 1024 * 1024
 # How a file is opened that is to be a regular one: a pipe in its place must not be waited for.
 REGULAR_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
@@ -42,6 +45,8 @@ def sha256_of_file(path: Path) -> str:
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file in binary; OSError for anything else: a pipe would be waited for, a device never ends."""
+    if "\0" in str(path):  # from a list or a build file; Python's own refusal is no OSError
+        raise OSError(errno.EINVAL, "its name holds a NUL", str(path))
     descriptor = os.open(path, REGULAR_FLAGS)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -170,6 +175,9 @@ def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
         raise InputError(f"{one_line(path)}: is not UTF-8 text (byte {error.start})") from error
 
 
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     doubled = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
@@ -178,10 +186,22 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _can_be_a_name(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
 def read_json(path: Path) -> Any:
     """A JSON file; a doubled key is an error, because one of its two values would be lost."""
     try:
-        return json.loads(read_text(path), object_pairs_hook=_unique_pairs)
+        text = read_text(path)
+        value = json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_no_constant)
+        if _ESCAPED_SURROGATE.search(text):  # one half of a pair can neither be printed nor written
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise InputError(f"{one_line(path)}: is not valid JSON ({one_line(error)})") from error
 
@@ -195,11 +215,20 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not accepted", mark)
         return super().compose_node(parent, index)
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not _can_be_a_name(value):
+            problem = "half a character (a surrogate) or a NUL, which no file's name can hold"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            return super().construct_mapping(node, deep=deep)
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (list, dict)):
+            if not isinstance(key, Hashable):
                 problem = "a list or mapping cannot be a key"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
@@ -209,13 +238,26 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _bounded_int(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> int:
+    # `0x` and 5,000 digits make a number that Python refuses to print; `1:59:59...` takes a time that grows squared.
+    value = loader.construct_yaml_int(node) if len(node.value) <= 64 else 1 << 63
+    if not -(1 << 63) <= value < 1 << 63:
+        raise yaml.constructor.ConstructorError(None, None, "a number of more than 64 bits", node.start_mark)
+    return int(value)
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _bounded_int)
+
+
 def read_yaml(path: Path) -> Any:
-    """A YAML file by the safe loader; doubled keys and aliases are errors."""
-    text = read_text(path)
+    """A YAML file by the safe loader; doubled keys, aliases and numbers of more than 64 bits are errors."""
+    text = read_text(path, MAX_YAML_BYTES)
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader, made stricter
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{one_line(path)}: is not valid YAML ({one_line(' '.join(str(error).split()))})") from error
+    except (LookupError, AttributeError, TypeError) as error:  # PyYAML's, of `!!bool x`, `!!int ""`, `!!timestamp x`
+        raise InputError(f"{one_line(path)}: is not valid YAML (a value that its own !!tag does not fit)") from error
 
 
 def write_yaml(path: Path, value: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnasbench.data.preprocess import Preprocessing
+from mnasbench.data.preprocess import LONGEST_SIDE, Preprocessing
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 
@@ -212,7 +212,9 @@ class _Reader:
         if len(inputs) != 1:
             raise SettingsError(f"{self.where}: '{place}' names {len(inputs)} inputs, expected one of [1, 3, H, W]")
         name, sides = next(iter(inputs.items()))
-        sides_are_whole = isinstance(sides, list) and all(type(side) is int and side > 0 for side in sides)
+        sides_are_whole = isinstance(sides, list) and all(
+            type(side) is int and 0 < side <= LONGEST_SIDE for side in sides
+        )
         if not sides_are_whole or len(sides) != 4 or sides[1] != 3:
             raise SettingsError(f"{self.where}: '{place}.{one_line(name)}' is {one_line(sides)}, expected [1, 3, H, W]")
         return str(name), (sides[0], sides[1], sides[2], sides[3])
@@ -228,6 +230,18 @@ class _Reader:
                 found.append(layer)
         return tuple(found)
 
+    def count(self, place: str) -> int | None:
+        value = self.get(place, int)
+        if value is not None and value < 1:
+            raise SettingsError(f"{self.where}: '{place}' is {value}, expected 1 or more")
+        return None if value is None else int(value)
+
+    def points(self, place: str) -> float | None:
+        value = self.get(place, (int, float))
+        if value is not None and not 0 <= value <= 100:  # NaN is not either
+            raise SettingsError(f"{self.where}: '{place}' is {value}, expected 0 to 100 points")
+        return None if value is None else float(value)
+
     def softmax(self, place: str) -> bool:
         value = self.get(place, str, "None")
         if value not in {"softmax", "None"}:
@@ -238,7 +252,7 @@ class _Reader:
         return {
             "equalize": self.get("ort.equalize", bool, True),
             "bias_correction": self.get("ort.bias_correction", bool, True),
-            "max_drop": self.get("ort.max_drop", (int, float)),
+            "max_drop": self.points("ort.max_drop"),
             "runtime": self.get("ort.runtime", str, "auto"),
         }
 
@@ -247,7 +261,7 @@ class _Reader:
         return {
             "dataset": Path(dataset) if dataset else None,
             "suffix": self.get("dataset.sampler.suffix", str, "JPEG"),
-            "images": self.get("dataset.sampler.get_data_num", int),
+            "images": self.count("dataset.sampler.get_data_num"),
         }
 
 
@@ -371,7 +385,7 @@ def _preprocessing(
     if side != shape[2]:
         raise SettingsError(f"{spot}: CenterCrop gives {side} pixels, but the model's input has {shape[2]}")
     size = _sides(resize.get("size"), f"{spot}: Resize.size")
-    if resize.get("adaptive_side") in {"short", "shorter", True} and not isinstance(size, int):
+    if resize.get("adaptive_side") in ("short", "shorter", True) and not isinstance(size, int):
         size = min(size)
     interpolation = str(resize.get("interpolation", "bilinear")).lower()
     if interpolation not in {"bilinear", "bicubic"}:

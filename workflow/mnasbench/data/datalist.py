@@ -28,6 +28,10 @@ def read_datalist(path: Path) -> list[Path]:
         raise DatasetError(f"{one_line(path)}: lists no inputs; write it with image2npz.py")
     seen: set[str] = set()
     for name in names:
+        if "\0" in name:
+            raise DatasetError(
+                f"{one_line(path)}: {one_line(name)} holds a NUL, which no file's name can; write it again"
+            )
         if name in seen:
             raise DatasetError(f"{one_line(path)}: lists {one_line(name)} more than once")
         seen.add(name)

@@ -255,7 +255,7 @@ def read_manifest(path: Path, shard: int | None = None, with_faulty: bool = Fals
 
 def _picture(row: list[str]) -> Picture:
     name, class_index, width, height, mode, size, sha256, shard, fault = row
-    if not name or name.startswith("/") or ".." in name.split("/"):
+    if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
         raise ValueError(f"{name!r} is not a path below the dataset's root")
     return Picture(name, int(class_index), int(width), int(height), mode, int(size), sha256, int(shard), fault)
 
@@ -397,7 +397,7 @@ def write_digests(path: Path, files: Sequence[Path]) -> None:
 def changed_files(digests: Path) -> list[str]:
     """What is gone or no longer has the digest in a list that ``write_digests`` wrote, one line a file."""
     told: dict[str, str] = {}
-    for number, line in enumerate(read_text(digests).splitlines(), start=1):
+    for number, line in enumerate(read_text(digests).removesuffix("\n").split("\n"), start=1):
         digest, _, name = line.partition("  ")
         if not name:
             raise DatasetError(f"{one_line(digests)} line {number}: expected '<SHA-256>  <file>'")
