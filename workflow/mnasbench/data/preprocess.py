@@ -34,7 +34,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _INTERPOLATIONS = ("bilinear", "bicubic")
 # Far beyond what any classifier takes; a resize to more would only fill the memory.
-_LONGEST_SIDE = 8192
+LONGEST_SIDE = 8192
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -61,7 +61,7 @@ class Preprocessing:
         """Raise SettingsError where a field is of another kind, or the fields contradict each other."""
         sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
         for field, lengths in (("resize", sides), ("crop", (self.crop,))):
-            if len(lengths) not in (1, 2) or not all(type(one) is int and one <= _LONGEST_SIDE for one in lengths):
+            if len(lengths) not in (1, 2) or not all(type(one) is int and one <= LONGEST_SIDE for one in lengths):
                 raise SettingsError(f"preprocessing.{field} is {one_line(repr(lengths))}, expected pixels")
         for field, values in (("mean", self.mean), ("std", self.std)):
             three = isinstance(values, tuple) and len(values) == 3
