@@ -199,7 +199,7 @@ def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspPar
     pictures, _ = inputs_of(arguments, compiled)
     load, _ = tuned_load(arguments, compiled, params, pictures)
     # One run at saturation and eight at other rates.
-    with waiting("searching the peak rate", 9 * (load.warmup_seconds + load.seconds)):
+    with waiting("searching the peak rate", 12 * (load.warmup_seconds + load.seconds)):
         found = find_peak(compiled, params, pictures, load, arguments.latency_bound)
     for point in found["curve"]:
         p99 = "-" if point["p99_us"] is None else f"{point['p99_us']:.0f}"

@@ -139,6 +139,22 @@ def test_the_peak_rate_is_found_where_the_bound_begins_to_break(compiled, params
     assert [point["rate"] for point in found["curve"]] == sorted(point["rate"] for point in found["curve"])
 
 
+def test_one_stall_does_not_end_the_search_for_the_peak(compiled, params, pictures, monkeypatch):
+    tried = []
+
+    def pretend(compiled, params, pictures, load):
+        tried.append(load.rate)
+        stalled = len(tried) == 2  # the first open-loop run
+        p99 = None if load.rate is None else 9000.0 if stalled or load.rate > 90 else 1000.0
+        return {"throughput_qps": 100.0, "latency_us": {"p99": p99}, "verdict": {"status": "VALID"}}
+
+    monkeypatch.setattr("mnasbench.run.measurement._measure_once", pretend)
+    found = find_peak(compiled, params, pictures, Load(), 5000.0)
+    assert tried[1:3] == [50, 50]
+    assert found["peak_rps"] == pytest.approx(90, abs=0.5)
+    assert [point["met"] for point in found["curve"] if point["rate"] == 50] == [False, True]
+
+
 def test_a_model_info_of_another_form_is_refused(compiled):
     info = {**compiled.info, "inputs": [{"name": "input", "dtype": "int32", "shape": ["batch", 3, 32, 32]}]}
     with pytest.raises(ModelError, match="input is unknown"):
@@ -152,4 +168,4 @@ def test_a_bound_that_never_holds_is_given_up(compiled, params, pictures, monkey
     monkeypatch.setattr("mnasbench.run.measurement._measure_once", pretend)
     found = find_peak(compiled, params, pictures, Load(), 5000.0)
     assert found["peak_rps"] is None and found["peak_report"] is None
-    assert [point["rate"] for point in found["curve"]] == [6.25, 12.5, 25, 50]
+    assert [point["rate"] for point in found["curve"]] == [6.25, 6.25, 12.5, 12.5, 25, 25, 50, 50]  # each twice

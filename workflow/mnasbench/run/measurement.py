@@ -14,6 +14,8 @@ from mnasbench.run.interference import VALID, Monitor, verdict
 from mnasbench.run.performance import Load, measure
 from mnasbench.run.session import usable_cpus
 
+# A missed bound counts when it is missed again: one stall of the machine fills the p99 of a whole run.
+_TRIES = 2
 # Halvings from the saturation throughput after which a bound that never held is given up.
 _HOPELESS_RUNS = 4
 
@@ -66,8 +68,9 @@ def find_peak(
 ) -> dict[str, Any]:
     """The highest rate of Poisson arrivals whose p99 latency stays within a bound, and the curve that shows it.
 
-    Bisection between nothing and the saturation throughput in at most ``runs`` open-loop runs, each of
-    ``load.seconds`` or of as many requests as a p99 needs, whichever is longer. Returns ``{latency_bound_us,
+    Bisection between nothing and the saturation throughput at ``runs`` rates at most, in open-loop runs of
+    ``load.seconds`` or of as many requests as a p99 needs, whichever is longer. A rate that misses the bound is run
+    a second time before it counts; both runs stand in the curve. Returns ``{latency_bound_us,
     saturation_rps, peak_rps, peak_report, curve: [{rate, p99_us, met, verdict}]}``; ``peak_rps`` is None where not
     even a sixteenth of the saturation throughput met the bound.
     """
@@ -79,12 +82,15 @@ def find_peak(
             break
         rate = (low + high) / 2
         requests = max(requests_needed(0.99), int(rate * load.seconds))
-        report = _measure_once(
-            compiled, params, pictures, replace(load, scenario="open_loop", rate=rate, requests=requests)
-        )
-        p99 = report["latency_us"]["p99"]
-        met = p99 <= latency_bound_us
-        curve.append({"rate": rate, "p99_us": p99, "met": met, "verdict": report["verdict"]["status"]})
+        open_loop = replace(load, scenario="open_loop", rate=rate, requests=requests)
+        met = False
+        for attempt in range(_TRIES):
+            report = _measure_once(compiled, params, pictures, replace(open_loop, seed=load.seed + attempt))
+            p99 = report["latency_us"]["p99"]
+            met = p99 <= latency_bound_us
+            curve.append({"rate": rate, "p99_us": p99, "met": met, "verdict": report["verdict"]["status"]})
+            if met:
+                break
         low, high, best = (rate, high, report) if met else (low, rate, best)
     return {
         "latency_bound_us": latency_bound_us,
