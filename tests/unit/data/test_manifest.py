@@ -255,3 +255,14 @@ def test_labels_and_parts_can_be_named(tmp_path: Path) -> None:
     assert [found.class_index for found in scan(dataset).values()] == [0]
     with pytest.raises(DatasetError, match=r"class 0 is outside|outside"):
         scan(replace(dataset, classes=0))
+
+
+@pytest.mark.parametrize("loop", [".", ".."])
+def test_links_in_a_circle_are_named(tmp_path: Path, loop: str) -> None:
+    # Two such links are 2^40 folders, before the system finds them too many.
+    root = flat_dataset(tmp_path, {"a.JPEG": 0})
+    (root / "val/class").mkdir()
+    for name in ("one", "two"):
+        (root / "val/class" / name).symlink_to(root / "val/class" / loop)
+    with pytest.raises(DatasetError, match=r"class/(one|two): links to a folder that it stands in; remove the link"):
+        scan(Dataset(root))

@@ -128,6 +128,8 @@ def walk(root: Path, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
                     if entry.name.startswith("."):
                         continue
                     if entry.is_dir():
+                        if entry.is_symlink():
+                            _require_no_loop(root, prefix, entry)
                         waiting.append(prefix + entry.name)
                     else:
                         yield _valid_name(prefix + entry.name), _stat(entry)
@@ -136,6 +138,14 @@ def walk(root: Path, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
             raise DatasetError(
                 f"{one_line(folder)}: cannot be listed ({error.strerror or error}); {expected}"
             ) from error
+
+
+def _require_no_loop(root: Path, prefix: str, link: os.DirEntry[str]) -> None:
+    """Raise DatasetError where a link leads to a folder that it stands in: two of them have no end in any lifetime."""
+    folder = root / prefix
+    for above in (folder, *(root / part for part in Path(prefix).parents)):
+        if os.path.samestat(above.stat(), link.stat()):
+            raise DatasetError(f"{one_line(link.path)}: links to a folder that it stands in; remove the link")
 
 
 def _stat(entry: os.DirEntry[str] | Path) -> tuple[int, int]:
