@@ -52,6 +52,7 @@ run: $(VENV)/installed
 	@for file in $(CONFIG); do \
 		[ -f "$$file" ] || { echo "make: CONFIG=$$file: there is no such file" >&2; exit 2; }; \
 	done
+	@python workflow/scripts/check_config.py --files_only $(CONFIGFILE)
 	snakemake --cores $(CORES) $(CONFIGFILE) $(COLOUR)
 	@python workflow/scripts/show_results.py
 

@@ -4,6 +4,7 @@ Exit code 2 where the configuration is wrong, with the key, what stands there an
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import parser_for, run
-from mnasbench.errors import InputError, one_line
+from mnasbench.errors import InputError, OutputError, one_line
 from mnasbench.files import read_yaml
 
+_DEFAULT = Path("config/config.yaml")
 _JOBS = re.compile(r"^job +count\n-+ +-+\n.*?^total +\d+$", re.MULTILINE | re.DOTALL)
 
 
@@ -22,14 +24,31 @@ def build_parser() -> argparse.ArgumentParser:
     parser = parser_for(__doc__)
     told = "what goes on top of config/config.yaml, in this order"
     parser.add_argument("--configfile", type=Path, nargs="*", default=[], help=told)
+    told = "read the files and plan nothing: what Snakemake says of one that it cannot read is a traceback, or a wait"
+    parser.add_argument("--files_only", action="store_true", help=told)
     return parser
+
+
+def check_files(overlays: Sequence[Path]) -> None:
+    """Raise InputError for a file that Snakemake could not read, OutputError where it has no place for its cache."""
+    for path in (_DEFAULT, *overlays):
+        if not isinstance(read_yaml(path), dict):
+            raise InputError(f"{one_line(path)}: holds no settings; config/README.md lists them")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snakemake"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{one_line(cache)}: cannot be made ({error.strerror}), and Snakemake keeps its cache there; set "
+            "XDG_CACHE_HOME to a folder that is yours"
+        ) from error
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Plan, and say what came of it."""
-    for path in arguments.configfile:
-        if not isinstance(read_yaml(path), dict):
-            raise InputError(f"{one_line(path)}: holds no settings; config/README.md lists them")
+    check_files(arguments.configfile)
+    if arguments.files_only:
+        return 0
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--nocolor"]
     if arguments.configfile:
         command += ["--configfile", *map(str, arguments.configfile)]
