@@ -1,5 +1,6 @@
 """The configuration: validated, completed, and consistent with its own documentation."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
         ({"models": {None: {}}}, "models.None: a name is expected here"),
         ({"models": {"mnasnet0_5": {}}, True: 1}, "True: a name is expected here; put it in quotes"),
         ({}, "models: is missing; name at least one variant"),
+        ({"models": {"mnasnet0_5\n": {}}}, r"models: 'mnasnet0_5\\n' does not match"),
+        ({"models": {"m" * 300: {}}}, "models: 'mmm"),
+        ({**DEMO, "dataset": {"name": "a\n"}}, r"dataset.name: 'a\\n' does not match"),
+        ({**DEMO, "dataset": {"name": "a/../../b"}}, r"dataset.name: 'a/../../b' does not match"),
+        ({"models": {"mnasnet0_5": {"sha256": "0" * 64 + "\n"}}}, "sha256: '000"),
+        ({**DEMO, "shards": 2.0}, "shards: 2.0 is not of type 'integer'"),
+        ({**DEMO, "quantize": {"max_drop": math.nan}}, "max_drop: nan is not of type 'number'"),
+        ({**DEMO, "vamp": {"iterations": 10**30}}, "vamp.iterations: 10+ is greater than the maximum"),
     ],
 )
 def test_what_is_wrong_is_named(config: dict[str, Any], told: str) -> None:

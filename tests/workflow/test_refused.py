@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import check_config
 from checkout import Workflow
 from small_case import prepare
 
@@ -73,6 +74,8 @@ _LAUGHS = "".join(f"a{level}: &a{level} [{f'*a{level - 1}, ' * 10}]\n" for level
     [
         ("models: 3", "models: 3 is not of type 'object'"),
         ("models: [mnasnet0_5]", "models: ['mnasnet0_5'] is not of type 'object'"),
+        ("models: {all: {name: mnasnet0_5}}", "models.all: is the name of a step of the workflow"),
+        ("models: {summarize: {name: mnasnet0_5}}", "models.summarize: is the name of a step of the workflow"),
         ("models: {mnasnet0_5: 3}", "models.mnasnet0_5: 3 is not of type 'object'"),
         ("models: {mnasnet0_5: {}}\nshards: 1\nshards: 2", "test.yaml: is not valid YAML (key 'shards' stands twice"),
         (f"models: {{mnasnet0_5: {{}}}}\na0: &a0 [ha]\n{_LAUGHS}", "aliases (*name) are not accepted"),
@@ -84,6 +87,61 @@ def test_a_configuration_that_is_none_is_one_line(content: str, told: str, workf
     ours = [line for line in done.stdout.splitlines() if line.startswith("mnasbench: error in the configuration: ")]
     assert done.returncode == 2 and len(ours) == 1 and told in ours[0], done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "holds no settings"),
+        (b"- a\n", "holds no settings"),
+        (b"just words", "holds no settings"),
+        (b"models: {a: \xff}", "is not UTF-8 text"),
+        (b"models: {a", "is not valid YAML"),
+        (b"models: !!bool x", "is not valid YAML"),
+        (b"models: " + b"{a: " * 3000, "is not valid YAML"),
+        (b"#" + b"x" * 2_000_000, "it has more than 1048576 bytes"),
+        (None, "cannot be read (Not a regular file)"),
+    ],
+)
+def test_what_snakemake_could_not_read_is_told_before_it_begins(
+    content: bytes | None,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    file = tmp_path / "config/config.yaml"
+    file.write_bytes(content) if content is not None else os.mkfifo(file)
+    assert check_config.main(["--files_only"]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+def test_a_home_without_room_for_snakemakes_cache_is_told(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert check_config.main(["--files_only"]) == 2
+    assert "/dev/null/snakemake: cannot be made (Not a directory)" in capsys.readouterr().err
+
+
+def test_a_results_folder_that_is_a_link_to_nothing_is_one_line(workflow: Workflow) -> None:
+    workflow.configure({"models": {"mnasnet0_5": {}}})
+    (workflow.root / "results").symlink_to("nowhere")
+    done = workflow.call("--dry-run")
+    assert done.returncode == 2 and "nowhere: cannot be written to" in done.stdout
+    assert "Traceback" not in done.stdout and done.stdout.count("mnasbench: error") == 1
+
+
+def test_a_checkout_that_another_ones_python_runs_is_told(workflow: Workflow, repository: Path) -> None:
+    workflow.configure({"models": {"mnasnet0_5": {}}})
+    workflow.environment["PYTHONPATH"] = str(repository / "workflow")
+    done = workflow.call("--dry-run")
+    assert done.returncode == 2 and "belongs to another checkout than the mnasbench of this Python" in done.stdout
+    assert "Traceback" not in done.stdout and done.stdout.count("mnasbench: error") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

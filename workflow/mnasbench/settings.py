@@ -4,6 +4,7 @@
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,18 @@ def schema() -> dict[str, Any]:
     return content
 
 
+# JSON Schema takes 2.0 for an integer, which `range` does not, and NaN for a number within any bounds.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: type(value) in (int, float) and math.isfinite(value),
+        }
+    ),
+)
+
+
 def _place(path: Any) -> str:
     return ".".join(str(part) for part in path) or "the configuration"
 
@@ -50,6 +63,9 @@ def _explain(error: Any) -> str:
     if error.validator == "oneOf":
         about = " ".join(error.schema.get("description", "").split())
         return f"{where}: {error.instance!r} does not fit. {about}"
+    if error.validator == "pattern":
+        wanted = error.validator_value.partition("(?!")[0]
+        return f"{where}: {error.instance[:200]!r} does not match {wanted}"
     return f"{where}: {one_line(error.message)}"
 
 
@@ -161,9 +177,7 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
     stray = _no_word(config)
     if stray is not None:
         raise SettingsError(f"{one_line(stray)}: a name is expected here; put it in quotes where it is meant as one")
-    errors = sorted(
-        jsonschema.Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: len(e.absolute_path)
-    )
+    errors = sorted(_Validator(schema()).iter_errors(dict(config)), key=lambda e: len(e.absolute_path))
     if errors:
         raise SettingsError(one_line(_explain(errors[0])[:1000]))
     # Not of the schema: an editor would miss them in a file that goes on top of another.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+import mnasbench
 from mnasbench.data.available import (
     check_data,
     check_results,
@@ -20,7 +21,7 @@ from mnasbench.data.available import (
     whole_input_bytes,
 )
 from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest
-from mnasbench.errors import MnasbenchError, OutputError
+from mnasbench.errors import MnasbenchError, OutputError, one_line
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
 from mnasbench.processes import former_holder, is_gone, sign, take, this_process
 from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_receipts
@@ -47,6 +48,12 @@ def configured():
     return {**config, "models": models}
 
 
+def refuse(told, code=2):
+    """End before anything is planned; an exception here would be Snakemake's traceback."""
+    print(f"mnasbench: error{told}", file=sys.stderr)
+    sys.exit(code)
+
+
 try:
     SETTINGS = load_settings(configured())
     if workflow.is_main_process:
@@ -55,13 +62,16 @@ try:
         # Each job's own Snakemake asks for it on its node, where counting 50,000 pictures of a shared disk takes long.
         os.environ.update(MNASBENCH_PICTURES=str(EXTENT.pictures))
 except MnasbenchError as error:
-    where = "" if isinstance(error, OutputError) else " in the configuration"
-    print(f"mnasbench: error{where}: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+    refuse(f"{'' if isinstance(error, OutputError) else ' in the configuration'}: {error}", error.exit_code)
 
 # The commands are found beside this Snakefile and the interpreter that runs it, by variables and not by paths in
 # the rules: a shell command that names a path would count as changed code wherever the checkout moves.
 SCRIPTS = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "scripts"
+if SCRIPTS.is_dir() and not SCRIPTS.parent.samefile(Path(mnasbench.__file__).parent.parent):
+    refuse(
+        f": {one_line(SCRIPTS.parent)}: belongs to another checkout than the mnasbench of this Python ({sys.prefix}); "
+        "run `make` here, or this checkout's own .venv/bin/snakemake"
+    )
 os.environ.update(
     MNASBENCH_SCRIPTS=str(SCRIPTS),
     MNASBENCH_RUNNER=this_process(),
@@ -469,7 +479,7 @@ def needs(name):
             pictures = SETTINGS["calibration"]["images"]
         elif name == "check_parity":
             pictures = pictures_of_parity()
-        minutes = pictures / pictures_a_minute / min(threads, MOST_SESSIONS) if pictures_a_minute else 0
+        minutes = pictures / pictures_a_minute / max(1, min(threads, MOST_SESSIONS)) if pictures_a_minute else 0
         return attempt * round(base_minutes + minutes)
 
     return {"mem_mb": mem_mb, "runtime": runtime}

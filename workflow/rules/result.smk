@@ -134,6 +134,11 @@ rule make_report:
         )
 
 
+TAKEN = sorted({"all", *(rule.name for rule in workflow.rules)} & set(MODELS))
+if TAKEN:
+    refuse(f" in the configuration: models.{TAKEN[0]}: is the name of a step of the workflow; give the variant another")
+
+
 # `snakemake mnasnet0_5` and `snakemake mnasnet0_5-int8-percentile`: targets for one variant's and one row's results.
 for variant in MODELS:
 

@@ -37,7 +37,7 @@ _TENSORS = {
         },
     },
 }
-_DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_DIGEST = {"type": "string", "pattern": r"^[0-9a-f]{64}\Z"}
 # What readers take from model_info, so that none of them meets a file that lacks it.
 _INFO = {
     "type": "object",

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ LEAST_FREE_BYTES = 16_000_000
 _LEFT_TO_A_SHELL = re.compile(r"""['"$`\\]""")
 # Snakemake takes {word} in a path for a wildcard, and knows no way to write it otherwise.
 _NO_PATH = re.compile(r"\{\s*\w+\s*[,}]|[\r\n]")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # What a file takes is rounded up to this, on the file systems that most have; some say far more of themselves.
 _BLOCK = 4096
 # Headers of an npz file.
@@ -65,7 +67,7 @@ def check_results(folder: Path) -> None:
     Snakemake's own words for either are a traceback.
     """
     for place in (folder, folder / "results", folder / ".snakemake"):
-        if place.exists() and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        if os.path.lexists(place) and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
             raise OutputError(
                 f"{one_line(place.resolve())}: cannot be written to; run in a copy of the checkout that is yours, or "
                 "ask who it belongs to"
@@ -166,6 +168,16 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text is not None else None
 
 
+def _mode_of(key: str, path: Path) -> int | None:
+    """The mode of a file, None where there is none; SettingsError where the system refuses to look."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in its name
+        return None
+    except OSError as error:
+        raise SettingsError(f"{key}: {one_line(path)[:300]} cannot be looked at ({error.strerror})") from error
+
+
 def _check_files(settings: Settings, on_cluster: bool) -> None:
     named = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
     named |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
@@ -173,6 +185,8 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     if not settings.is_demo:
         folders["dataset.root"] = settings["dataset"]["root"]
     for key, value in (named | folders).items():
+        if value is not None and _ADDRESS.match(value):  # which may hold a password, and so is not repeated
+            raise SettingsError(f"{key}: is an address; download what is there and give its path")
         if value is not None and _NO_PATH.search(value):
             raise SettingsError(
                 f"{key}: {one_line(value)} has a line break or a word in braces in its name, which lists of files and "
@@ -184,11 +198,15 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
                 "it submits jobs; rename it, or name a link to it"
             )
     for key, value in named.items():
-        if value is not None and not Path(value).is_file():
-            what = "is a folder" if Path(value).is_dir() else "does not exist"
+        mode = None if value is None else _mode_of(key, Path(value))
+        if value is not None and (mode is None or not stat.S_ISREG(mode)):
+            what = (
+                "does not exist" if mode is None else "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
+            )
             raise SettingsError(
                 f"{key}: {one_line(value)} {what}; give the path of a file, absolute or from this folder"
             )
     for key, value in folders.items():
-        if value is not None and not (Path(value) / "val").is_dir():
+        mode = None if value is None else _mode_of(key, Path(value) / "val")
+        if value is not None and (mode is None or not stat.S_ISDIR(mode)):
             raise SettingsError(f"{key}: {one_line(value)} has no folder val/, which holds the pictures")
