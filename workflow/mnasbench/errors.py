@@ -36,6 +36,10 @@ class ModelError(InputError):
     """An exported or compiled model is damaged or not of the expected form."""
 
 
+class PairingError(InputError):
+    """Inputs, outputs, labels and answers do not belong together, so no accuracy comes of them."""
+
+
 class OutputError(InputError):
     """A file cannot be written where it was asked for: the disk is full, or the folder is not ours to write to."""
 

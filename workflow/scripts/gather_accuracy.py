@@ -10,7 +10,7 @@ from pathlib import Path
 
 from command_line import parser_for, run
 from mnasbench.data.fingerprint import read_manifest
-from mnasbench.errors import MeasurementError, one_line
+from mnasbench.errors import PairingError, one_line
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, picture_key, read_answers
 
@@ -34,7 +34,7 @@ def gather(arguments: argparse.Namespace) -> None:
     answered = {answer.name: answer.label for answer in answers}
     if answered != wanted:
         wrong = sorted(set(wanted.items()) ^ set(answered.items()))[0][0]
-        raise MeasurementError(
+        raise PairingError(
             f"{one_line(wrong)}: the answers ({len(answered)}) are not those of the manifest ({len(wanted)} pictures); "
             "delete the results folder of this row and run again"
         )

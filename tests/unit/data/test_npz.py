@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import Dataset, read_manifest
 from mnasbench.data.manifest import index_dataset
 from mnasbench.data.npz import PixelReader, read_npz, read_output, write_npz
@@ -64,6 +65,14 @@ def zipped(content: bytes) -> bytes:
     return stream.getvalue()
 
 
+def many_members() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(1001):
+            archive.writestr(str(number), b"")
+    return stream.getvalue()
+
+
 def header(shape: str, descr: str = "'|u1'") -> bytes:
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
@@ -82,6 +91,7 @@ BAD_INPUTS = {
     "bomb": (zipped(bytes(300_000_000)), "unpacks to 300000000 bytes"),
     "lying header": (zipped(header("(3, 100000, 100000)")), "which its bytes are not"),
     "code in header": (zipped(header("__import__('os').getpid()")), "not a numpy array"),
+    "many members": (many_members(), "has more than 1000 members, expected input_0 alone"),
     "negative": (zipped(header("(3, -1, -1)") + b"abc"), "npz|bytes|expected"),
 }
 
@@ -170,6 +180,13 @@ def test_a_picture_that_changed_or_vanished_since_it_was_indexed_is_named(tmp_pa
     (root / "val" / "b.JPEG").unlink()
     with pytest.raises(DatasetError, match=r"b\.JPEG: cannot be read"):
         write_npz_inputs(root, pictures, tmp_path / "npz", None, workers=1)
+
+
+@pytest.mark.parametrize(("name", "told"), [("a\nb", "line break"), ("a\udcff", "a name in it is not UTF-8")])
+def test_a_folder_that_no_list_can_name_is_told(tmp_path: Path, name: str, told: str) -> None:
+    with pytest.raises(InputError, match=told) as error:
+        write_datalist(tmp_path / "list.txt", [tmp_path / name / "a.npz"])
+    assert str(error.value).isprintable() and not (tmp_path / "list.txt").exists()
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

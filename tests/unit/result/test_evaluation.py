@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gather_accuracy
+from mnasbench.data.fingerprint import Picture
+from mnasbench.data.manifest import write_manifest
 from mnasbench.data.npz import write_npz
-from mnasbench.errors import DatasetError, MeasurementError
+from mnasbench.errors import DatasetError, InputError, PairingError
 from mnasbench.result.evaluation import (
     Answer,
     accuracy,
@@ -48,10 +51,10 @@ def test_answers_and_sqnr(tmp_path: Path) -> None:
 def test_a_missing_output_never_shifts_the_others(tmp_path: Path) -> None:
     _outputs(tmp_path / "out", {"a": [1.0, 0.0], "c": [0.0, 1.0]})
     inputs = {name: Path(f"/pictures/{name}.npz") for name in "abc"}
-    with pytest.raises(MeasurementError, match=r"b\.npz: has no output"):
+    with pytest.raises(PairingError, match=r"b\.npz: has no output"):
         find_outputs(tmp_path / "out", inputs)
     del inputs["b"], inputs["c"]
-    with pytest.raises(MeasurementError, match=r"c\.npz: is not among the inputs"):
+    with pytest.raises(PairingError, match=r"c\.npz: belongs to no input"):
         find_outputs(tmp_path / "out", inputs)
 
 
@@ -107,10 +110,37 @@ def test_any_number_of_shards_gives_the_same_figures(
 
 def test_a_picture_in_two_shards_is_an_error(tmp_path: Path) -> None:
     write_answers(tmp_path / "0.csv", [Answer("a", 0, (0,))])
-    with pytest.raises(MeasurementError, match="answered twice"):
+    with pytest.raises(PairingError, match="answered twice"):
         read_answers([tmp_path / "0.csv", tmp_path / "0.csv"])
 
 
+@pytest.mark.parametrize("row", ["a,0,-7,1,2,3,4,,", "a,0,1,1,2,3,4,,", "a,-1,0,1,2,3,4,,"])
+def test_classes_that_no_model_gives_are_named(tmp_path: Path, row: str) -> None:
+    write_answers(tmp_path / "0.csv", [])
+    with (tmp_path / "0.csv").open("a") as stream:
+        stream.write(row + "\n")
+    with pytest.raises(InputError, match=r"0\.csv, line 2: is not an answer"):
+        read_answers([tmp_path / "0.csv"])
+
+
+@pytest.mark.parametrize("spoil", ["removed", "other label", "doubled"])
+def test_answers_that_are_not_the_manifests_end_with_exit_code_2(tmp_path: Path, spoil: str, capsys) -> None:
+    pictures = [Picture(f"val/{name}.JPEG", 1, 8, 8, "RGB", 9, "", 0, "") for name in "ab"]
+    write_manifest(tmp_path / "manifest.csv", pictures)
+    answers = {
+        "removed": [Answer("a", 1, (0, 1))],
+        "other label": [Answer("a", 1, (0, 1)), Answer("b", 0, (0, 1))],
+        "doubled": [Answer("a", 1, (0, 1)), Answer("a", 1, (0, 1))],
+    }
+    write_answers(tmp_path / "0.csv", answers[spoil])
+    files = {"answers": "0.csv", "manifest": "manifest.csv", "json": "accuracy.json"}
+    flags = [word for flag, file in files.items() for word in (f"--{flag}", str(tmp_path / file))]
+    assert gather_accuracy.main(flags) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and ("answered twice" if spoil == "doubled" else "not those of the manifest") in error
+    assert not (tmp_path / "accuracy.json").exists()
+
+
 def test_no_pictures_is_an_error() -> None:
-    with pytest.raises(MeasurementError, match="no picture"):
+    with pytest.raises(PairingError, match="no picture"):
         accuracy([])

@@ -15,7 +15,19 @@ def write_datalist(path: Path, files: Iterable[Path], *, relative: bool = False)
     """
     folder = path.parent.resolve()
     names = (os.path.relpath(file.absolute(), folder) if relative else str(file.absolute()) for file in files)
-    write_text(path, "".join(f"{name}\n" for name in names))
+    lines = list(names)
+    for name in lines:
+        require_listable(name)
+    write_text(path, "".join(f"{name}\n" for name in lines))
+
+
+def require_listable(name: str) -> None:
+    """DatasetError for a path that would be several lines of a list, or none."""
+    if "\n" in name or "\r" in name or name != name.strip():
+        raise DatasetError(
+            f"{one_line(repr(name))}: the path holds a line break, or a space at an end, which no list can carry; name "
+            "another"
+        )
 
 
 def read_datalist(path: Path) -> list[Path]:

@@ -8,11 +8,13 @@ import io
 import lzma
 import math
 import os
+import re
 import stat
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +31,7 @@ INPUT_KEY = "input_0"
 OUTPUT_KEY = "output_0"
 # A full-size picture of preprocess.MAX_PIXELS; outputs are far smaller.
 _MAX_BYTES = 3 * 89_478_485 + 4096
+_MOST_MEMBERS = 1000
 _NO_BUFFER = bytearray()
 _END = struct.Struct("<4s4HIIH")  # end of the central directory of a zip
 _ENTRY = struct.Struct("<4s6H3I5H2I")  # its entry of a file
@@ -163,6 +166,9 @@ def read_output(path: Path) -> npt.NDArray[np.float32]:
 def _array(path: Path, key: str, file: memoryview) -> npt.NDArray[np.generic]:
     """The array under ``key`` of the npz whose bytes ``file`` holds, in that memory where it was not packed."""
     stored = _stored_member(file, f"{key}.npy")
+    if stored is None and sum(1 for _ in islice(re.finditer(b"PK\x01\x02", file), _MOST_MEMBERS + 1)) > _MOST_MEMBERS:
+        # Each costs zipfile half a KB: the largest file that is read could hold millions.
+        raise DatasetError(f"{one_line(path)}: has more than {_MOST_MEMBERS} members, expected {key} alone")
     content = _unpacked_member(path, f"{key}.npy") if stored is None else stored
     try:
         shape, fortran, dtype, offset = _parse_header(bytes(content[: 10 + int.from_bytes(content[8:10], "little")]))

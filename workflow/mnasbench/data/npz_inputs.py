@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from mnasbench.data.datalist import require_listable
 from mnasbench.data.fingerprint import Picture
 from mnasbench.data.npz import write_npz
 from mnasbench.data.parallel import map_in_processes
@@ -48,6 +49,7 @@ def write_npz_inputs(
     if len(set(paths)) < len(paths):
         doubled = next(path for path in paths if paths.count(path) > 1)
         raise DatasetError(f"{one_line(doubled)}: two pictures would be written here; rename one of them")
+    require_listable(str(paths[0].parent))
     target.mkdir(parents=True, exist_ok=True)
     if exact:
         _remove_others(target.resolve(), set(paths))

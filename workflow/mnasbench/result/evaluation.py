@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mnasbench.data.npz import read_output
-from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
+from mnasbench.errors import DatasetError, InputError, PairingError, one_line
 from mnasbench.files import read_text, write_text
 from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
 from mnasbench.run.scores import best_classes
@@ -76,7 +76,7 @@ def evaluate_outputs(
     """Answers from output files (npz, ``output_0`` of shape (classes,) or (1, classes)), sorted by name.
 
     ``outputs``, ``labels`` and ``reference`` map picture keys; ``progress`` goes round the loop over them.
-    Raises MeasurementError where an output is missing for a label or has no label, DatasetError where a label is not
+    Raises PairingError where an output is missing for a label or has no label, DatasetError where a label is not
     a class of the model.
     """
     _same_pictures(outputs, labels, "an output", "a label")
@@ -94,9 +94,7 @@ def evaluate_outputs(
         if reference is not None:
             expected = read_output(reference[key]).astype(np.float64)
             if expected.size != scores.size:
-                raise MeasurementError(
-                    f"{one_line(outputs[key])}: {scores.size} classes, its reference {expected.size}"
-                )
+                raise PairingError(f"{one_line(outputs[key])}: {scores.size} classes, its reference {expected.size}")
             signal = float(np.square(expected).sum())
             noise = float(np.square(expected - scores).sum())
         answers.append(Answer(key, labels[key], best_classes(scores, TOP), signal, noise))
@@ -107,7 +105,7 @@ def _same_pictures(first: Mapping[str, object], second: Mapping[str, object], on
     for have, lack, what, missing in ((first, second, one, other), (second, first, other, one)):
         extra = sorted(set(have) - set(lack))
         if extra:
-            raise MeasurementError(
+            raise PairingError(
                 f"{one_line(extra[0])}: has {what} but not {missing} ({len(extra)} such pictures); "
                 "run the accuracy measurement again, or give the list and labels it was made with"
             )
@@ -148,25 +146,28 @@ def read_answers(paths: Iterable[Path]) -> list[Answer]:
     answers.sort(key=lambda answer: answer.name)
     for before, after in itertools.pairwise(answers):
         if before.name == after.name:
-            raise MeasurementError(f"{one_line(after.name)}: answered twice; its picture is in two shards")
+            raise PairingError(f"{one_line(after.name)}: answered twice; its picture is in two shards")
     return answers
 
 
 def _answer(row: Sequence[str]) -> Answer:
     ranks = tuple(int(value) for value in row[2 : 2 + TOP] if value)
     signal, noise = (float(value) if value else None for value in row[2 + TOP :])
-    if not ranks or not all(value is None or math.isfinite(value) for value in (signal, noise)):
+    label = int(row[1])
+    if not ranks or len(set(ranks)) < len(ranks) or min(label, *ranks) < 0:
         raise ValueError(row)
-    return Answer(row[0], int(row[1]), ranks, signal, noise)
+    if not all(value is None or math.isfinite(value) for value in (signal, noise)):
+        raise ValueError(row)
+    return Answer(row[0], label, ranks, signal, noise)
 
 
 def accuracy(answers: Sequence[Answer], reference: Sequence[Answer] | None = None) -> dict[str, object]:
     """The figures of one model: percentages with 95 % intervals, and against ``reference`` what changed.
 
-    Raises MeasurementError where there is no answer, or the two are not about the same pictures.
+    Raises PairingError where there is no answer, or the two are not about the same pictures.
     """
     if not answers:
-        raise MeasurementError("no picture was evaluated, so there is no accuracy; is the dataset empty?")
+        raise PairingError("no picture was evaluated, so there is no accuracy; is the dataset empty?")
     images = len(answers)
     top1, top5 = sum(answer.is_top1 for answer in answers), sum(answer.is_top5 for answer in answers)
     low, high = wilson_interval(top1, images)
@@ -186,9 +187,7 @@ def accuracy(answers: Sequence[Answer], reference: Sequence[Answer] | None = Non
 
 def _against(answers: Sequence[Answer], reference: Sequence[Answer]) -> dict[str, object]:
     if [answer.name for answer in answers] != [answer.name for answer in reference]:
-        raise MeasurementError(
-            "the model and its fp32 reference were not evaluated on the same pictures; run both again"
-        )
+        raise PairingError("the model and its fp32 reference were not evaluated on the same pictures; run both again")
     pairs = list(zip(reference, answers, strict=True))
     lost = [mine.name for theirs, mine in pairs if theirs.is_top1 and not mine.is_top1]
     gained = [mine.name for theirs, mine in pairs if mine.is_top1 and not theirs.is_top1]

@@ -5,7 +5,7 @@ from pathlib import Path
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.fingerprint import COLUMNS, read_manifest
 from mnasbench.data.labels import read_labels
-from mnasbench.errors import DatasetError, MeasurementError, one_line
+from mnasbench.errors import DatasetError, PairingError, one_line
 from mnasbench.files import read_text
 from mnasbench.result.evaluation import by_key
 
@@ -19,15 +19,18 @@ def listed_inputs(path: Path) -> dict[str, Path]:
 def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
     """The output of each input below ``folder``, by picture key.
 
-    Raises MeasurementError for an input without output or an output without input, naming the first and their number.
+    Raises PairingError for an input without output or an output without input, naming the first and their number.
     """
     if not folder.is_dir():
-        raise MeasurementError(f"{one_line(folder)}: no such folder of outputs; run vamp with --path_output first")
+        raise PairingError(f"{one_line(folder)}: no such folder of outputs; run vamp with --path_output first")
     outputs = {key: folder / name for key, name in by_key(_npz_below(folder)).items()}
-    for have, lack, told in ((inputs, outputs, "has no output in"), (outputs, inputs, "is not among the inputs of")):
+    for have, lack, told in (
+        (inputs, outputs, "has no output in"),
+        (outputs, inputs, "belongs to no input of the run of"),
+    ):
         missing = sorted(set(have) - set(lack))
         if missing:
-            raise MeasurementError(
+            raise PairingError(
                 f"{one_line(have[missing[0]])}: {told} {one_line(folder)} ({len(missing)} such of {len(have)}); "
                 "was the run interrupted, or is the folder that of another list? Run it again"
             )

@@ -10,6 +10,7 @@ import numpy as np
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.data.datalist import require_listable
 from mnasbench.data.preprocess import decode_rgb
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_text
@@ -94,6 +95,7 @@ def write_result_text(path: Path, predictions: Iterable[Prediction], class_names
     """
     lines = []
     for prediction in predictions:
+        require_listable(str(prediction.path))
         if max(prediction.classes) >= len(class_names):
             raise SettingsError(
                 f"class {max(prediction.classes)} was predicted, but there are only {len(class_names)} class names"
