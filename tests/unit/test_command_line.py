@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -133,3 +134,15 @@ def test_a_signal_is_one_line_and_leaves_nothing(tmp_path: Path, number: signal.
     _, error = child.communicate(timeout=60)
     assert (child.returncode, error) == (128 + number, f"step: {told}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_half_written_is_private_and_what_is_whole_is_the_teams(tmp_path: Path) -> None:
+    body = """
+        import os; from mnasbench.files import written_atomically
+        with written_atomically(Path(sys.argv[1]) / 'out.txt') as temporary:
+            print(oct(temporary.stat().st_mode & 0o777))
+        print(oct((Path(sys.argv[1]) / 'out.txt').stat().st_mode & 0o777))
+    """
+    child = _start(textwrap.dedent(body), tmp_path, umask=0o027)
+    said, error = child.communicate(timeout=60)
+    assert (child.returncode, said.split()) == (0, ["0o600", "0o640"]), error

@@ -66,3 +66,37 @@ def test_a_job_of_the_run_that_holds_the_results_goes_on(tmp_path: Path, monkeyp
     record.LOCK.parent.mkdir()
     record.LOCK.write_text("login:1:1\n")
     assert record.main([*arguments, "true"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("kill -KILL $$", 137, "step: was killed by signal 9 (the system does that where memory is short"),
+        ("echo half; kill -SEGV $$", 139, "step: was ended by signal 11; before that: half"),
+        ("exit 3", 3, "step: it said nothing"),
+        (r"printf '\033]0;title\007\n'; exit 2", 2, r"step: \x1b]0;title\x07"),
+    ],
+)
+def test_what_ended_a_step_is_one_line_that_a_terminal_shows_as_it_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    code: int,
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log"]
+    assert record.main([*arguments, "--", "bash", "-c", command]) == code
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1 and error.rstrip("\n").isprintable()
+    assert not Path("r.json").exists()
+
+
+def test_no_secret_of_the_environment_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
+    monkeypatch.setenv("https_proxy", "http://me:hf_0123456789@proxy")
+    arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log"]
+    assert record.main([*arguments, "--", "true"]) == 0
+    assert all(b"hf_0123456789" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

@@ -154,7 +154,7 @@ def write_text(path: Path, text: str) -> None:
     except UnicodeEncodeError as error:
         around = one_line(text[max(0, error.start - 40) : error.end + 10])
         raise InputError(
-            f"{one_line(path)}: cannot be written, because a name in it is not UTF-8 ({around}); rename that file or folder"
+            f"{one_line(path)}: cannot be written, a name in it is not UTF-8 ({around}); rename that file or folder"
         ) from error
     with written_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -196,6 +196,17 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
+def _why(code: int, log: Path) -> str:
+    """In one line why a step ended with ``code``: its own last words, and what it could not say itself."""
+    said = one_line(_last_line(log))
+    if code == 128 + signal.SIGKILL:
+        advice = "the system does that where memory is short: give it fewer cores, or a machine more memory"
+        return f"was killed by signal {signal.SIGKILL} ({advice}); before that: {said}"
+    if code > 128 and code - 128 not in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        return f"was ended by signal {code - 128}; before that: {said}"
+    return said
+
+
 def _found_no_room(log: Path) -> bool:
     """Whether the step could not end its last line, and the disk is full: then it could not say why it failed."""
     text = log.read_bytes()
@@ -226,7 +237,7 @@ def record(arguments: argparse.Namespace) -> int:
         _tell_failure(f"{rule}: {one_line(arguments.log)}: cannot be written (No space left on device)")
         return OutputError.exit_code
     if code:
-        _tell_failure(f"{rule}: {_last_line(arguments.log)} [log: {arguments.log}]")
+        _tell_failure(f"{rule}: {_why(code, arguments.log)} [log: {arguments.log}]")
         return code
     missing = [path for path in outputs if not path.is_file()]
     if missing:
