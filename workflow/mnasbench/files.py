@@ -125,6 +125,15 @@ def refusal_named(path: Path) -> Iterator[None]:
         raise OutputError(f"{one_line(path)}: cannot be written ({error.strerror or error})") from error
 
 
+def make_folders(root: Path, folders: Iterable[Path]) -> None:
+    """Make these folders below ``root``; OutputError where a link among them would lead out of it."""
+    for folder in dict.fromkeys(folders):
+        if not folder.resolve().is_relative_to(root.resolve()):
+            raise OutputError(f"{one_line(folder)}: leads out of {one_line(root)} by a link; remove the link")
+        with refusal_named(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
 def flush_to_disk(paths: Iterable[Path]) -> None:
     """Have the contents and the names of these files outlast a power cut from here on."""
     files = list(paths)

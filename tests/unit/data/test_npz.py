@@ -16,7 +16,7 @@ from mnasbench.data.manifest import index_dataset
 from mnasbench.data.npz import PixelReader, read_npz, read_output, write_npz
 from mnasbench.data.npz_inputs import npz_path, write_npz_inputs
 from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of
-from mnasbench.errors import DatasetError, InputError, MnasbenchError
+from mnasbench.errors import DatasetError, InputError, MnasbenchError, OutputError
 from unit.data.pictures import flat_dataset, write_picture
 
 PIXELS = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -187,6 +187,17 @@ def test_a_folder_that_no_list_can_name_is_told(tmp_path: Path, name: str, told:
     with pytest.raises(InputError, match=told) as error:
         write_datalist(tmp_path / "list.txt", [tmp_path / name / "a.npz"])
     assert str(error.value).isprintable() and not (tmp_path / "list.txt").exists()
+
+
+def test_npz_are_not_written_through_a_link_that_leads_out(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path / "data", {"a.JPEG": 0})
+    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv", workers=1)
+    for folder in ("npz", "outside"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "npz/val").symlink_to(tmp_path / "outside")
+    with pytest.raises(OutputError, match=r"npz/val: leads out of .*npz by a link"):
+        write_npz_inputs(root, pictures, tmp_path / "npz", None)
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

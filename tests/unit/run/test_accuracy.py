@@ -92,6 +92,17 @@ def test_an_output_that_belongs_to_no_input_is_an_error(compiled, params, inputs
         run_accuracy(compiled, params, inputs, tmp_path / "out")
 
 
+def test_a_link_that_leads_out_of_the_folder_is_refused(compiled, params, inputs, tmp_path):
+    outside = tmp_path / "outside" / "picture_0.npz"
+    write_npz(outside, np.zeros(1), "output_0")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / inputs[0].parent.name).symlink_to(outside.parent)
+    with pytest.raises(OutputError, match=r"leads out of .*out by a link; remove the link"):
+        run_accuracy(compiled, params, inputs, tmp_path / "out")
+    assert list(outside.parent.iterdir()) == [outside]
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / inputs[0].parent.name]
+
+
 def test_an_output_that_was_not_written_is_an_error(compiled, params, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "_write_output", lambda path, row: None)
     with pytest.raises(MeasurementError, match=r"missing: n00/picture_0\.npz, .* \(11 such\)"):

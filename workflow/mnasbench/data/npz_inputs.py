@@ -15,7 +15,7 @@ from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_picture
 from mnasbench.data.resample import compile_now
 from mnasbench.errors import DatasetError, InputError, one_line
-from mnasbench.files import sha256_of_bytes
+from mnasbench.files import make_folders, sha256_of_bytes
 
 # Zip and npy headers of one file.
 _OVERHEAD = 512
@@ -53,8 +53,7 @@ def write_npz_inputs(
     target.mkdir(parents=True, exist_ok=True)
     if exact:
         _remove_others(target.resolve(), set(paths))
-    for folder in {path.parent for path in paths}:
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folders(target, (path.parent for path in paths))
     need = bytes_needed(pictures, preprocessing)
     there = sum(path.stat().st_size for path in paths if path.is_file())  # these are replaced, so their space is free
     free = shutil.disk_usage(target).free + there

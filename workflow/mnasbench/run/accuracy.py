@@ -24,7 +24,7 @@ from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_content, read_output
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
-from mnasbench.files import canonical_json, read_json, refusal_named, sha256_of_bytes, write_json
+from mnasbench.files import canonical_json, make_folders, read_json, refusal_named, sha256_of_bytes, write_json
 from mnasbench.run.inputs import Preprocessor, Tensor
 from mnasbench.run.session import Engine, usable_cpus
 
@@ -262,6 +262,8 @@ def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[P
 
 def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> None:
     """Remove outputs that were made from something else; remember what these are made from."""
+    # First of all: through a link among them, files of somebody else would be removed.
+    make_folders(folder, (output.parent for output in outputs))
     marker = folder / _MARKER
     with contextlib.suppress(InputError):  # none, or one that a power cut emptied
         if read_json(marker) == {"fingerprint": fingerprint}:
@@ -269,9 +271,6 @@ def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> 
     # With a marker the folder is ours, and so are outputs of inputs that the list no longer has.
     for path in {*outputs, *(folder.rglob("*.npz") if marker.is_file() else ())}:
         path.unlink(missing_ok=True)
-    for path in {output.parent for output in outputs}:
-        with refusal_named(path):
-            path.mkdir(parents=True, exist_ok=True)
     write_json(marker, {"fingerprint": fingerprint})
 
 
