@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -266,3 +267,20 @@ def test_a_cache_of_compiled_code_that_a_power_cut_emptied_is_made_again(tmp_pat
         path.write_bytes(b"")
     call()
     assert all(path.stat().st_size for path in tmp_path.rglob("resample.*") if path.suffix == ".nbi")
+
+
+def test_without_a_place_for_compiled_code_each_process_compiles(tmp_path: Path) -> None:
+    # As where a shared installation and the home are read-only; numba itself refuses there.
+    program = """
+        from numba.core import caching
+        caching.CacheImpl._locator_classes = []
+        import numpy as np
+        from mnasbench.run import inputs
+        out = np.empty((3, 1, 1), np.uint8)
+        inputs._follow_line(np.ones((3, 1, 1), np.uint8), np.ones(3, np.float32), np.ones(3, np.float32), out)
+        print(out.ravel().tolist())
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[2, 2, 2]\n"), done.stderr

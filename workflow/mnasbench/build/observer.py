@@ -1,8 +1,8 @@
 """What calibration sees of a tensor, in memory that does not depend on how many pictures there are."""
 
-import numba
 import numpy as np
 
+from mnasbench.compiled import compiled
 from mnasbench.errors import ModelError
 
 # 2,048 bins resolve 8 bits eightfold; ONNX Runtime's entropy calibrator needs as many to be of use.
@@ -108,7 +108,7 @@ class Histogram:
 
 
 # Sums may be taken in any order, so that the compiler can use vector instructions; not-a-number stays one.
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
+@compiled(fastmath={"reassoc", "nsz"})
 def _moments(values):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Smallest, largest and sum of each channel of (n, channels, places)."""
     images, channels = values.shape[:2]
@@ -127,7 +127,7 @@ def _moments(values):  # type: ignore[no-untyped-def]  # pragma: no cover - comp
     return low, high, total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _count(values, inverse, first, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Count each value's bin; return how many are exactly zero. A value on the last border is in the last bin."""
     last = len(counts) - 1

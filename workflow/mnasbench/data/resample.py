@@ -18,6 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from mnasbench.compiled import compiled
+
 UInt8Array = npt.NDArray[np.uint8]
 
 _BITS = 22  # PRECISION_BITS in Resample.c: 32 - 8 bits of a pixel - 2 of headroom
@@ -63,7 +65,8 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _forget_compiled() -> None:
     """Remove numba's cache of these functions: it trusts its files, which a power cut may have emptied."""
-    for path in Path(_resize_to_crop.stats.cache_path or "").glob("resample.*"):
+    folder = _resize_to_crop.stats.cache_path  # None where there is no place for a cache
+    for path in Path(folder).glob("resample.*") if folder else ():
         path.unlink(missing_ok=True)
 
 
@@ -72,13 +75,13 @@ def compile_now() -> None:
     resize_to_crop(np.zeros((8, 8, 4), np.uint8), rows_needed(8, 8, 0, 8, False), (8, 8), (0, 0), 8, False)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _last_row(size, resized, offset, crop, cubic):  # type: ignore[no-untyped-def]
     firsts, weights = _weights(size, resized, offset, crop, cubic)
     return firsts[-1] + weights.shape[1] - 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _resize_to_crop(pixels, size, resized, offset, crop, cubic):  # type: ignore[no-untyped-def]
     first_rows, row_weights = _weights(size[0], resized[0], offset[0], crop, cubic)
     first_columns, column_weights = _weights(size[1], resized[1], offset[1], crop, cubic)
@@ -91,7 +94,7 @@ def _resize_to_crop(pixels, size, resized, offset, crop, cubic):  # type: ignore
     return planes
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _weights(size, resized, offset, count, cubic):  # type: ignore[no-untyped-def]
     """For each output position: its first input position, and (positions, taps) fixed-point weights from there on.
 
@@ -124,7 +127,7 @@ def _weights(size, resized, offset, count, cubic):  # type: ignore[no-untyped-de
     return firsts, weights
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _filter(x, cubic):  # type: ignore[no-untyped-def]
     x = abs(x)
     if not cubic:
@@ -135,7 +138,7 @@ def _filter(x, cubic):  # type: ignore[no-untyped-def]
     return (((x - 5) * x + 8) * x - 4) * a if x < 2.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _resize_rows(pixels, width, firsts, weights, resized):  # type: ignore[no-untyped-def]
     count, taps = weights.shape
     spread = np.repeat(weights.reshape(-1), 4)  # each weight once a byte
@@ -145,7 +148,7 @@ def _resize_rows(pixels, width, firsts, weights, resized):  # type: ignore[no-un
             _resize_four(pixels, row * width, firsts, x, spread, taps // 4, flat, (row * count + x) * 4)  # type: ignore[call-arg]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _resize_columns(lines, firsts, weights, planes):  # type: ignore[no-untyped-def]
     taps = weights.shape[1]
     bytes_a_line = lines.shape[1]

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.layout import InterleavedInput
 from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.compiled import compiled
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import normalise, resize_and_crop
 from mnasbench.errors import SettingsError
@@ -112,7 +112,7 @@ def _line_of(
     return line if np.array_equal(made[:, 0], table) else None
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _follow_line(
     pixels: UInt8Array, slopes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], out: UInt8Array
 ) -> None:
@@ -126,7 +126,7 @@ def _follow_line(
                 out[c, y, x] = np.uint8(np.int32(value))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _look_up_interleaved(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
     channels, height, width = pixels.shape
     for y in range(height):
@@ -135,7 +135,7 @@ def _look_up_interleaved(pixels: UInt8Array, table: UInt8Array, out: UInt8Array)
                 out[y, x, c] = table[c, pixels[c, y, x]]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _look_up(pixels: UInt8Array, table: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
     channels, height, width = pixels.shape
     for c in range(channels):
@@ -144,7 +144,7 @@ def _look_up(pixels: UInt8Array, table: npt.NDArray[np.float32], out: npt.NDArra
                 out[c, y, x] = table[c, pixels[c, y, x]]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _look_up_blocks(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
     """Fill (rows, width / 2, 12 * parts) with blocks of 2 x 2 pixels of the upper and the lower part."""
     rows, columns, channels = out.shape
