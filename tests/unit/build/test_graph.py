@@ -75,7 +75,7 @@ def test_batch_normalization_is_folded_and_a_missing_bias_added() -> None:
         ((16, 8, 24), "Add", 2),  # somebody else reads what is between them
     ],
 )
-def test_two_pointwise_convolutions_become_one_where_that_is_less_work(
+def test_two_pointwise_convolutions_become_one_where_that_pays(
     channels: tuple[int, int, int], between: str | None, convs: int
 ) -> None:
     net = Net(seed=0)
