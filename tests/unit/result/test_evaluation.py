@@ -1,6 +1,6 @@
 """Answers from outputs: paired by name, ranked by index, added up the same whatever the shards."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from mnasbench.result.evaluation import (
     accuracy,
     by_key,
     evaluate_outputs,
+    picture_key,
     read_answers,
     write_answers,
 )
@@ -77,6 +78,15 @@ def test_an_input_without_label_is_named() -> None:
 
 def test_names_with_odd_characters_keep_their_key() -> None:
     assert by_key(["dir with space/a:b'c\".tar.JPEG"]) == {"a:b'c\".tar": "dir with space/a:b'c\".tar.JPEG"}
+
+
+# From Python 3.14 on, pathlib takes a point at the end for a suffix.
+_NAMES = st.from_regex(r"[^/\0]{1,20}(/[^/\0]{1,20}){0,2}", fullmatch=True)
+
+
+@given(_NAMES.filter(lambda name: not name.endswith(".")))
+def test_a_key_is_the_name_without_folders_and_suffix(name: str) -> None:
+    assert picture_key(name) == PurePosixPath(name).stem
 
 
 _ANSWERS = st.lists(

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -50,7 +50,10 @@ class Answer:
 
 def picture_key(name: str) -> str:
     """What a picture is known by in label files, lists and outputs alike: its file name without folders and suffix."""
-    return PurePosixPath(name).stem
+    # As pathlib's stem, which takes a second for the four times that 50,000 pictures are asked for theirs.
+    last = name.rpartition("/")[2]
+    stem, _, suffix = last.rpartition(".")
+    return stem if stem and suffix else last
 
 
 def by_key(names: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Which output belongs to which input, and which label to both: by name, whatever wrote the files."""
 
+import os
 from pathlib import Path
 
 from mnasbench.data.datalist import read_datalist
@@ -38,7 +39,11 @@ def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
 
 
 def _npz_below(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.npz"))]
+    found = []
+    for where, _, names in os.walk(folder):
+        below = os.path.relpath(where, folder)
+        found += [name if below == "." else f"{below}/{name}" for name in names if name.endswith(".npz")]
+    return sorted(found)
 
 
 def labels_by_key(path: Path, shard: int | None = None) -> dict[str, int]:

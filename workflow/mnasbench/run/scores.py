@@ -13,4 +13,9 @@ def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def best_classes(scores: npt.NDArray[np.float32], count: int) -> tuple[int, ...]:
     """Indices of the ``count`` highest of ``scores`` (shape (classes,)), best first; the lower index wins a tie."""
-    return tuple(int(index) for index in np.argsort(-scores, kind="stable")[:count])
+    if count < scores.size:
+        # All that reach the last place, in the order of their indices; to sort a thousand takes five times as long.
+        likely = np.flatnonzero(scores >= np.partition(scores, scores.size - count)[scores.size - count])
+    else:
+        likely = np.arange(scores.size)
+    return tuple(likely[np.argsort(-scores[likely], kind="stable")[:count]].tolist())
