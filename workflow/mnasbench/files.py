@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Hashable, Iterable, Iterator
+import threading
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -30,6 +32,9 @@ REGULAR_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
 # How the names of files begin that are being written; a call that was killed leaves them.
 TEMPORARY = ".new-"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Tells the temporary files of this call from those of any other, on whatever machine that shares the folder.
+_OURS = secrets.token_hex(6)
 
 
 def sha256_of_bytes(content: bytes) -> str:
@@ -45,34 +50,45 @@ def sha256_of_file(path: Path) -> str:
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file in binary; OSError for anything else: a pipe would be waited for, a device never ends."""
+    return os.fdopen(_regular(path)[0], "rb")
+
+
+def _regular(path: Path) -> tuple[int, int]:
+    """Descriptor and size of a regular file."""
     if "\0" in str(path):  # from a list or a build file; Python's own refusal is no OSError
         raise OSError(errno.EINVAL, "its name holds a NUL", str(path))
     descriptor = os.open(path, REGULAR_FLAGS)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
         os.close(descriptor)
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(about.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return descriptor, about.st_size
 
 
 def read_regular(path: Path, limit: int) -> bytes:
     """The bytes of a regular file; OSError for anything else and for one of more than ``limit`` bytes."""
-    with open_regular(path) as stream:
-        if os.fstat(stream.fileno()).st_size > limit:
-            raise OSError(errno.EFBIG, f"it has more than {limit} bytes, which no file of this kind has", str(path))
+    descriptor, size = _regular(path)
+    with os.fdopen(descriptor, "rb") as stream:
+        _require_size(path, size, limit)
         return stream.read()
 
 
 def read_regular_into(path: Path, limit: int, buffer: bytearray) -> memoryview:
     """The same bytes in ``buffer`` where they fit into it, in memory of their own otherwise."""
-    with open_regular(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > limit:
-            raise OSError(errno.EFBIG, f"it has more than {limit} bytes, which no file of this kind has", str(path))
+    descriptor, size = _regular(path)
+    try:
+        _require_size(path, size, limit)
         content = memoryview(buffer if len(buffer) >= size else bytearray(size))
-        return content[: stream.readinto(content[:size])]
+        return content[: os.readv(descriptor, [content[:size]]) if size else 0]
+    finally:
+        os.close(descriptor)
+
+
+def _require_size(path: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes, which no file of this kind has", str(path))
 
 
 @contextmanager
@@ -108,6 +124,40 @@ def written_atomically(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_parts(path: Path, parts: Sequence[memoryview | bytes]) -> None:
+    """Write a file of these bytes, atomically as ``written_atomically`` and for as little as the system lets it.
+
+    For tens of thousands of small files: ``tempfile``, a look at the folder and another at the mode take as long as
+    the writing itself.
+    """
+    temporary = path.parent / f"{TEMPORARY}{_OURS}-{os.getpid()}-{threading.get_ident()}{path.suffix[-16:]}"
+    with refusal_named(path):
+        try:
+            descriptor = os.open(temporary, _NEW_FILE, 0o666)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(temporary, _NEW_FILE, 0o666)
+    try:
+        with refusal_named(path):
+            try:
+                write_all(descriptor, parts)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_all(descriptor: int, parts: Sequence[memoryview | bytes]) -> None:
+    """Write all of these bytes to an open file; a disk that is nearly full takes a part at first."""
+    written, size = os.writev(descriptor, parts), sum(map(len, parts))
+    if written < size:
+        rest = memoryview(b"".join(parts))[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 def copy_file(source: Path, path: Path) -> None:

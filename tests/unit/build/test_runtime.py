@@ -1,6 +1,7 @@
 import builtins
 import importlib.util
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,17 @@ def test_neither_threads_nor_batches_change_a_score(graph: ModelProto, threads: 
     expected = loaded(graph, batch=3).run(IMAGES[:3])
     np.testing.assert_array_equal(loaded(graph, threads, batch).run(IMAGES[:batch])[:3], expected[:batch])
     np.testing.assert_array_equal(loaded(graph, threads, batch).run(IMAGES[:2]), expected[:2])
+
+
+@pytest.mark.parametrize("batch", [8, 24])
+def test_another_of_a_model_gives_the_same_scores_beside_it(graph: ModelProto, batch: int) -> None:
+    first = loaded(graph)
+    twin = first.another()
+    one, other = IMAGES[:batch], IMAGES[::-1][:batch]
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.submit(first.run, one), pool.submit(twin.run, other)
+    np.testing.assert_array_equal(found[0].result(), loaded(graph).run(one))
+    np.testing.assert_array_equal(found[1].result(), loaded(graph).run(other))
 
 
 def test_pixels_are_normalised_as_the_preprocessing_says(graph: ModelProto) -> None:

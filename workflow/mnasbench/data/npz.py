@@ -23,7 +23,7 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from mnasbench.errors import DatasetError, one_line
-from mnasbench.files import REGULAR_FLAGS, read_regular_into, written_atomically
+from mnasbench.files import REGULAR_FLAGS, read_regular_into, write_parts
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,21 +39,19 @@ _ENTRY = struct.Struct("<4s6H3I5H2I")  # its entry of a file
 
 def write_npz(path: Path, array: npt.NDArray[np.generic], key: str = INPUT_KEY) -> None:
     """Write one array, uncompressed and atomically; equal arrays give equal files."""
-    content = npz_content(array, key)
-    with written_atomically(path) as temporary:
-        temporary.write_bytes(content)
+    write_parts(path, npz_parts(array, key))
 
 
-def npz_content(array: npt.NDArray[np.generic], key: str) -> bytes:
-    """What numpy writes for one array, uncompressed.
+def npz_parts(array: npt.NDArray[np.generic], key: str) -> list[bytes | memoryview]:
+    """What numpy writes for one array, uncompressed, in parts; the array's own bytes are not copied.
 
     Files of one shape differ in the array's bytes and their checksum only, so numpy makes one of each shape. Its own
     writer takes as long as a tenth of an int8 inference.
     """
     head, tail, checksum = _around(array.shape, array.dtype, key)
-    data = array.tobytes()
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     crc = isal_zlib.crc32(data, checksum).to_bytes(4, "little")
-    return b"".join((head[:14], crc, head[18:], data, tail[:16], crc, tail[20:]))
+    return [head[:14], crc, head[18:], data, tail[:16], crc, tail[20:]]
 
 
 @functools.lru_cache(maxsize=256)

@@ -45,17 +45,19 @@ def write_npz_inputs(
     """
     if not pictures:
         raise DatasetError(f"{one_line(root)}: no pictures to convert; does the manifest have this shard?")
-    paths = [npz_path(target.resolve(), picture.name) for picture in pictures]
+    folder, is_new = target.resolve(), not target.exists()
+    paths = [npz_path(folder, picture.name) for picture in pictures]
     if len(set(paths)) < len(paths):
         doubled = next(path for path in paths if paths.count(path) > 1)
         raise DatasetError(f"{one_line(doubled)}: two pictures would be written here; rename one of them")
     require_listable(str(paths[0].parent))
     target.mkdir(parents=True, exist_ok=True)
     if exact:
-        _remove_others(target.resolve(), set(paths))
+        _remove_others(folder, set(paths))
     make_folders(target, (path.parent for path in paths))
     need = bytes_needed(pictures, preprocessing)
-    there = sum(path.stat().st_size for path in paths if path.is_file())  # these are replaced, so their space is free
+    # What is there is replaced, so its space is free.
+    there = 0 if is_new else sum(path.stat().st_size for path in paths if path.is_file())
     free = shutil.disk_usage(target).free + there
     if need > free:
         raise InputError(

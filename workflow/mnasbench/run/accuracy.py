@@ -22,10 +22,18 @@ import numpy.typing as npt
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_content, read_output
+from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_parts, read_output
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
-from mnasbench.files import canonical_json, make_folders, read_json, refusal_named, sha256_of_bytes, write_json
-from mnasbench.run.inputs import Preprocessor, Tensor
+from mnasbench.files import (
+    canonical_json,
+    make_folders,
+    read_json,
+    refusal_named,
+    sha256_of_bytes,
+    write_all,
+    write_json,
+)
+from mnasbench.run.inputs import Preprocessor, Tensor, load_kernels
 from mnasbench.run.session import Engine, usable_cpus
 
 _MARKER = ".accuracy-run.json"
@@ -117,9 +125,12 @@ class _Pipeline:
     """Sessions and the workers that share them."""
 
     def __init__(self, compiled: CompiledModel, params: VdspParams, instances: int, batch: int, threads: int) -> None:
-        # Side by side: to load one takes a core as long as 1,000 pictures do.
-        with ThreadPoolExecutor(min(instances, usable_cpus())) as pool:
-            engines = list(pool.map(lambda _: Engine(compiled, threads, batch, params.preprocessing), range(instances)))
+        # Side by side: to load one, or numba, takes a core as long as several hundred pictures do.
+        with ThreadPoolExecutor(min(instances + 1, usable_cpus())) as pool:
+            kernels = pool.submit(load_kernels)
+            first = Engine(compiled, threads, batch, params.preprocessing)
+            engines = [first, *pool.map(lambda _: first.another(), range(instances - 1))]
+            kernels.result()
         self._instances = instances
         # Two that read or write at once wait for each other at every step, for Python's lock and the folder's.
         self._turns = threading.Semaphore(max(1, instances // _WORKERS_A_TURN))
@@ -236,9 +247,7 @@ def _write_output(path: Path, scores: npt.NDArray[np.float32]) -> None:
     try:
         descriptor = os.open(path, _NEW_FILE, 0o666)
         try:
-            left = memoryview(npz_content(scores[None], OUTPUT_KEY))
-            while left:  # a disk that is nearly full takes a part
-                left = left[os.write(descriptor, left) :]
+            write_all(descriptor, npz_parts(scores[None], OUTPUT_KEY))
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -112,6 +112,11 @@ def _line_of(
     return line if np.array_equal(made[:, 0], table) else None
 
 
+def load_kernels() -> None:
+    """Have numba and its compiled functions in memory, which takes a third of a second at the first call of one."""
+    _follow_line(np.zeros((3, 1, 1), np.uint8), *np.zeros((2, 3), np.float32), np.zeros((3, 1, 1), np.uint8))
+
+
 @compiled()
 def _follow_line(
     pixels: UInt8Array, slopes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], out: UInt8Array

@@ -183,7 +183,9 @@ def _work(
     """One process's share of a run: its sessions, each driven by a thread of its own."""
     loaded = [] if kept is None else kept.setdefault(load.threads, [])
     while len(loaded) < load.instances:
-        loaded.append(Engine(compiled, load.threads, load.batch, params.preprocessing))
+        loaded.append(
+            loaded[0].another() if loaded else Engine(compiled, load.threads, load.batch, params.preprocessing)
+        )
     engines = loaded[: load.instances]
     preprocess = Preprocessor(params, engines[0].format)
     first = _first_inference(engines[0], preprocess, pictures[:1])
