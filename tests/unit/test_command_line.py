@@ -152,6 +152,12 @@ def test_a_signal_is_one_line_and_leaves_nothing(tmp_path: Path, number: signal.
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_caller_in_the_same_process_has_its_handlers_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run(argparse.ArgumentParser(), lambda _arguments: 0, []) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 def test_what_is_half_written_is_private_and_what_is_whole_is_the_teams(tmp_path: Path) -> None:
     body = """
         import os; from mnasbench.files import written_atomically

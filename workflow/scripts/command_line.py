@@ -106,11 +106,15 @@ def run(
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
     arguments = parser.parse_args(argv)
+    handlers = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _stop)
+        handlers = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return action(arguments) or 0
+        code = action(arguments) or 0
+        # For a caller in this process. After a signal they stay: a second one must not disturb what is to be said.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return code
     except MnasbenchError as error:
         if error.__cause__ is not None and is_out_of_memory(error.__cause__):
             # Whatever it was taken for where it was caught: a runtime that is not installed, a graph that is damaged.
