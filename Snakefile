@@ -38,6 +38,7 @@ rule all:
 
 
 onstart:
+    check_cores()
     FAILURES.unlink(missing_ok=True)
     remove_former_shards()
     check_room_for_planned()

@@ -59,3 +59,29 @@ def test_step_5_outputs_to_result_text_to_accuracy(tmp_path: Path, names: str) -
     assert lines[0] == f"{folder}/n0/a.npz: Relay top-0 id: 1, prob: 0.89990234, class name: crane"
     said = card_step("eval_topk", tmp_path / "result.txt", "--label", tmp_path / "val_label.txt")
     assert said == "images: 3, top1: 66.667, top5: 100.000\n"
+
+
+def test_labels_without_a_picture_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ac":
+        write_npz(tmp_path / "out" / f"{name}.npz", np.arange(6, dtype=np.float16)[np.newaxis], "output_0")
+    (tmp_path / "list.txt").write_text("/in/a.npz\n/in/c.npz\n")
+    (tmp_path / "names.txt").write_text("".join(f"{number}\n" for number in range(6)))
+    labels, evaluated = tmp_path / "val_label.txt", tmp_path / "evaluated.json"
+    labels.write_text("a.JPEG 5\nb.JPEG 5\nc.JPEG 5\nd.JPEG 5\n")
+    card_step("vamp_npz_decode", *(tmp_path / name for name in ("list.txt", "out", "result.txt", "names.txt")))
+    of_outputs = ("--result_path", tmp_path / "out", "--datalist", tmp_path / "list.txt", "--label", labels)
+    for command, arguments in (
+        ("eval_topk", (tmp_path / "result.txt", "--label", labels)),
+        ("eval_imagenet", of_outputs),
+    ):
+        capsys.readouterr()
+        said = card_step(command, *arguments, "--json", evaluated)
+        assert said == "images: 2, top1: 100.000, top5: 100.000\n"
+        assert capsys.readouterr().err == (
+            f"{command}.py: {labels}: 2 of its 4 labels have no picture here (the first: b); "
+            "the accuracies are of the other 2\n"
+        )
+        assert json.loads(evaluated.read_text())["labels_left_out"] == 2
+    labels.write_text("a.JPEG 5\nc.JPEG 5\n")
+    card_step("eval_imagenet", *of_outputs, "--json", evaluated)
+    assert json.loads(evaluated.read_text())["labels_left_out"] == 0 and capsys.readouterr().err == ""

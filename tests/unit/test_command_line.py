@@ -124,6 +124,22 @@ def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
     assert "not enough memory" in error
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "ImportError('x.so: failed to map segment from shared object')",
+        'RuntimeError("can\'t start new thread")',
+        "ToolError('OpenVINO is not installed (std::bad_alloc)') from ImportError('std::bad_alloc')",
+        "ModelError('the graph: OpenVINO cannot load it') from RuntimeError('Cannot allocate memory')",
+    ],
+)
+def test_want_of_memory_is_told_as_that_whatever_it_was_taken_for(raised: str, tmp_path: Path) -> None:
+    child = _start(f"from mnasbench.errors import ModelError, ToolError; raise {raised}", tmp_path)
+    _, error = child.communicate(timeout=60)
+    assert (child.returncode, error.count("\n")) == (1, 1), error
+    assert error.startswith("step: error: not enough memory") and error.endswith("a smaller batch)\n")
+
+
 @pytest.mark.parametrize(("number", "told"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 def test_a_signal_is_one_line_and_leaves_nothing(tmp_path: Path, number: signal.Signals, told: str) -> None:
     child = _start(_WAIT, tmp_path)
@@ -134,6 +150,12 @@ def test_a_signal_is_one_line_and_leaves_nothing(tmp_path: Path, number: signal.
     _, error = child.communicate(timeout=60)
     assert (child.returncode, error) == (128 + number, f"step: {told}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_caller_in_the_same_process_has_its_handlers_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run(argparse.ArgumentParser(), lambda _arguments: 0, []) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_what_is_half_written_is_private_and_what_is_whole_is_the_teams(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +78,9 @@ def test_a_job_of_the_run_that_holds_the_results_goes_on(tmp_path: Path, monkeyp
         ("kill -KILL $$", 137, "step: was killed by signal 9 (the system does that where memory is short"),
         ("echo half; kill -SEGV $$", 139, "step: was ended by signal 11; before that: half"),
         ("exit 3", 3, "step: it said nothing"),
+        ("echo Traceback; echo MemoryError; exit 1", 1, "step: not enough memory (MemoryError); free some, or give"),
+        ("echo 'x.so: failed to map segment from shared object'; exit 1", 1, "step: not enough memory (x.so: failed"),
+        ("echo 'step: error: not enough memory; x'; exit 1", 1, "step: step: error: not enough memory; x [log"),
         (r"printf '\033]0;title\007\n'; exit 2", 2, r"step: \x1b]0;title\x07"),
     ],
 )
@@ -91,6 +98,23 @@ def test_what_ended_a_step_is_one_line_that_a_terminal_shows_as_it_is(
     error = capsys.readouterr().err
     assert told in error and error.count("\n") == 1 and error.rstrip("\n").isprintable()
     assert not Path("r.json").exists()
+
+
+def test_a_limit_on_addresses_that_no_step_fits_in_is_told(tmp_path: Path, repository: Path) -> None:
+    # What a step's libraries do there differs: an error, a crash, and OpenBLAS tries for ever.
+    arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log", "--", "touch", "ran"]
+    done = subprocess.run(
+        [sys.executable, repository / "workflow/scripts/record.py", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(repository / "workflow")},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = "a process may have 1.1 GB of addresses here (ulimit -v), too little to begin with; allow 2.1 GB or more"
+    assert (done.returncode, done.stderr) == (1, f"record.py: error: {told}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_secret_of_the_environment_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

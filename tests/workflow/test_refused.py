@@ -128,6 +128,15 @@ def test_a_home_without_room_for_snakemakes_cache_is_told(
     assert "/dev/null/snakemake: cannot be made (Not a directory)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("cores", [0, -1])
+def test_a_run_on_no_cores_is_refused_and_does_not_wait_for_ever(cores: int, workflow: Workflow) -> None:
+    workflow.configure({"models": {"mnasnet0_5": {}}})
+    done = workflow.call(cores=cores)
+    assert done.returncode == 2 and f"mnasbench: error: --cores {cores}: expected a number of cores" in done.stdout
+    assert "Traceback" not in done.stdout and not (workflow.root / "results/data").exists()
+    assert workflow.call("--dry-run", cores=cores).returncode == 0
+
+
 def test_a_results_folder_that_is_a_link_to_nothing_is_one_line(workflow: Workflow) -> None:
     workflow.configure({"models": {"mnasnet0_5": {}}})
     (workflow.root / "results").symlink_to("nowhere")

@@ -336,6 +336,13 @@ def expected_time():
     return f"This takes about {duration(found.seconds)} by what the same jobs took before{without}."
 
 
+def check_cores():
+    """End the run that was given no cores: Snakemake plans it and then waits, without a word and without end."""
+    cores = workflow.resource_settings.cores
+    if cores is not None and cores < 1:
+        refuse(f": --cores {cores}: expected a number of cores, 1 or more, or all")
+
+
 def check_room_for_planned():
     """End the run where the disk will not hold a file for each picture of its jobs.
 

@@ -21,8 +21,11 @@ _REFUSALS = frozenset(
         *("ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENOTEMPTY", "ENAMETOOLONG", "ELOOP"),
     )
 )
-# How the libraries beneath word what Python calls MemoryError.
-_NO_MEMORY = ("bad_alloc", "can't allocate memory", "failed to allocate memory", "cannot allocate memory")
+# How the libraries beneath, and the system's loader and threads, word what Python calls MemoryError.
+_NO_MEMORY = (
+    *("bad_alloc", "can't allocate memory", "failed to allocate memory", "cannot allocate memory", "memoryerror"),
+    *("failed to map segment from shared object", "can't start new thread"),
+)
 
 
 class Stopped(BaseException):
@@ -103,12 +106,20 @@ def run(
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
     arguments = parser.parse_args(argv)
+    handlers = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _stop)
+        handlers = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return action(arguments) or 0
+        code = action(arguments) or 0
+        # For a caller in this process. After a signal they stay: a second one must not disturb what is to be said.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return code
     except MnasbenchError as error:
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            # Whatever it was taken for where it was caught: a runtime that is not installed, a graph that is damaged.
+            print(f"{parser.prog}: error: {not_enough_memory(str(error))}", file=sys.stderr)
+            return 1
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
@@ -120,9 +131,8 @@ def run(
         print(f"{parser.prog}: {'interrupted' if number == signal.SIGINT else 'terminated'}", file=sys.stderr)
         return 128 + number
     except Exception as error:
-        if _is_out_of_memory(error):
-            advice = "free some, or give it less to do at once (fewer instances or workers, a smaller batch)"
-            print(f"{parser.prog}: error: not enough memory; {advice}", file=sys.stderr)
+        if is_out_of_memory(error):
+            print(f"{parser.prog}: error: {not_enough_memory()}", file=sys.stderr)
             return 1
         if not isinstance(error, OSError):
             raise
@@ -139,10 +149,23 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, whichever library's words say so."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+    return isinstance(error, (RuntimeError, ImportError, OSError)) and tells_of_memory(str(error))
+
+
+def tells_of_memory(text: str) -> bool:
+    """Whether a last word is that memory was short."""
+    return any(words in text.lower() for words in _NO_MEMORY)
+
+
+def not_enough_memory(said: str = "") -> str:
+    """That memory was short and what helps; ``said`` is what was said of it elsewhere."""
+    where = f" ({said})" if said else ""
+    advice = "free some, or give it less to do at once (fewer instances or workers, a smaller batch)"
+    return f"not enough memory{where}; {advice}"
 
 
 def coloured(text: str, colour: Literal["red", "green", "yellow"], stream: TextIO) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from command_line import parser_for, run
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
-from mnasbench.result.pairing import find_outputs, labels_by_key, labels_of, listed_inputs
+from mnasbench.result.pairing import find_outputs, labels_by_key, labels_left_out, labels_of, listed_inputs
 from progress import progress
 
 
@@ -33,13 +33,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
     inputs = listed_inputs(arguments.datalist)
     outputs = find_outputs(arguments.result_path, inputs)
     reference = find_outputs(arguments.reference_path, inputs) if arguments.reference_path else None
-    labels = labels_of(inputs, labels_by_key(arguments.label), arguments.label)
+    all_labels = labels_by_key(arguments.label)
+    labels = labels_of(inputs, all_labels, arguments.label)
     answers = evaluate_outputs(outputs, labels, reference, progress("evaluating"))
+    left_out, told = labels_left_out(inputs, all_labels, arguments.label)
     if arguments.answers:
         write_answers(arguments.answers, answers)
     figures = accuracy(answers)
     if arguments.json:
-        write_json(arguments.json, figures)
+        write_json(arguments.json, {**figures, "labels_left_out": left_out})
+    if told:
+        print(f"eval_imagenet.py: {told}", file=sys.stderr)
     print(f"images: {figures['images']}, top1: {figures['top1']:.3f}, top5: {figures['top5']:.3f}")
 
 

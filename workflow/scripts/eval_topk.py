@@ -13,7 +13,7 @@ from command_line import parser_for, run
 from mnasbench.errors import DatasetError
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy
-from mnasbench.result.pairing import labels_by_key
+from mnasbench.result.pairing import labels_by_key, labels_left_out
 from mnasbench.result.result_text import answers_from_text, read_result_text
 
 
@@ -37,9 +37,14 @@ def _label_file_of(result: Path) -> Path:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Read, count."""
     label_file = arguments.label or _label_file_of(arguments.result)
-    figures = accuracy(answers_from_text(arguments.result, labels_by_key(label_file)))
+    labels = labels_by_key(label_file)
+    answers = answers_from_text(arguments.result, labels)
+    figures = accuracy(answers)
+    left_out, told = labels_left_out((answer.name for answer in answers), labels, label_file)
     if arguments.json:
-        write_json(arguments.json, figures)
+        write_json(arguments.json, {**figures, "labels_left_out": left_out})
+    if told:
+        print(f"eval_topk.py: {told}", file=sys.stderr)
     print(f"images: {figures['images']}, top1: {figures['top1']:.3f}, top5: {figures['top5']:.3f}")
 
 

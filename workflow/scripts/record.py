@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from command_line import coloured, parser_for, run, whole
+from command_line import coloured, not_enough_memory, parser_for, run, tells_of_memory, whole
 from mnasbench import provenance
 from mnasbench.errors import InputError, OutputError, ToolError, one_line
 from mnasbench.files import flush_to_disk, read_json, write_json
@@ -34,6 +34,8 @@ PROGRESS_VARIABLE = "MNASBENCH_PROGRESS"
 _UNWANTED = "the run that wanted this was killed, and another may have begun"
 # Less than this is free on a disk where a step could not end its last line.
 _FULL_BYTES = 1 << 16
+# With less address space (ulimit -v) the libraries of most steps do not load, and OpenBLAS tries for ever.
+_LEAST_ADDRESSES = 2 << 30
 # Several steps share a terminal: a line of each now and then, the first soon enough for what takes over two seconds.
 _FIRST_SECONDS, _EVERY_SECONDS = 2.0, 5.0
 
@@ -204,7 +206,18 @@ def _why(code: int, log: Path) -> str:
         return f"was killed by signal {signal.SIGKILL} ({advice}); before that: {said}"
     if code > 128 and code - 128 not in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         return f"was ended by signal {code - 128}; before that: {said}"
-    return said
+    # The end of a traceback, where not even the step's own way of telling could be loaded.
+    return not_enough_memory(said) if tells_of_memory(said) and "not enough memory" not in said else said
+
+
+def _check_addresses() -> None:
+    """ToolError where a limit on the addresses of a process (``ulimit -v``) leaves no room for a step's libraries."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESSES:
+        raise ToolError(
+            f"a process may have {limit / 1e9:.1f} GB of addresses here (ulimit -v), too little to begin with; "
+            f"allow {_LEAST_ADDRESSES / 1e9:.1f} GB or more"
+        )
 
 
 def _found_no_room(log: Path) -> bool:
@@ -227,6 +240,7 @@ def record(arguments: argparse.Namespace) -> int:
     outputs = [path for path in arguments.outputs if path != arguments.receipt]
     if not _is_wanted():
         raise ToolError(_UNWANTED)
+    _check_addresses()
     inputs = _describe_inputs(arguments.inputs)
     _verify(arguments.verified)
     arguments.log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Which output belongs to which input, and which label to both: by name, whatever wrote the files."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from mnasbench.data.datalist import read_datalist
@@ -64,3 +65,14 @@ def labels_of(inputs: dict[str, Path], labels: dict[str, int], label_file: Path)
             "give the label file of this dataset"
         )
     return {key: labels[key] for key in inputs}
+
+
+def labels_left_out(answered: Iterable[str], labels: dict[str, int], label_file: Path) -> tuple[int, str]:
+    """How many labels have no answer, and that in one line (empty where there is none)."""
+    left = sorted(set(labels) - set(answered))
+    if not left:
+        return 0, ""
+    return len(left), (
+        f"{one_line(label_file)}: {len(left)} of its {len(labels)} labels have no picture here (the first: "
+        f"{one_line(left[0])}); the accuracies are of the other {len(labels) - len(left)}"
+    )

@@ -131,7 +131,8 @@ def measure(
             return _merged([job.result() for job in jobs])
         except (BrokenExecutor, threading.BrokenBarrierError) as error:
             raise MeasurementError(
-                f"a worker process ended before its time ({type(error).__name__}); see the log"
+                f"a worker process ended before its time ({type(error).__name__}); where memory is short the system "
+                "kills one: fewer processes or instances, or a smaller batch, need less"
             ) from error
 
 
