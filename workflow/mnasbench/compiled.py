@@ -1,9 +1,29 @@
 """Functions that numba compiles, kept for the next process where there is a place for that."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numba
+
+
+def _look_for_no_blas() -> None:
+    """Have numba believe that there is no SciPy: to look for its BLAS takes as long as all else that numba loads.
+
+    So a function that is compiled here cannot use numpy.linalg; numba then says so.
+    """
+    name = "scipy.linalg"
+    if name in sys.modules:
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to say that a module cannot be imported
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[name]
+
+
+_look_for_no_blas()
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -1,6 +1,6 @@
-import builtins
 import importlib.util
 import platform
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,16 +49,22 @@ def test_a_missing_openvino_is_done_without_unless_it_was_asked_for(monkeypatch:
 
 
 def test_a_model_for_a_missing_openvino_says_what_to_do(graph: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: object) -> object:
-        if name.startswith("openvino"):
-            raise ImportError("No module named 'openvino'")
-        return real(name, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "openvino.preprocess", raising=False)
     with pytest.raises(ToolError, match="install it, or build the model with runtime onnxruntime"):
         loaded(graph)
+
+
+def test_a_second_session_that_is_refused_is_one_line(graph: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded(graph)
+
+    class Refusing:
+        def import_model(self, *_: object) -> None:
+            raise RuntimeError("no room\nat all")
+
+    monkeypatch.setattr(model, "_core", Refusing())
+    with pytest.raises(ModelError, match="cannot load the graph a second time"):
+        model.another()
 
 
 def test_unknown_runtimes_are_errors() -> None:

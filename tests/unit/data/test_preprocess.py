@@ -275,9 +275,9 @@ def test_without_a_place_for_compiled_code_each_process_compiles(tmp_path: Path)
         from numba.core import caching
         caching.CacheImpl._locator_classes = []
         import numpy as np
-        from mnasbench.run import inputs
+        from mnasbench.run import kernels
         out = np.empty((3, 1, 1), np.uint8)
-        inputs._follow_line(np.ones((3, 1, 1), np.uint8), np.ones(3, np.float32), np.ones(3, np.float32), out)
+        kernels.follow_line(np.ones((3, 1, 1), np.uint8), np.ones(3, np.float32), np.ones(3, np.float32), out)
         print(out.ravel().tolist())
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

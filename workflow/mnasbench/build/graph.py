@@ -4,13 +4,17 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnasbench.errors import ModelError, one_line
+
+# Loaded where a session is made: this module is also what a model that OpenVINO runs passes through.
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 # Layers that carry weights; everything else follows their precision.
 WEIGHTED = ("Conv", "Gemm")
@@ -74,9 +78,11 @@ def tensor_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def session(
-    model: ModelProto, level: ort.GraphOptimizationLevel | None = None, threads: int = 0
-) -> ort.InferenceSession:
+    model: ModelProto, level: "ort.GraphOptimizationLevel | None" = None, threads: int = 0
+) -> "ort.InferenceSession":
     """An ONNX Runtime session on the CPU; ``level`` is fully optimized unless given, 0 threads means all cores."""
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL if level is None else level
     options.intra_op_num_threads = threads
@@ -92,8 +98,10 @@ def session(
         raise ModelError(f"ONNX Runtime cannot load the graph ({one_line(error)}); export the model again") from error
 
 
-def optimized(model: ModelProto, level: ort.GraphOptimizationLevel) -> ModelProto:
+def optimized(model: ModelProto, level: "ort.GraphOptimizationLevel") -> ModelProto:
     """The graph as ONNX Runtime runs it after its optimizations of ``level``."""
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.graph_optimization_level = level
     options.log_severity_level = 3
@@ -122,6 +130,8 @@ def prepare(model: ModelProto) -> ModelProto:
 
     Raises ModelError where the model has not exactly one image input and one output.
     """
+    import onnxruntime as ort
+
     if len(model.graph.input) != 1 or len(model.graph.output) != 1:
         raise ModelError(
             f"the graph has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "

@@ -5,11 +5,13 @@ one and lays it out itself. Which is meant stands in model_info, so accuracy and
 """
 
 import copy
+import importlib
 import importlib.metadata
 import importlib.util
 import platform
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,25 @@ def described(info: dict[str, Any]) -> dict[str, str]:
     return {"name": name, "version": version_of(name)}
 
 
+def load_runtime(info: dict[str, Any]) -> None:
+    """Have in memory the library that runs a model; ToolError where OpenVINO is meant and not installed."""
+    if runtime_of(info) == "openvino":
+        _load_openvino()
+    else:
+        importlib.import_module("onnxruntime")
+
+
+def _load_openvino() -> ModuleType:
+    try:
+        importlib.import_module("openvino.preprocess")
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        raise ToolError(
+            f"the model was built for OpenVINO, which is not installed ({one_line(error)}); install it, or build "
+            "the model with runtime onnxruntime"
+        ) from error
+
+
 class OpenVinoModel:
     """A graph in OpenVINO: one stream of ``threads`` threads, fp32 wherever the graph is not int8.
 
@@ -67,14 +88,7 @@ class OpenVinoModel:
 
     def __init__(self, graph: Path | bytes, threads: int, batch: int = 1, pixels: Preprocessing | None = None) -> None:
         """ModelError where OpenVINO refuses the graph, ToolError where it is not installed."""
-        try:
-            import openvino
-            from openvino.preprocess import PrePostProcessor
-        except ImportError as error:
-            raise ToolError(
-                f"the model was built for OpenVINO, which is not installed ({one_line(error)}); install it, or build "
-                "the model with runtime onnxruntime"
-            ) from error
+        openvino = _load_openvino()
         self._openvino, self._batch, self._request = openvino, 0, None
         self._bound: npt.NDArray[Any] | None = None
         # Without the precision hint newer CPUs would compute what is fp32 in bf16; without pinning, processes that
@@ -90,7 +104,7 @@ class OpenVinoModel:
             self._core = openvino.Core()
             model = self._core.read_model(graph)
             if pixels is not None:
-                preparation = PrePostProcessor(model)
+                preparation = openvino.preprocess.PrePostProcessor(model)
                 tensor, inside = preparation.input().tensor(), preparation.input().model()
                 tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NCHW"))
                 inside.set_layout(openvino.Layout("NCHW"))
@@ -112,9 +126,12 @@ class OpenVinoModel:
     def another(self) -> "OpenVinoModel":
         """The same for another thread: its kernels are taken over, where to make them takes six times as long."""
         twin = copy.copy(self)
-        exported = self._compiled.export_model()
-        twin._compiled = self._core.import_model(exported, "CPU", self._options)
-        twin._request, twin._bound = twin._compiled.create_infer_request(), None
+        try:
+            exported = self._compiled.export_model()
+            twin._compiled = self._core.import_model(exported, "CPU", self._options)
+            twin._request, twin._bound = twin._compiled.create_infer_request(), None
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO cannot load the graph a second time ({one_line(error)})") from error
         return twin
 
     def run(self, tensor: npt.NDArray[Any]) -> Float32Array:

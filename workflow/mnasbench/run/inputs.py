@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.layout import InterleavedInput
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.compiled import compiled
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import normalise, resize_and_crop
 from mnasbench.errors import SettingsError
@@ -62,18 +60,20 @@ class Preprocessor:
 
     def _fill(self, place: npt.NDArray[Any], picture: UInt8Array) -> None:
         """Normalise a cropped picture into its place in a tensor."""
+        from mnasbench.run import kernels  # here, because it takes long to load; see there
+
         if self.format.pixels:
             place[...] = picture
         elif self._quantized is None:
-            _look_up(picture, self._table, place)
+            kernels.look_up(picture, self._table, place)
         elif self.format.blocks is not None:
-            _look_up_blocks(picture, self._quantized, place)
+            kernels.look_up_blocks(picture, self._quantized, place)
         elif self._line is None:
-            _look_up_interleaved(picture, self._quantized, place)
+            kernels.look_up_interleaved(picture, self._quantized, place)
         else:  # arithmetic on many bytes at once is faster than a table, which takes one by one
             planar = np.empty(picture.shape, np.uint8)
-            _follow_line(picture, *self._line, planar)
-            cv2.merge([planar[0], planar[1], planar[2]], place)
+            kernels.follow_line(picture, *self._line, planar)
+            kernels.interleave(planar, place)
 
     def fill(self, place: npt.NDArray[Any], pixels: UInt8Array) -> None:
         """Preprocess one picture as it comes, uint8 (3, height, width), into its place in a tensor.
@@ -101,6 +101,8 @@ def _line_of(
 
     Tried on all 256 bytes, so what it gives is the table and no approximation of it.
     """
+    from mnasbench.run import kernels
+
     deviation = np.asarray(std, dtype=np.float64) * target.scale
     line = (
         (1 / (255 * deviation)).astype(np.float32),
@@ -108,63 +110,15 @@ def _line_of(
     )
     every_byte = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256)).copy()
     made = np.empty_like(every_byte)
-    _follow_line(every_byte, *line, made)
+    kernels.follow_line(every_byte, *line, made)
     return line if np.array_equal(made[:, 0], table) else None
 
 
 def load_kernels() -> None:
-    """Have numba and its compiled functions in memory, which takes a third of a second at the first call of one."""
-    _follow_line(np.zeros((3, 1, 1), np.uint8), *np.zeros((2, 3), np.float32), np.zeros((3, 1, 1), np.uint8))
+    """Have in memory what ``Preprocessor`` would load with its first picture."""
+    from mnasbench.run import kernels
 
-
-@compiled()
-def _follow_line(
-    pixels: UInt8Array, slopes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], out: UInt8Array
-) -> None:
-    channels, height, width = pixels.shape
-    low, high = np.float32(0.0), np.float32(255.0)
-    for c in range(channels):
-        slope, offset = slopes[c], offsets[c]
-        for y in range(height):
-            for x in range(width):
-                value = min(max(np.float32(pixels[c, y, x]) * slope + offset, low), high)
-                out[c, y, x] = np.uint8(np.int32(value))
-
-
-@compiled()
-def _look_up_interleaved(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
-    channels, height, width = pixels.shape
-    for y in range(height):
-        for x in range(width):
-            for c in range(channels):
-                out[y, x, c] = table[c, pixels[c, y, x]]
-
-
-@compiled()
-def _look_up(pixels: UInt8Array, table: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
-    channels, height, width = pixels.shape
-    for c in range(channels):
-        for y in range(height):
-            for x in range(width):
-                out[c, y, x] = table[c, pixels[c, y, x]]
-
-
-@compiled()
-def _look_up_blocks(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
-    """Fill (rows, width / 2, 12 * parts) with blocks of 2 x 2 pixels of the upper and the lower part."""
-    rows, columns, channels = out.shape
-    total = pixels.shape[1] // 2
-    for part in range(channels // 12):
-        first = (total - rows) * part
-        for row in range(rows):
-            for dy in range(2):
-                y, at = 2 * (first + row) + dy, 12 * part + 6 * dy
-                for column in range(columns):
-                    for dx in range(2):
-                        x = 2 * column + dx
-                        out[row, column, at + 3 * dx] = table[0, pixels[0, y, x]]
-                        out[row, column, at + 3 * dx + 1] = table[1, pixels[1, y, x]]
-                        out[row, column, at + 3 * dx + 2] = table[2, pixels[2, y, x]]
+    kernels.load()
 
 
 def listed_pictures(paths: Sequence[Path], limit: int) -> list[UInt8Array]:
