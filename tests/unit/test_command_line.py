@@ -73,6 +73,23 @@ def _start(body: str, folder: Path, **options: object) -> "subprocess.Popen[str]
     )
 
 
+def test_what_was_said_before_an_error_is_not_lost(tmp_path: Path) -> None:
+    child = _start("from mnasbench.errors import InputError; print('so far'); raise InputError('no further')", tmp_path)
+    assert (*child.communicate(), child.returncode) == ("so far\n", "step: error: no further\n", 2)
+
+
+def test_what_cannot_be_said_is_an_error(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        child = subprocess.Popen(
+            [sys.executable, "-c", _program("print('x')"), str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (child.communicate()[1], child.returncode) == ("step: error: No space left on device\n", 2)
+
+
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_a_closed_stream_ends_nothing(closed: str, tmp_path: Path) -> None:
     descriptor = {"stdout": 1, "stderr": 2}[closed]
