@@ -7,7 +7,7 @@ from mnasbench.data.npz import read_output, write_npz
 from mnasbench.data.preprocess import normalise
 from mnasbench.errors import DatasetError, InputError, MeasurementError, OutputError
 from mnasbench.run import accuracy
-from mnasbench.run.accuracy import output_paths, run_accuracy
+from mnasbench.run.accuracy import output_names, run_accuracy
 from mnasbench.run.session import Engine
 
 
@@ -123,7 +123,7 @@ def test_an_input_that_is_not_there_is_named_before_anything_is_written(compiled
 
 def test_two_inputs_with_one_output_are_an_error(tmp_path):
     with pytest.raises(InputError, match="two inputs"):
-        output_paths([tmp_path / "a.npz", tmp_path / "a.raw"], tmp_path / "out")
+        output_names([tmp_path / "a.npz", tmp_path / "a.raw"])
 
 
 def test_the_output_of_a_picture_that_left_the_dataset_goes_with_it(compiled, params, inputs, tmp_path):

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from mnasbench.errors import DatasetError, one_line
-from mnasbench.files import REGULAR_FLAGS, read_regular_into, write_parts
+from mnasbench.files import REGULAR_FLAGS, TEMPORARY, read_regular_into, write_parts
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -40,6 +40,16 @@ _ENTRY = struct.Struct("<4s6H3I5H2I")  # its entry of a file
 def write_npz(path: Path, array: npt.NDArray[np.generic], key: str = INPUT_KEY) -> None:
     """Write one array, uncompressed and atomically; equal arrays give equal files."""
     write_parts(path, npz_parts(array, key))
+
+
+def npz_names(folder: Path) -> list[str]:
+    """The npz files below a folder that are not being written just now: their names relative to it, sorted."""
+    found = []
+    for where, _, files in os.walk(folder):
+        below = os.path.relpath(where, folder)
+        names = (name for name in files if name.endswith(".npz") and not name.startswith(TEMPORARY))
+        found += [name if below == "." else f"{below}/{name}" for name in names]
+    return sorted(found)
 
 
 def npz_parts(array: npt.NDArray[np.generic], key: str) -> list[bytes | memoryview]:

@@ -1,10 +1,12 @@
 """Pictures to the npz files that the run stage reads, on every core, and the list of them."""
 
 import contextlib
+import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +25,7 @@ _OVERHEAD = 512
 
 def npz_path(target: Path, name: str) -> Path:
     """The npz file of a picture: class folders are kept below ``target``, the suffix is replaced."""
-    return target / PurePosixPath(name).with_suffix(".npz")
+    return Path(f"{target}/{os.path.splitext(name)[0]}.npz")  # noqa: PTH122 - pathlib takes four times as long
 
 
 def write_npz_inputs(
@@ -47,14 +49,15 @@ def write_npz_inputs(
         raise DatasetError(f"{one_line(root)}: no pictures to convert; does the manifest have this shard?")
     folder, is_new = target.resolve(), not target.exists()
     paths = [npz_path(folder, picture.name) for picture in pictures]
-    if len(set(paths)) < len(paths):
-        doubled = next(path for path in paths if paths.count(path) > 1)
+    names = [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        doubled = next(name for name, times in Counter(names).items() if times > 1)
         raise DatasetError(f"{one_line(doubled)}: two pictures would be written here; rename one of them")
     require_listable(str(paths[0].parent))
     target.mkdir(parents=True, exist_ok=True)
     if exact:
         _remove_others(folder, set(paths))
-    make_folders(target, (path.parent for path in paths))
+    make_folders(target, map(Path, dict.fromkeys(map(os.path.dirname, names))))
     need = bytes_needed(pictures, preprocessing)
     # What is there is replaced, so its space is free.
     there = 0 if is_new else sum(path.stat().st_size for path in paths if path.is_file())

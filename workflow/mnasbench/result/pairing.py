@@ -1,12 +1,12 @@
 """Which output belongs to which input, and which label to both: by name, whatever wrote the files."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.fingerprint import COLUMNS, read_manifest
 from mnasbench.data.labels import read_labels
+from mnasbench.data.npz import npz_names
 from mnasbench.errors import DatasetError, PairingError, one_line
 from mnasbench.files import read_text
 from mnasbench.result.evaluation import by_key
@@ -25,7 +25,7 @@ def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise PairingError(f"{one_line(folder)}: no such folder of outputs; run vamp with --path_output first")
-    outputs = {key: folder / name for key, name in by_key(_npz_below(folder)).items()}
+    outputs = {key: folder / name for key, name in by_key(npz_names(folder)).items()}
     for have, lack, told in (
         (inputs, outputs, "has no output in"),
         (outputs, inputs, "belongs to no input of the run of"),
@@ -37,14 +37,6 @@ def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
                 "was the run interrupted, or is the folder that of another list? Run it again"
             )
     return outputs
-
-
-def _npz_below(folder: Path) -> list[str]:
-    found = []
-    for where, _, names in os.walk(folder):
-        below = os.path.relpath(where, folder)
-        found += [name if below == "." else f"{below}/{name}" for name in names if name.endswith(".npz")]
-    return sorted(found)
 
 
 def labels_by_key(path: Path, shard: int | None = None) -> dict[str, int]:

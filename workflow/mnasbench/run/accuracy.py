@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.runtime import described
+from mnasbench.build.runtime import described, load_runtime
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_parts, read_output
+from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_names, npz_parts, read_output
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
 from mnasbench.files import (
     canonical_json,
@@ -67,19 +68,19 @@ class AccuracyRun:
         return done / self.seconds if done else None
 
 
-def output_paths(inputs: Sequence[Path], folder: Path) -> list[Path]:
-    """Where the output of each input belongs: its own name below ``folder``, class folders kept.
+def output_names(inputs: Sequence[Path]) -> list[str]:
+    """The name of the output of each input: its own, class folders kept, without the folder that all inputs share.
 
-    The folder that all inputs share is stripped. Raises InputError where two inputs would share an output.
+    Raises InputError where two inputs would share an output.
     """
     # A `..` that stayed would lead out of the folder again; resolve() would follow the links of the inputs, too.
-    absolute = [Path(os.path.normpath(Path(path).absolute())) for path in inputs]
-    common = Path(os.path.commonpath([path.parent for path in absolute]))
-    outputs = [folder / path.relative_to(common).with_suffix(".npz") for path in absolute]
-    if len(set(outputs)) < len(outputs):
-        doubled = next(path for i, path in enumerate(outputs) if path in outputs[:i])
-        raise InputError(f"{one_line(doubled)}: two inputs of the list would be written to it")
-    return outputs
+    absolute = [os.path.abspath(path) for path in inputs]  # noqa: PTH100 - three paths a picture take a tenth of a run
+    shared = len(os.path.join(os.path.commonpath({os.path.dirname(path) for path in absolute}), ""))  # noqa: PTH118,PTH120
+    names = [f"{os.path.splitext(path[shared:])[0]}.npz" for path in absolute]  # noqa: PTH122
+    if len(set(names)) < len(names):
+        doubled = next(name for name, times in Counter(names).items() if times > 1)
+        raise InputError(f"{one_line(doubled)}: the output of this name would be that of two inputs of the list")
+    return names
 
 
 def run_accuracy(
@@ -99,12 +100,12 @@ def run_accuracy(
     picture's scores. ``progress(done, total)`` is called after each batch. Raises MeasurementError where, at the
     end, an output is missing or the folder holds one that belongs to no input.
     """
-    outputs = output_paths(inputs, folder)
-    _prepare_folder(folder, outputs, _fingerprint(compiled, params, inputs, batch))
-    pairs = list(zip(inputs, outputs, strict=True))
-    batches = [pairs[i : i + batch] for i in range(0, len(pairs), batch)]
+    names = output_names(inputs)
+    there = _prepare_folder(folder, names, _fingerprint(compiled, params, inputs, batch))
+    pairs = [(source, folder / name) for source, name in zip(inputs, names, strict=True)]
+    whole = [name in there and _is_whole(output) for name, (_, output) in zip(names, pairs, strict=True)]
     # Whole batches are made again, so that a resumed run computes each picture in the same company.
-    waiting = [items for items in batches if not all(_is_whole(target) for _, target in items)]
+    waiting = [pairs[i : i + batch] for i in range(0, len(pairs), batch) if not all(whole[i : i + batch])]
     resumed = len(inputs) - sum(map(len, waiting))
     begin = loaded = time.perf_counter()
     if waiting:
@@ -117,7 +118,7 @@ def run_accuracy(
                 if progress:
                     progress(done, len(inputs))
     seconds = time.perf_counter() - loaded
-    _require_exactly(folder, outputs)
+    _require_exactly(folder, names)
     return AccuracyRun(len(inputs), resumed, loaded - begin, seconds, compiled.digests, described(compiled.info))
 
 
@@ -125,7 +126,9 @@ class _Pipeline:
     """Sessions and the workers that share them."""
 
     def __init__(self, compiled: CompiledModel, params: VdspParams, instances: int, batch: int, threads: int) -> None:
-        # Side by side: to load one, or numba, takes a core as long as several hundred pictures do.
+        # Side by side: to load one, or numba, takes a core as long as several hundred pictures do. Only what is loaded
+        # first would have to take turns with numba, for Python's lock; a session makes its kernels without it.
+        load_runtime(compiled.info)
         with ThreadPoolExecutor(min(instances + 1, usable_cpus())) as pool:
             kernels = pool.submit(load_kernels)
             first = Engine(compiled, threads, batch, params.preprocessing)
@@ -269,18 +272,23 @@ def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[P
     )
 
 
-def _prepare_folder(folder: Path, outputs: Sequence[Path], fingerprint: str) -> None:
-    """Remove outputs that were made from something else; remember what these are made from."""
+def _prepare_folder(folder: Path, names: Sequence[str], fingerprint: str) -> set[str]:
+    """Remove outputs that were made from something else; remember what these are made from.
+
+    Gives the names of the npz files that are still there.
+    """
     # First of all: through a link among them, files of somebody else would be removed.
-    make_folders(folder, (output.parent for output in outputs))
-    marker = folder / _MARKER
+    make_folders(folder, (folder / below for below in dict.fromkeys(name.rpartition("/")[0] for name in names)))
+    marker, there = folder / _MARKER, set(npz_names(folder))
     with contextlib.suppress(InputError):  # none, or one that a power cut emptied
         if read_json(marker) == {"fingerprint": fingerprint}:
-            return
+            return there
     # With a marker the folder is ours, and so are outputs of inputs that the list no longer has.
-    for path in {*outputs, *(folder.rglob("*.npz") if marker.is_file() else ())}:
-        path.unlink(missing_ok=True)
+    stale = there if marker.is_file() else there.intersection(names)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
     write_json(marker, {"fingerprint": fingerprint})
+    return there - stale
 
 
 def _is_whole(output: Path) -> bool:
@@ -292,11 +300,11 @@ def _is_whole(output: Path) -> bool:
     return True
 
 
-def _require_exactly(folder: Path, outputs: Sequence[Path]) -> None:
-    found = {path for path in folder.rglob("*.npz") if not path.name.startswith(".")}
-    for problem, paths in (("missing:", set(outputs) - found), ("outputs of no input:", found - set(outputs))):
-        if paths:
-            names = ", ".join(one_line(path.relative_to(folder)) for path in sorted(paths)[:3])
+def _require_exactly(folder: Path, names: Sequence[str]) -> None:
+    expected, found = set(names), set(npz_names(folder))
+    for problem, others in (("missing:", expected - found), ("outputs of no input:", found - expected)):
+        if others:
+            some = ", ".join(one_line(name) for name in sorted(others)[:3])
             raise MeasurementError(
-                f"{one_line(folder)}: {problem} {names} ({len(paths)} such); give --path_output a folder of its own"
+                f"{one_line(folder)}: {problem} {some} ({len(others)} such); give --path_output a folder of its own"
             )
