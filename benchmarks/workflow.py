@@ -49,7 +49,7 @@ def main():
     command = arguments.command[1:]
     outputs = [path for path in arguments.outputs if path != arguments.receipt]
     script = next((word for word in command if word.endswith(".py")), "")
-    if Path(script).name in ("index_dataset.py", "gather_manifest.py"):
+    if Path(script).name in ("index_dataset.py", "gather_manifest.py", "sample_calibration.py"):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     else:
         for path in outputs:
