@@ -106,8 +106,9 @@ def run(
     if argv is None:
         # Python would first take every object and library apart, for up to a third of a second. Files are closed and
         # workers joined where they were used; what was said before an error is still to be flushed.
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
         os._exit(code)
     return code
 
