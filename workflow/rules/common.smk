@@ -283,7 +283,7 @@ def force_repairs():
     # The receipt is the one output of a job that its rule always declares.
     repairs = {str(receipt) for receipt in damaged_receipts(there, memory, by_contents)}
     try:
-        changes = dataset_changes(described_dataset(), [Path(file) for file in manifests()], by_contents)
+        changes = dataset_changes(described_dataset(), [Path(file) for file in manifests()], by_contents, EXTENT.files)
         repairs.update(manifests()[change.shard] for change in changes)
         if calibration_is_changed(changes):
             repairs.add(f"{DATA}/calibration.receipt.json")

@@ -9,10 +9,10 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnasbench.data.fingerprint import Dataset, sample_of, scan, walk
+from mnasbench.data.fingerprint import Dataset, Listing, sample_of, scan, walk
 from mnasbench.data.labels import named
 from mnasbench.errors import DatasetError, OutputError, SettingsError, one_line
 from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, Settings
@@ -34,10 +34,14 @@ _SAMPLE = 200
 
 @dataclass(frozen=True)
 class Extent:
-    """How much a run goes through: its pictures, and the classes that they are of (a model may have more)."""
+    """How much a run goes through: its pictures, and the classes that they are of (a model may have more).
+
+    ``files``: the dataset as it was listed for that, so that nobody lists it again; None for the demo's, which is made.
+    """
 
     pictures: int
     classes: int
+    files: Listing | None = field(default=None, compare=False, repr=False)
 
 
 def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
@@ -49,16 +53,18 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
     _check_files(settings, on_cluster)
     chosen = settings["dataset"]
     if settings.is_demo:
-        scored = _classes_of_demo("val")
+        files, scored = None, _classes_of_demo("val")
     else:
-        scored = _classes_of(Dataset(Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"])))
+        dataset = Dataset(Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"]))
+        files = dict(walk(dataset.root, dataset.part))
+        scored = _classes_of(dataset, files)
     pictures = min(len(scored), chosen["limit"] or len(scored))
     if settings["shards"] > pictures:
         raise SettingsError(f"shards: {settings['shards']} parts of {pictures} pictures; give at most {pictures}")
     if any(precision.startswith("int8") for precision in settings["precisions"]):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
-    return Extent(pictures, 1 + max(scored.values()))
+    return Extent(pictures, 1 + max(scored.values()), files)
 
 
 def check_results(folder: Path) -> None:
@@ -134,8 +140,8 @@ def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[
     return one_line(Path(settings["dataset"]["root"]) / "val"), scored
 
 
-def _classes_of(dataset: Dataset) -> dict[str, int]:
-    return {name: file.class_index for name, file in scan(dataset).items()}
+def _classes_of(dataset: Dataset, files: Listing | None = None) -> dict[str, int]:
+    return {name: file.class_index for name, file in scan(dataset, files).items()}
 
 
 def _classes_of_demo(part: str) -> dict[str, int]:

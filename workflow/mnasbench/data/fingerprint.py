@@ -58,6 +58,10 @@ class Found:
 Known = tuple[str, int, int, str, str]
 
 
+# Size and time of change (ns) of files, by their names below a root.
+Listing = Mapping[str, tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Where the pictures of one part of a dataset are and how they get their classes.
@@ -89,13 +93,13 @@ def _if_file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def scan(dataset: Dataset) -> dict[str, Found]:
+def scan(dataset: Dataset, files: Listing | None = None) -> dict[str, Found]:
     """Every picture of the dataset, by its name below the root, sorted; nothing is opened.
 
     Every file that is not hidden counts as a picture. DatasetError where the folder is missing or empty,
-    a picture has no label, or a label has no picture.
+    a picture has no label, or a label has no picture. ``files``: what ``walk`` said of it a moment ago.
     """
-    return _select(dataset, dict(walk(dataset.root, dataset.part)))
+    return _select(dataset, dict(walk(dataset.root, dataset.part)) if files is None else files)
 
 
 def shard_of(name: str, shards: int) -> int:
@@ -103,7 +107,7 @@ def shard_of(name: str, shards: int) -> int:
     return zlib.crc32(name.encode()) % shards
 
 
-def _select(dataset: Dataset, files: Mapping[str, tuple[int, int]]) -> dict[str, Found]:
+def _select(dataset: Dataset, files: Listing) -> dict[str, Found]:
     if not files:
         raise DatasetError(f"{one_line(dataset.root / dataset.part)}: holds no pictures")
     classes = _classes_of(dataset, files)
@@ -296,19 +300,22 @@ class Change:
 _CHANGED, _NEW = "has changed", "is new"
 
 
-def dataset_changes(dataset: Dataset, manifests: Sequence[Path], rehash: bool = False) -> list[Change]:
+def dataset_changes(
+    dataset: Dataset, manifests: Sequence[Path], rehash: bool = False, files: Listing | None = None
+) -> list[Change]:
     """What differs between the dataset and its manifests; empty where nothing does.
 
     ``manifests[k]`` holds the pictures of shard k of ``len(manifests)``; one that is missing is not asked about. Only
     files whose size or time of change differ from the caches are read again (all of them where ``rehash``), and the
     caches then remember them. Where neither any name, size or time nor a label or manifest differs from those of the
     last call that found no change, the manifests are not even read: for 50,000 pictures that is the difference
-    between a third of a second and several. Raises DatasetError where the dataset cannot be indexed any more.
+    between a third of a second and several. ``files``: what ``walk`` said of the dataset a moment ago. Raises
+    DatasetError where the dataset cannot be indexed any more.
     """
     written = {shard: path for shard, path in enumerate(manifests) if path.is_file()}
     if not written:
         return []
-    files = dict(walk(dataset.root, dataset.part))
+    files = dict(walk(dataset.root, dataset.part)) if files is None else files
     seen, seen_file = _snapshot(dataset, files, manifests), seen_beside(manifests[0])
     if not rehash and _read_seen(seen_file) == seen:
         return []
@@ -351,7 +358,7 @@ def _read_seen(path: Path) -> str | None:
         return None
 
 
-def _snapshot(dataset: Dataset, files: Mapping[str, tuple[int, int]], manifests: Sequence[Path]) -> str:
+def _snapshot(dataset: Dataset, files: Listing, manifests: Sequence[Path]) -> str:
     """Digest of all that decides what a manifest says, pictures by size and time of change."""
     sources = [sha256_of_file(path) if path else "" for path in (dataset.label_file(), dataset.wnids_file())]
     times = [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in manifests if path.is_file()]
