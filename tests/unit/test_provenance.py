@@ -78,6 +78,11 @@ def test_torch_is_imported_by_the_steps_that_need_it_alone(repository: Path) -> 
     assert using == {"train_demo.py", "export_timm_torchvision_model.py", "check_parity.py", "write_presets.py"}
 
 
+def test_what_is_imported_where_it_is_used_counts_as_used() -> None:
+    scripts = Path(__file__).parents[2] / "workflow/scripts"
+    assert {"openvino", "onnxruntime", "numba"} <= set(provenance.library_versions(scripts / "ort_vamp.py"))
+
+
 def _receipt(tmp_path: Path) -> tuple[Path, Path, Path]:
     output, folder = tmp_path / "model.onnx", tmp_path / "npz"
     output.write_bytes(b"x" * 100)

@@ -5,13 +5,11 @@ one and lays it out itself. Which is meant stands in model_info, so accuracy and
 """
 
 import copy
-import importlib
 import importlib.metadata
 import importlib.util
 import platform
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -64,18 +62,19 @@ def load_runtime(info: dict[str, Any]) -> None:
     if runtime_of(info) == "openvino":
         _load_openvino()
     else:
-        importlib.import_module("onnxruntime")
+        import onnxruntime  # noqa: F401
 
 
-def _load_openvino() -> ModuleType:
+def _load_openvino() -> Any:  # the module; it has no types
     try:
-        importlib.import_module("openvino.preprocess")
-        return importlib.import_module("openvino")
+        import openvino
+        import openvino.preprocess
     except ImportError as error:
         raise ToolError(
             f"the model was built for OpenVINO, which is not installed ({one_line(error)}); install it, or build "
             "the model with runtime onnxruntime"
         ) from error
+    return openvino
 
 
 class OpenVinoModel:
