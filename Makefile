@@ -65,10 +65,9 @@ results: $(VENV)/installed
 verify: $(VENV)/installed
 	snakemake --dry-run --cores 1 $(CONFIGFILE) --config verify=contents
 
-# A file of tests at a time on each of two cores: what a module makes once is then used by all its tests. The order is
-# tests/conftest.py's; xdist's own, by the number of tests, would leave the longest file to the end.
+# A file of tests at a time on each of two cores: what a module makes once is then used by all its tests.
 test: $(VENV)/installed
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed
 	ruff check .

@@ -8,12 +8,6 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, the files that take minutes come first, so that none ends alone."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not {"workflow", "cluster", "contract"}.intersection(item.path.parts))
-
-
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout under test."""
