@@ -66,7 +66,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def count(up_to: int) -> None:
-    """Work of the processor alone, of about a picture's length."""
+    """Work of the processor alone, half as long as a picture's."""
     total = 0
     for number in range(up_to):
         total += number * number

@@ -11,6 +11,7 @@ import gather_accuracy
 from mnasbench.data.fingerprint import Picture
 from mnasbench.data.manifest import write_manifest
 from mnasbench.data.npz import write_npz
+from mnasbench.data.npz_inputs import npz_path
 from mnasbench.errors import DatasetError, InputError, PairingError
 from mnasbench.result.evaluation import (
     Answer,
@@ -22,6 +23,7 @@ from mnasbench.result.evaluation import (
     write_answers,
 )
 from mnasbench.result.pairing import find_outputs, labels_of, listed_inputs
+from mnasbench.run.accuracy import output_names
 from mnasbench.run.scores import best_classes
 
 
@@ -87,6 +89,13 @@ _NAMES = st.from_regex(r"[^/\0]{1,20}(/[^/\0]{1,20}){0,2}", fullmatch=True)
 @given(_NAMES.filter(lambda name: not name.endswith(".")))
 def test_a_key_is_the_name_without_folders_and_suffix(name: str) -> None:
     assert picture_key(name) == PurePosixPath(name).stem
+
+
+@given(_NAMES.filter(lambda name: not {".", ".."}.intersection(name.split("/"))))
+def test_the_npz_of_a_picture_and_its_output_have_the_key_of_the_picture(name: str) -> None:
+    made = npz_path(Path("/npz"), name)
+    assert picture_key(str(made)) == picture_key(output_names([made])[0]) == picture_key(name)
+    assert made.parent == Path("/npz", name).parent
 
 
 _ANSWERS = st.lists(

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described, load_runtime
 from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_names, npz_parts, read_output
+from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_names, npz_parts, read_output, without_suffix
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
 from mnasbench.files import (
     canonical_json,
@@ -76,7 +76,7 @@ def output_names(inputs: Sequence[Path]) -> list[str]:
     # A `..` that stayed would lead out of the folder again; resolve() would follow the links of the inputs, too.
     absolute = [os.path.abspath(path) for path in inputs]  # noqa: PTH100 - three paths a picture take a tenth of a run
     shared = len(os.path.join(os.path.commonpath({os.path.dirname(path) for path in absolute}), ""))  # noqa: PTH118,PTH120
-    names = [f"{os.path.splitext(path[shared:])[0]}.npz" for path in absolute]  # noqa: PTH122
+    names = [f"{without_suffix(path[shared:])}.npz" for path in absolute]
     if len(set(names)) < len(names):
         doubled = next(name for name, times in Counter(names).items() if times > 1)
         raise InputError(f"{one_line(doubled)}: the output of this name would be that of two inputs of the list")
