@@ -1,6 +1,6 @@
 # make run      everything, from nothing to the table and results/report.html
 # make check    say whether the configuration is right and what would run; run nothing
-# make verify   the same after reading every picture and result again, whatever its size and time
+# make verify   the same after reading every image and result again, whatever its size and time
 # make results  show the last run's table again
 # make test     every test
 # make lint     formatting, lint and types; make format mends what it can

@@ -1,6 +1,6 @@
 # From a classifier's weights to the numbers that decide whether it can be deployed.
 #
-#   data      the pictures, their manifest, the calibration set, the npz inputs
+#   data      the images, their manifest, the calibration set, the npz inputs
 #   model     weights and the exported graph
 #   build     the compiler's file, the preprocessing file, the compiled model
 #   run       performance and accuracy runs

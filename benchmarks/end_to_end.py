@@ -1,10 +1,10 @@
-"""Pictures per second from JPEG to top-1: our chain's steps on int8, and the plain script that most people write.
+"""Images per second from JPEG to top-1: our chain's steps on int8, and the plain script that most people write.
 
 Ours are three commands, called as a run calls them: image2npz.py, ort-vamp with a list, eval_imagenet.py (indexing,
 once a dataset, is told apart). The plain script is torchvision's preprocessing on PIL and an ONNX Runtime session on
 the fp32 graph, in a loop with batches of 1 or 32, and with a DataLoader of two workers; the fastest of the four, tried
-once on fewer pictures, is the one compared with. All on the same cores, in turns within each round, process start-up
-included; what starting alone costs (the same commands on 16 pictures) is beside it, and `without_start` is the ratio
+once on fewer images, is the one compared with. All on the same cores, in turns within each round, process start-up
+included; what starting alone costs (the same commands on 16 images) is beside it, and `without_start` is the ratio
 without that. Photographs are linked under as many names as wanted. Last line: one JSON object.
 """
 
@@ -46,28 +46,28 @@ prepare = t.Compose([t.Resize(256), t.CenterCrop(224), t.ToTensor(),
                      t.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
 lines = [line.split() for line in open(folder + "/val_label.txt")]
 
-class Pictures(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     def __len__(self):
         return len(lines)
     def __getitem__(self, i):
         return prepare(Image.open(folder + "/val/" + lines[i][0]).convert("RGB")), int(lines[i][1])
 
 session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-loader = torch.utils.data.DataLoader(Pictures(), batch_size=batch, num_workers=workers)
+loader = torch.utils.data.DataLoader(Images(), batch_size=batch, num_workers=workers)
 right = 0
-for pictures, labels in loader:
-    scores = session.run(None, {session.get_inputs()[0].name: pictures.numpy()})[0]
+for images, labels in loader:
+    scores = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
     right += int((scores.argmax(axis=1) == labels.numpy()).sum())
 print(100 * right / len(lines))
 """
 
 
-def dataset(folder: Path, root: Path, pictures: int) -> Path:
-    """Links to photographs under ``pictures`` names, their labels, and the manifest."""
+def dataset(folder: Path, root: Path, images: int) -> Path:
+    """Links to photographs under ``images`` names, their labels, and the manifest."""
     labels = [line.split() for line in (root / "val_label.txt").read_text().splitlines()]
     (folder / "val").mkdir(parents=True)
     lines = []
-    for number in range(pictures):
+    for number in range(images):
         name, label = labels[number % len(labels)]
         (folder / "val" / f"{number:05d}.JPEG").symlink_to((root / "val" / name).resolve())
         lines.append(f"{number:05d}.JPEG {label}\n")
@@ -108,7 +108,7 @@ def seconds(work: Callable[[], float]) -> tuple[float, float]:
     return time.perf_counter() - begin, top1
 
 
-def end_to_end(root: Path, pictures: int, rounds: int) -> dict[str, object]:
+def end_to_end(root: Path, images: int, rounds: int) -> dict[str, object]:
     """Both sides on one dataset; see the module's text."""
     weights = root / "mnasnet0_5_memorised.pth"
     with tempfile.TemporaryDirectory() as name:
@@ -119,14 +119,14 @@ def end_to_end(root: Path, pictures: int, rounds: int) -> dict[str, object]:
         prefix = compiled("net", graph, "int8-percentile", root / "val", folder / "build")
         write_json(params, vdsp_params(P, "current", resized=True, fp16=False))
         begin = time.perf_counter()
-        sets = {pictures: dataset(folder / "all", root, pictures)}
+        sets = {images: dataset(folder / "all", root, images)}
         index_s = time.perf_counter() - begin
         sets[FEW] = dataset(folder / "few", root, FEW)
         trial = dataset(folder / "trial", root, TRIAL)
         plans = [(batch, workers) for batch in (1, 32) for workers in (0, 2)]
         tried = {plan: seconds(lambda plan=plan: plain(trial, graph, *plan, script))[0] for plan in plans}
         for (batch, workers), spent in tried.items():
-            print(f"plain, batch {batch}, {workers} workers: {TRIAL / spent:.0f} pictures/s of {TRIAL}")
+            print(f"plain, batch {batch}, {workers} workers: {TRIAL / spent:.0f} images/s of {TRIAL}")
         best = min(tried, key=lambda plan: tried[plan])
         baseline = "batch {}, {} workers".format(*best)
         ways: dict[str, Callable[[Path], float]] = {
@@ -142,15 +142,15 @@ def end_to_end(root: Path, pictures: int, rounds: int) -> dict[str, object]:
                     os.sync()  # what the other side wrote is not this one's to wait for
                     spent, found = seconds(lambda work=work, where=where: work(where))
                     times[size][way].append(spent)
-                    top1[way] = found if size == pictures else top1.get(way, found)
+                    top1[way] = found if size == images else top1.get(way, found)
     for way in ways:
-        whole, start = (statistics.median(times[size][way]) for size in (pictures, FEW))
-        print(f"{way}: {pictures / whole:.0f} pictures/s, {start:.1f} s of them starting; top-1 {top1[way]:.2f}")
+        whole, start = (statistics.median(times[size][way]) for size in (images, FEW))
+        print(f"{way}: {images / whole:.0f} images/s, {start:.1f} s of them starting; top-1 {top1[way]:.2f}")
 
     def ratios(less: int) -> list[float]:
         def spent(way: str) -> list[float]:
             start = statistics.median(times[FEW][way]) * less
-            return [one - start for one in times[pictures][way]]
+            return [one - start for one in times[images][way]]
 
         return sorted(theirs / mine for theirs, mine in zip(spent(baseline), spent("ours"), strict=True))
 
@@ -159,8 +159,8 @@ def end_to_end(root: Path, pictures: int, rounds: int) -> dict[str, object]:
         "end_to_end": round(statistics.median(both), 3),
         "end_to_end_range": [round(both[0], 3), round(both[-1], 3)],
         "end_to_end_without_start": round(statistics.median(ratios(1)), 3),
-        "end_to_end_pictures": pictures,
-        "end_to_end_pictures_per_second": round(pictures / statistics.median(times[pictures]["ours"]), 1),
+        "end_to_end_images": images,
+        "end_to_end_images_per_second": round(images / statistics.median(times[images]["ours"]), 1),
         "end_to_end_baseline": baseline,
         "end_to_end_index_s": round(index_s, 1),
     }
@@ -171,10 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
     parser.add_argument("--root", type=Path, default=Path(default), help="photographs, labels, memorised weights")
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args(argv)
-    print(json.dumps(end_to_end(arguments.root, arguments.pictures, arguments.rounds)))
+    print(json.dumps(end_to_end(arguments.root, arguments.images, arguments.rounds)))
     return 0
 
 

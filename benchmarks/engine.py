@@ -2,13 +2,13 @@
 
 Ours is what ort-vamc builds and ort-vamp runs. The peers: plain ONNX Runtime (the exported graph, default session
 options), OpenVINO (fp32, and int8 by NNCF; normalisation in its own preprocessing, threads and streams by its own
-hints) and torch eager. All take the same 64 pictures in turn. Contenders take turns within each round, and a ratio is
+hints) and torch eager. All take the same 64 images in turn. Contenders take turns within each round, and a ratio is
 formed within each round. Each side counts with its best batch size. mnasnet0_5 has the weights given; others have
-random ones with BatchNorm statistics of the pictures.
+random ones with BatchNorm statistics of the images.
 
 Larger is better in all ratios: int8_vs_openvino_int8, int8_vs_fp32 and fp32_vs_openvino_fp32 are of throughput at
-saturation; latency_vs_openvino is OpenVINO's latency over ours, one picture at a time, int8. by_cpu_time holds the
-first three by pictures per second of CPU time instead of wall clock, which other load on the machine disturbs less.
+saturation; latency_vs_openvino is OpenVINO's latency over ours, one image at a time, int8. by_cpu_time holds the
+first three by images per second of CPU time instead of wall clock, which other load on the machine disturbs less.
 Last line: one JSON object. OpenVINO and NNCF are in benchmarks/requirements.txt; without them their ratios are null.
 """
 
@@ -52,7 +52,7 @@ DISTINCT, CALIBRATION = 64, 50
 
 Request = Callable[[list[np.ndarray]], object]
 Contender = list[Request]  # one request function for each worker thread
-Figures = tuple[float, float]  # pictures a second, and pictures per second of CPU time
+Figures = tuple[float, float]  # images a second, and images per second of CPU time
 WALL, CPU = 0, 1
 
 
@@ -60,7 +60,7 @@ WALL, CPU = 0, 1
 def ours(prefix: Path, workers: int, threads: int, batch: int) -> Contender:
     def request(engine: Engine) -> Request:
         preprocess = Preprocessor(CROPPED, engine.format)
-        return lambda pictures: engine.infer(preprocess(pictures, out=engine.tensor))
+        return lambda images: engine.infer(preprocess(images, out=engine.tensor))
 
     return [request(Engine.open(prefix, threads, batch, P)) for _ in range(workers)]
 
@@ -68,19 +68,19 @@ def ours(prefix: Path, workers: int, threads: int, batch: int) -> Contender:
 def plain_onnxruntime(graph: Path) -> Contender:
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return [lambda pictures: session.run(None, {name: normalise(np.stack(pictures), P)})]
+    return [lambda images: session.run(None, {name: normalise(np.stack(images), P)})]
 
 
 def torch_eager(model: torch.nn.Module) -> Contender:
     @torch.inference_mode()
-    def request(pictures: list[np.ndarray]) -> object:
-        return model(torch.from_numpy(normalise(np.stack(pictures), P)))
+    def request(images: list[np.ndarray]) -> object:
+        return model(torch.from_numpy(normalise(np.stack(images), P)))
 
     return [request]
 
 
 def openvino_model(graph: Path, calibration: np.ndarray | None) -> Any:
-    """The model in OpenVINO, quantized by NNCF where pictures are given, taking planar uint8 pixels."""
+    """The model in OpenVINO, quantized by NNCF where images are given, taking planar uint8 pixels."""
     import openvino as ov
     from openvino.preprocess import PrePostProcessor
 
@@ -112,13 +112,13 @@ def openvino(model: Any, precision: str, batch: int, hint: str) -> Contender:
 
     def request() -> Request:
         infer = compiled.create_infer_request()
-        return lambda pictures: infer.infer([np.stack(pictures)], share_inputs=True)
+        return lambda images: infer.infer([np.stack(images)], share_inputs=True)
 
     return [request() for _ in range(count)]
 
 
 # ------------------------------------------------------------------------------------------------------------ models
-def torch_model(name: str, weights: Path | None, pictures: np.ndarray) -> torch.nn.Module:
+def torch_model(name: str, weights: Path | None, images: np.ndarray) -> torch.nn.Module:
     if weights is not None:
         return architecture.load("torchvision", name, weights)[0].eval()
     torch.manual_seed(0)
@@ -128,7 +128,7 @@ def torch_model(name: str, weights: Path | None, pictures: np.ndarray) -> torch.
             module.momentum = None  # the average over all batches seen
     with torch.inference_mode():
         for _ in range(3):
-            model.train()(torch.from_numpy(pictures[:16]))
+            model.train()(torch.from_numpy(images[:16]))
     return model.eval()
 
 
@@ -159,8 +159,8 @@ def plain_int8(graph: Path, calibration: np.ndarray, target: Path) -> Path:
             self.batches: Iterator[np.ndarray] = iter(calibration)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            picture = next(self.batches, None)
-            return None if picture is None else {"input": picture[None]}
+            image = next(self.batches, None)
+            return None if image is None else {"input": image[None]}
 
     types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
     quantize_static(onnx.load(graph), target, Reader(), per_channel=True, **types)
@@ -168,15 +168,15 @@ def plain_int8(graph: Path, calibration: np.ndarray, target: Path) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------------- measurement
-def throughput(contender: Contender, batch: int, pictures: Sequence[np.ndarray], seconds: float) -> Figures:
-    """Pictures a second while every worker issues its next request as soon as it is free."""
+def throughput(contender: Contender, batch: int, images: Sequence[np.ndarray], seconds: float) -> Figures:
+    """Images a second while every worker issues its next request as soon as it is free."""
     end = time.perf_counter() + seconds
 
     def work(request: Request) -> tuple[int, float]:
         done = 0
         while time.perf_counter() < end:
-            first = done % len(pictures)
-            request([pictures[(first + i) % len(pictures)] for i in range(batch)])
+            first = done % len(images)
+            request([images[(first + i) % len(images)] for i in range(batch)])
             done += batch
         return done, time.perf_counter()
 
@@ -188,13 +188,13 @@ def throughput(contender: Contender, batch: int, pictures: Sequence[np.ndarray],
     return sum(done / (finished - begin) for done, finished in parts), sum(done for done, _ in parts) / cpu
 
 
-def single_stream(contender: Contender, pictures: Sequence[np.ndarray], requests: int) -> Figures:
-    """One over the median seconds of a request of one picture."""
+def single_stream(contender: Contender, images: Sequence[np.ndarray], requests: int) -> Figures:
+    """One over the median seconds of a request of one image."""
     times = []
     cpu = time.process_time()
     for i in range(requests):
         begin = time.perf_counter()
-        contender[0]([pictures[i % len(pictures)]])
+        contender[0]([images[i % len(images)]])
         times.append(time.perf_counter() - begin)
     return 1 / statistics.median(times), requests / (time.process_time() - cpu)
 
@@ -229,7 +229,7 @@ def ratio(found: dict[Any, list[Figures]], above: str, below: str, which: int = 
 
 def measure_model(name: str, arguments: argparse.Namespace, folder: Path, has_openvino: bool) -> dict[str, Any]:
     paths = sorted((arguments.root / "val").glob("*.JPEG"))
-    pictures = [pixels_of(path, P) for path in paths[:DISTINCT]]
+    images = [pixels_of(path, P) for path in paths[:DISTINCT]]
     calibration = normalise(np.stack([pixels_of(path, P) for path in paths[:: len(paths) // CALIBRATION]]), P)
     weights = arguments.root / "mnasnet0_5_memorised.pth" if name == "mnasnet0_5" else None
     model = torch_model(name, weights, calibration)
@@ -250,10 +250,10 @@ def measure_model(name: str, arguments: argparse.Namespace, folder: Path, has_op
     single: dict[Any, Callable[[], Figures]] = {}
 
     def add(side: str, batch: int, contender: Contender, *setting: Any) -> None:
-        found[side, batch, *setting] = lambda: throughput(contender, batch, pictures, arguments.seconds)
+        found[side, batch, *setting] = lambda: throughput(contender, batch, images, arguments.seconds)
 
     def add_single(side: str, contender: Contender, *setting: Any) -> None:
-        single[side, *setting] = lambda: single_stream(contender, pictures, arguments.requests)
+        single[side, *setting] = lambda: single_stream(contender, images, arguments.requests)
 
     for precision, prefix in prefixes.items():
         kind = precision.partition("-")[0]

@@ -1,11 +1,11 @@
-"""A real run over ImageNet's number of pictures: wall time and peak memory by rule, and what calls after it cost.
+"""A real run over ImageNet's number of images: wall time and peak memory by rule, and what calls after it cost.
 
 The photographs of ../shared/real, linked under 50,000 names with their classes, and the weights that have learned
 them, so fp32 must score 100 %; `--variants` adds others with weights drawn by a seed, whose accuracy means nothing and
-whose load is real. Then the same call again, one picture replaced, and that call. What it needs on disk is about
-152 KB for each picture, and 8 KB for each picture and row of the summary.
+whose load is real. Then the same call again, one image replaced, and that call. What it needs on disk is about
+152 KB for each image, and 8 KB for each image and row of the summary.
 
-    python benchmarks/imagenet_size.py [--pictures 50000] [--shards 16] [--cores N] [--variants mnasnet1_0 ...]
+    python benchmarks/imagenet_size.py [--images 50000] [--shards 16] [--cores N] [--variants mnasnet1_0 ...]
     python benchmarks/imagenet_size.py --keep FOLDER      leaves all in FOLDER
 
 FOLDER/cold holds the receipts as the first call left them, for benchmarks/scale.py.
@@ -42,7 +42,7 @@ SIZE = 224
 def prepare(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
     """The dataset, the weights and a checkout to run; gives the environment."""
     environment = copy_checkout(folder / "checkout")
-    replicate(folder / "data", photographs_below(arguments.root), arguments.pictures)
+    replicate(folder / "data", photographs_below(arguments.root), arguments.images)
     models = {LEARNED: {"weights": str(arguments.root / "mnasnet0_5_memorised.pth")}}
     for variant in arguments.variants:
         torch.manual_seed(0)
@@ -54,7 +54,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
             "root": str(folder / "data"),
             "class_names": str(arguments.root / "imagenet_classes.txt"),
         },
-        "calibration": {"images": min(1000, arguments.pictures)},
+        "calibration": {"images": min(1000, arguments.images)},
         "models": models,
         "precisions": arguments.precisions,
         "shards": arguments.shards,
@@ -70,15 +70,15 @@ def planned(said: str) -> dict[str, int]:
     return {name: int(count) for name, count in rows if name != "all"}
 
 
-def replace_picture(data: Path, calibration: Path) -> None:
-    """Another file for one picture, not of those calibrated with where there are others: with a byte behind its end."""
+def replace_image(data: Path, calibration: Path) -> None:
+    """Another file for one image, not of those calibrated with where there are others: with a byte behind its end."""
     chosen = {Path(line).name for line in calibration.read_text().splitlines()}
-    pictures = sorted((data / "val").iterdir())
-    others = [picture for picture in pictures if picture.name not in chosen] or pictures
-    picture = others[len(others) // 2]
-    content = picture.read_bytes()
-    picture.unlink()  # a link: the others keep what they have
-    picture.write_bytes(content + b"\0")
+    images = sorted((data / "val").iterdir())
+    others = [image for image in images if image.name not in chosen] or images
+    image = others[len(others) // 2]
+    content = image.read_bytes()
+    image.unlink()  # a link: the others keep what they have
+    image.write_bytes(content + b"\0")
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -101,12 +101,12 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     if "Nothing to be done" not in said:
         sys.exit("the run was not complete:\n" + said[-3000:])
     again, _ = call(checkout, environment, *how)
-    replace_picture(data, checkout / "results/data/replicated/calibration.txt")
+    replace_image(data, checkout / "results/data/replicated/calibration.txt")
     _, said = call(checkout, environment, "-n", *how)
     remade = planned(said)
     remake, _ = call(checkout, environment, *how)
     return {
-        "pictures": arguments.pictures,
+        "images": arguments.images,
         "shards": arguments.shards,
         "rows": len(rows),
         "cores": arguments.cores,
@@ -118,17 +118,17 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "fp32_top1": next(float(row["top1"]) for row in rows if row["model"] == LEARNED and row["precision"] == "fp32"),
         "first_call_again_s": round(first_again, 2),
         "call_again_s": round(again, 2),
-        "replaced_picture_plans": remade,
-        "replaced_picture_s": round(remake, 1),
+        "replaced_image_plans": remade,
+        "replaced_image_s": round(remake, 1),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, call again, replace a picture, call again."""
+    """Run, call again, replace an image, call again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
     parser.add_argument("--root", type=Path, default=Path(default), help="folder of the photographs and weights")
-    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--cores", type=int, default=available_cores())
     parser.add_argument("--variants", nargs="*", default=[], help=f"besides {LEARNED}, with weights drawn by a seed")
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="folder to make and leave; default: a temporary one")
     arguments = parser.parse_args(argv)
     rows = len(arguments.precisions) * (1 + len(arguments.variants))
-    need = arguments.pictures * (input_bytes(SIZE) + rows * output_bytes(CLASSES))
+    need = arguments.images * (input_bytes(SIZE) + rows * output_bytes(CLASSES))
     place = arguments.keep.resolve().parent if arguments.keep else Path(tempfile.gettempdir())
     if shutil.disk_usage(place).free < 1.1 * need:
         sys.exit(f"{place}: {need / 1e9:.1f} GB are needed; name another folder with --keep or TMPDIR")

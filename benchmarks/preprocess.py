@@ -1,4 +1,4 @@
-"""Pictures per second from JPEG to the pixels that a model sees: ours, torchvision's, and an OpenCV loop.
+"""Images per second from JPEG to the pixels that a model sees: ours, torchvision's, and an OpenCV loop.
 
 One core, files in the page cache, the contenders in turn within each round; ratios are medians over rounds.
 torchvision is Resize + CenterCrop on PIL, to uint8, and the pixels are compared bit for bit first. The OpenCV loop is
@@ -40,7 +40,7 @@ from mnasbench.model.torchvision_import import torchvision  # noqa: E402
 P = Preprocessing()
 _MEMORY = Path("/dev/shm")  # noqa: S108
 _COUNTED = 10_000
-_SCALING_PICTURES = 3000  # long enough that starting the processes does not count
+_SCALING_IMAGES = 3000  # long enough that starting the processes does not count
 
 
 def with_torchvision(path: Path) -> np.ndarray:
@@ -66,14 +66,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def count(up_to: int) -> None:
-    """Work of the processor alone, half as long as a picture's."""
+    """Work of the processor alone, half as long as an image's."""
     total = 0
     for number in range(up_to):
         total += number * number
 
 
 def counted(workers: int) -> None:
-    for _ in map_in_processes(count, [_COUNTED] * _SCALING_PICTURES, workers):
+    for _ in map_in_processes(count, [_COUNTED] * _SCALING_IMAGES, workers):
         pass
 
 
@@ -82,21 +82,21 @@ def scaling(paths: Sequence[Path], rounds: int, where: Path | None) -> dict[str,
     with tempfile.TemporaryDirectory(dir=where) as folder:
         repeated = Path(folder) / "dataset"
         (repeated / "val" / "all").mkdir(parents=True)
-        for number in range(_SCALING_PICTURES):
+        for number in range(_SCALING_IMAGES):
             (repeated / "val" / "all" / f"{number}.JPEG").symlink_to(paths[number % len(paths)].resolve())
-        pictures = index_dataset(Dataset(repeated), Path(folder) / "manifest.csv")
+        images = index_dataset(Dataset(repeated), Path(folder) / "manifest.csv")
         times: dict[str, dict[int, list[float]]] = {name: {1: [], 2: []} for name in ("npz", "counting")}
         for number in range(rounds):
             for workers in (1, 2) if number % 2 else (2, 1):  # so that a machine that slows down favours neither
                 times["counting"][workers].append(seconds(partial(counted, workers)))
                 target = Path(folder) / f"npz-{workers}-{number}"
                 os.sync()  # what the round before wrote is not this one's to wait for
-                write = partial(write_npz_inputs, repeated, pictures, target, P, workers=workers)
+                write = partial(write_npz_inputs, repeated, images, target, P, workers=workers)
                 times["npz"][workers].append(seconds(write))
                 if where == _MEMORY:
                     shutil.rmtree(target)
     for workers, spent in times["npz"].items():
-        print(f"npz by {workers} processes: {_SCALING_PICTURES / statistics.median(spent):.0f} pictures/s")
+        print(f"npz by {workers} processes: {_SCALING_IMAGES / statistics.median(spent):.0f} images/s")
     return {name: [one / two for one, two in zip(spent[1], spent[2], strict=True)] for name, spent in times.items()}
 
 
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
     parser.add_argument("--root", type=Path, default=Path(default), help="dataset with val/ and val_label.txt")
-    parser.add_argument("--images", type=int, default=300, help="pictures a round")
+    parser.add_argument("--images", type=int, default=300, help="images a round")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
 
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, convert in contenders.items():
             times[name].append(seconds(partial(convert_all, convert, paths)))
     for name, spent in times.items():
-        print(f"{name}: {len(paths) / statistics.median(spent):.0f} pictures/s on one core")
+        print(f"{name}: {len(paths) / statistics.median(spent):.0f} images/s on one core")
 
     def ratio(name: str) -> float:
         return statistics.median(other / ours for other, ours in zip(times[name], times["ours"], strict=True))
@@ -147,9 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             machine += found["counting"]
         scalings |= median_and_range("two_cores_of_the_machine", machine)
     result = {
-        "pictures": len(paths),
+        "images": len(paths),
         "differing_from_torchvision": differing,
-        "pictures_per_second_per_core": round(len(paths) / statistics.median(times["ours"]), 1),
+        "images_per_second_per_core": round(len(paths) / statistics.median(times["ours"]), 1),
         "vs_torchvision": round(ratio("torchvision"), 3),
         "vs_vendor": round(ratio("opencv"), 3),
         "decoding_share": round(ratio("decode_only"), 3),

@@ -1,6 +1,6 @@
 """int8 by this project beside ONNX Runtime's and NNCF's own, on real photographs and on harder weights.
 
-Every method quantizes the same ONNX file from the same calibration pictures in a process of its own, and is
+Every method quantizes the same ONNX file from the same calibration images in a process of its own, and is
 judged against fp32 on the photographs at another resize, where margins are thin. The harder weights compute the
 same function with hidden channels rescaled by 2^U(-k, k). The last line is JSON:
 weights -> method -> agreement and top1 (percent), sqnr_db, seconds, peak_gb; null for a method not installed.
@@ -34,7 +34,7 @@ BATCH = 10
 
 
 def batches(pixels: Path) -> Iterator[np.ndarray]:
-    """The stored pictures, normalised, a few at a time; the file is mapped and not loaded."""
+    """The stored images, normalised, a few at a time; the file is mapped and not loaded."""
     stored = np.load(pixels, mmap_mode="r")
     for start in range(0, len(stored), BATCH):
         yield normalise(np.asarray(stored[start : start + BATCH]), Preprocessing(resize=256, crop=stored.shape[-1]))
@@ -142,13 +142,13 @@ def export(model: str, weights: Path, reach: float, seed: int, target: Path) -> 
 
 
 def logits(path: Path, pixels: Path) -> np.ndarray:
-    """Logits of every stored picture, float64."""
+    """Logits of every stored image, float64."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(None, {"input": batch})[0] for batch in batches(pixels)]).astype(np.float64)
 
 
 def store_pixels(folder: Path, names: list[str], resize: int, target: Path) -> Path:
-    """The pictures' pixels at one resize, (n, 3, 224, 224) uint8."""
+    """The images' pixels at one resize, (n, 3, 224, 224) uint8."""
     preprocessing = Preprocessing(resize=resize, crop=224)
     np.save(target, np.stack([pixels_of(folder / "val" / name, preprocessing) for name in names]))
     return target
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="state dict (default: DATA/mnasnet0_5_memorised.pth)")
     parser.add_argument("--resize", type=int, default=384, help="short side at which models are judged")
     parser.add_argument("--calibration-resize", type=int, default=256)
-    parser.add_argument("--images", type=int, default=100, help="calibration pictures, evenly spaced")
+    parser.add_argument("--images", type=int, default=100, help="calibration images, evenly spaced")
     parser.add_argument("--seed", type=int, default=0, help="of the rescaling")
     parser.add_argument("--hardness", nargs="+", default=["trained", "hard3", "hard5"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)

@@ -35,16 +35,16 @@ from mnasbench.run.tune import tune
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def offline(model: CompiledModel, pictures: Sequence[UInt8Array], batch: int, setting: tuple[int, int]) -> float:
-    """Pictures a second at saturation with (instances, threads)."""
+def offline(model: CompiledModel, images: Sequence[UInt8Array], batch: int, setting: tuple[int, int]) -> float:
+    """Images a second at saturation with (instances, threads)."""
     load = Load(instances=setting[0], threads=setting[1], batch=batch, seconds=1.0, warmup_seconds=0.2)
-    return float(figures(measure(model, CROPPED, pictures, load), load)["throughput_qps"])
+    return float(figures(measure(model, CROPPED, images, load), load)["throughput_qps"])
 
 
-def search(model: CompiledModel, pictures: Sequence[UInt8Array], batch: int, rounds: int) -> dict[str, Any]:
+def search(model: CompiledModel, images: Sequence[UInt8Array], batch: int, rounds: int) -> dict[str, Any]:
     """The search beside every setting."""
     begin = time.perf_counter()
-    tuned = tune(model, CROPPED, pictures, Load(batch=batch), again=True)
+    tuned = tune(model, CROPPED, images, Load(batch=batch), again=True)
     seconds = time.perf_counter() - begin
     found = (tuned.instances, tuned.threads)
     cpus = range(1, usable_cpus() + 1)
@@ -52,20 +52,20 @@ def search(model: CompiledModel, pictures: Sequence[UInt8Array], batch: int, rou
     rates: dict[tuple[int, int], list[float]] = {setting: [] for setting in settings}
     for _ in range(rounds):
         for setting in settings:
-            rates[setting].append(offline(model, pictures, batch, setting))
+            rates[setting].append(offline(model, images, batch, setting))
     best = max(settings, key=lambda setting: statistics.median(rates[setting]))
     shares = [mine / theirs for mine, theirs in zip(rates[found], rates[best], strict=True)]
     return {"setting": found, "best": best, "search_seconds": round(seconds, 1), "auto_vs_exhaustive": spread(shares)}
 
 
 def accuracy(
-    model: CompiledModel, pictures: Sequence[UInt8Array], inputs: Sequence[Path], batch: int, rounds: int, folder: Path
+    model: CompiledModel, images: Sequence[UInt8Array], inputs: Sequence[Path], batch: int, rounds: int, folder: Path
 ) -> dict[str, Any]:
     """The accuracy run beside the offline throughput, one session a CPU."""
     setting = (usable_cpus(), 1)
     shares = []
     for turn in range(rounds):
-        rate = offline(model, pictures, batch, setting)
+        rate = offline(model, images, batch, setting)
         run = run_accuracy(model, CROPPED, inputs, folder / f"outputs-{turn}", instances=setting[0], batch=batch)
         shares.append(run.throughput_qps / rate if run.throughput_qps else float("nan"))
     return {"accuracy_vs_offline": spread(shares), "images": len(inputs)}

@@ -1,17 +1,17 @@
 """How long a run takes on 1 to 64 nodes, predicted from the receipts of runs that were made.
 
-A job costs a + b x pictures core-seconds, by least squares over the jobs of its rule and row in all results folders
+A job costs a + b x images core-seconds, by least squares over the jobs of its rule and row in all results folders
 given; one job that takes several threads is as many times faster as such jobs were seen to be. So give two runs with
-shards of different sizes: with one size a and b cannot be told apart, all cost then counts as by picture, and large
+shards of different sizes: with one size a and b cannot be told apart, all cost then counts as by image, and large
 runs are predicted too slow. A row that only one size was seen of has the constant of its rule's other rows; so a small
 run of all variants and precisions is enough to add them to a large run of a few. A table shows all costs. Jobs start
 as soon as their inputs and cores are there; a measurement takes a whole node. `--job-seconds` is what comes on top of
 each job: record.py and Snakemake, or a cluster's queue.
 
 Each run is then predicted by the others alone, where they have what it takes, and by all of them, and set beside its
-wall time: from the first start of a job to the last end. A table shows whether a rule's memory grows with pictures.
+wall time: from the first start of a job to the last end. A table shows whether a rule's memory grows with images.
 
-    python benchmarks/scale.py RESULTS [RESULTS...] [--pictures 50000] [--shards 16] [--node-cores 8]
+    python benchmarks/scale.py RESULTS [RESULTS...] [--images 50000] [--shards 16] [--node-cores 8]
 
 `benchmarks/imagenet_size.py --keep FOLDER` makes such runs (RESULTS is then FOLDER/cold).
 Last line: one JSON object.
@@ -42,13 +42,13 @@ from mnasbench.result.times import (
 )
 
 ALONE = "measure_performance"
-# These go through as many pictures as a setting of theirs says.
+# These go through as many images as a setting of theirs says.
 SAMPLED = {"check_parity": "parity", "sample_calibration": "calibration"}
 BY_SHARD = ("index_shard", "write_npz", "run_accuracy", "evaluate_outputs")
 BY_ALL = ("index_dataset", "gather_accuracy")
-# Threads that jobs ask for, as workflow/rules says: a number, or one for so many pictures.
+# Threads that jobs ask for, as workflow/rules says: a number, or one for so many images.
 THREADS = {"make_demo": 2, "compile_model": 2}
-PICTURES_A_THREAD = {"index_shard": 2000, "write_npz": 2000, "run_accuracy": 2000, "check_parity": 1000}
+IMAGES_A_THREAD = {"index_shard": 2000, "write_npz": 2000, "run_accuracy": 2000, "check_parity": 1000}
 MOST_THREADS = 16
 NODES = (1, 2, 4, 8, 16, 32, 64)
 _SHARD = re.compile(r"(?<=[-/])\d+(?=\.receipt\.json$)")
@@ -61,7 +61,7 @@ class Run:
     results: Path
     jobs: dict[tuple[str, int | None], RecordedJob]
     needs: dict[tuple[str, int | None], set[tuple[str, int | None]]]
-    pictures: int
+    images: int
     shards: int
     cores: int
     samples: dict[str, int | None]
@@ -84,25 +84,25 @@ class Run:
                 samples[job.time.rule] = read_json(Path(str(receipt)))["settings"].get(setting, {}).get("images")
         return cls(results, jobs, needs, lines, shards, cores, samples)
 
-    def count(self, rule: str, pictures: int, shards: int) -> int:
-        """How many pictures a job of a rule goes through in a run of this size; 0 where that does not matter."""
+    def count(self, rule: str, images: int, shards: int) -> int:
+        """How many images a job of a rule goes through in a run of this size; 0 where that does not matter."""
         if rule in BY_SHARD:
-            return -(-pictures // shards)
+            return -(-images // shards)
         if rule in SAMPLED:
-            return min(pictures, self.samples.get(rule) or pictures)
-        return pictures if rule in BY_ALL else 0
+            return min(images, self.samples.get(rule) or images)
+        return images if rule in BY_ALL else 0
 
     def planned(
-        self, pictures: int, shards: int, node_cores: int
+        self, images: int, shards: int, node_cores: int
     ) -> tuple[dict[Hashable, PlannedJob], dict[Hashable, tuple[str, int]]]:
-        """The jobs of a run of this size, and of each what it is and how many pictures it goes through."""
+        """The jobs of a run of this size, and of each what it is and how many images it goes through."""
         plans: dict[Hashable, PlannedJob] = {}
         sizes: dict[Hashable, tuple[str, int]] = {}
         for what, shard in self.jobs:
             if shard not in (None, 0):
                 continue
             rule = self.jobs[what, shard].time.rule
-            count = self.count(rule, pictures, shards)
+            count = self.count(rule, images, shards)
             for number in [None] if shard is None else range(shards):
                 needs = self._needs(what, number, shards)
                 plans[what, number] = PlannedJob(rule, Path(what), threads(rule, count, node_cores), needs)
@@ -117,7 +117,7 @@ class Run:
                 needs.add((other, None))
             elif number is not None:
                 needs.add((other, number))
-            elif self.shards > 1 and (other, 1) not in here:  # of one shard, as a measurement's pictures
+            elif self.shards > 1 and (other, 1) not in here:  # of one shard, as a measurement's images
                 needs.add((other, shard))
             else:
                 needs.update((other, each) for each in range(shards))
@@ -134,13 +134,13 @@ def threads(rule: str, count: int, cores: int) -> int:
     """Threads of a job on a node."""
     if rule == ALONE:
         return cores
-    if rule in PICTURES_A_THREAD:
-        return max(1, min(MOST_THREADS, cores, count // PICTURES_A_THREAD[rule]))
+    if rule in IMAGES_A_THREAD:
+        return max(1, min(MOST_THREADS, cores, count // IMAGES_A_THREAD[rule]))
     return min(THREADS.get(rule, 1), cores)
 
 
 class Costs:
-    """Core-seconds of a job: constant and per picture; and how much faster threads make it."""
+    """Core-seconds of a job: constant and per image; and how much faster threads make it."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         points: dict[str, list[tuple[int, float]]] = {}
@@ -152,7 +152,7 @@ class Costs:
                 self.rules[what] = rule
                 several = held > 1 and rule != ALONE
                 cost = max(time.seconds, time.cpu_seconds) if several else time.seconds
-                points.setdefault(what, []).append((run.count(rule, run.pictures, run.shards), cost))
+                points.setdefault(what, []).append((run.count(rule, run.images, run.shards), cost))
                 if several:
                     speedups.setdefault(rule, []).append(cost / time.seconds / held)
         by_rule: dict[str, list[float]] = {}
@@ -188,7 +188,7 @@ class Costs:
             rows.append(
                 (rule, len(found), _span(constants, "{:.1f}"), _span([1000 * b for b in slopes], "{:.2f}"), efficiency)
             )
-        headers = ("rule", "kinds", "seconds", "core-ms a picture", "of a thread")
+        headers = ("rule", "kinds", "seconds", "core-ms an image", "of a thread")
         return tabulate(rows, headers, colalign=("left", *["right"] * 4), disable_numparse=True)
 
 
@@ -202,7 +202,7 @@ def _is_by_size(found: Sequence[tuple[int, float]]) -> bool:
 
 
 def _fit_slope(found: Sequence[tuple[int, float]], constant: float) -> tuple[float, float]:
-    """The cost by picture beside a constant that is known, or at most all of what was seen."""
+    """The cost by image beside a constant that is known, or at most all of what was seen."""
     count, cost = found[0][0], float(np.mean([cost for _, cost in found]))
     if not count:
         return cost, 0.0
@@ -235,10 +235,10 @@ class Prediction:
 
 
 def predict(
-    run: Run, costs: Costs, pictures: int, shards: int, nodes: int, node_cores: int, job_seconds: float
+    run: Run, costs: Costs, images: int, shards: int, nodes: int, node_cores: int, job_seconds: float
 ) -> Prediction:
     """A run of this size on ``nodes`` of ``node_cores``, with the rows of ``run``."""
-    plans, sizes = run.planned(pictures, shards, node_cores)
+    plans, sizes = run.planned(images, shards, node_cores)
     seconds = {key: job_seconds + costs.seconds(*sizes[key], plan) for key, plan in plans.items()}
     chain: dict[str, float] = {}
     for key in longest_chain(plans, seconds):
@@ -254,10 +254,10 @@ def checks(runs: Sequence[Run], job_seconds: float) -> list[dict[str, Any]]:
     """Each run's wall time beside its predictions."""
     found = []
     for run in runs:
-        size = (run.pictures, run.shards, 1, run.cores, job_seconds)
+        size = (run.images, run.shards, 1, run.cores, job_seconds)
         others = Costs(other for other in runs if other is not run)
         entry: dict[str, Any] = {
-            "pictures": run.pictures,
+            "images": run.images,
             "shards": run.shards,
             "cores": run.cores,
             "measured_s": round(wall_seconds(run.jobs.values()), 1),
@@ -277,7 +277,7 @@ def memory_table(runs: Sequence[Run]) -> str:
     for rule in rules:
         peaks = [[job.time.peak_bytes for job in run.jobs.values() if job.time.rule == rule] for run in runs]
         rows.append((rule, *(f"{max(peak) / 1e6:.0f}" if peak else "-" for peak in peaks)))
-    headers = ("peak MB", *(f"{run.pictures} in {run.shards}" for run in runs))
+    headers = ("peak MB", *(f"{run.images} in {run.shards}" for run in runs))
     return tabulate(rows, headers, colalign=("left", *["right"] * len(runs)), disable_numparse=True)
 
 
@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Fit, check, predict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*", default=[Path("results")])
-    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--node-cores", type=int, default=8)
     parser.add_argument("--job-seconds", type=float, default=0.3, help="on top of each job; a local run's 0.3")
@@ -298,18 +298,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(costs.table(), "\n")
     found = {
         nodes: predict(
-            model, costs, arguments.pictures, arguments.shards, nodes, arguments.node_cores, arguments.job_seconds
+            model, costs, arguments.images, arguments.shards, nodes, arguments.node_cores, arguments.job_seconds
         )
         for nodes in NODES
     }
-    print(f"{arguments.pictures} pictures, {arguments.shards} shards, nodes of {arguments.node_cores} cores\n")
+    print(f"{arguments.images} images, {arguments.shards} shards, nodes of {arguments.node_cores} cores\n")
     rows = [(nodes, f"{prediction.seconds:.0f}", prediction.bound) for nodes, prediction in found.items()]
     print(
         tabulate(rows, ("nodes", "seconds", "bounded by"), colalign=("right", "right", "left"), disable_numparse=True)
     )
     result = {
         "checks": checked,
-        "pictures": arguments.pictures,
+        "images": arguments.images,
         "shards": arguments.shards,
         "node_cores": arguments.node_cores,
         "seconds_by_nodes": {str(nodes): round(prediction.seconds, 1) for nodes, prediction in found.items()},

@@ -2,7 +2,7 @@
 
 *Planning*: a small dataset and ImageNet's size, 4 variants x 6 precisions. A copy of the checkout is run by Snakemake
 itself with a stand-in for record.py: it makes the manifests as the real step does, and of every other job the declared
-outputs, empty, with folders of as many empty files as there are pictures, and receipts. Then `snakemake -n` is timed;
+outputs, empty, with folders of as many empty files as there are images, and receipts. Then `snakemake -n` is timed;
 the first look at a new folder is not counted, as it is made once. `dry_run_s` and `dry_run_growth` have the targets
 5 s and 1.3.
 
@@ -60,8 +60,8 @@ def main():
             folder.mkdir(parents=True, exist_ok=True)
             if shard is not None:
                 manifest = next(Path("results/data").glob(f"*/manifests/{shard}.csv"))
-                for picture in read_manifest(manifest):
-                    (folder / Path(picture.name).with_suffix(".npz").name).touch()
+                for image in read_manifest(manifest):
+                    (folder / Path(image.name).with_suffix(".npz").name).touch()
     write_json(arguments.receipt, {
         "rule": arguments.log.stem.partition("-")[0], "started": "", "seconds": 1.0, "cpu_seconds": 1.0,
         "peak_bytes": 1, "inputs": {},
@@ -82,15 +82,15 @@ def copy_checkout(checkout: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path}
 
 
-def replicate(data: Path, photographs: Mapping[Path, int], pictures: int) -> None:
-    """A dataset of ``pictures`` names, links to copies of the photographs, with the photographs' classes."""
+def replicate(data: Path, photographs: Mapping[Path, int], images: int) -> None:
+    """A dataset of ``images`` names, links to copies of the photographs, with the photographs' classes."""
     (data / "val").mkdir(parents=True)
     (data / "copies").mkdir()
     copies = [(Path(shutil.copy(file, data / "copies")), label) for file, label in photographs.items()]
     lines = []
-    for number in range(pictures):
+    for number in range(images):
         copy, label = copies[number % len(copies)]
-        name = f"picture_{number:05d}.JPEG"
+        name = f"image_{number:05d}.JPEG"
         os.link(copy, data / "val" / name)
         lines.append(f"{name} {label}\n")
     (data / "val_label.txt").write_text("".join(lines))
@@ -102,14 +102,14 @@ def photographs_below(root: Path) -> dict[Path, int]:
     return {root / "val" / name: int(label) for name, label in (line.rsplit(maxsplit=1) for line in lines)}
 
 
-def prepare(folder: Path, photographs: Mapping[Path, int], pictures: int, shards: int) -> dict[str, str]:
+def prepare(folder: Path, photographs: Mapping[Path, int], images: int, shards: int) -> dict[str, str]:
     """A checkout that only plans, with a dataset of links; gives the environment to call Snakemake in."""
     checkout = folder / "checkout"
     environment = copy_checkout(checkout)
     scripts = checkout / "workflow" / "scripts"
     (scripts / "record.py").rename(scripts / "record_real.py")
     (scripts / "record.py").write_text(STAND_IN)
-    replicate(folder / "data", photographs, pictures)
+    replicate(folder / "data", photographs, images)
     (folder / "weights.pth").write_text("")
     settings = {
         "dataset": {"name": "replicated", "root": str(folder / "data")},
@@ -132,9 +132,9 @@ def call(checkout: Path, environment: dict[str, str], *arguments: str) -> tuple[
     return time.perf_counter() - begin, done.stdout + done.stderr
 
 
-def dry_run(folder: Path, photographs: Mapping[Path, int], pictures: int, shards: int, rounds: int) -> dict[str, float]:
+def dry_run(folder: Path, photographs: Mapping[Path, int], images: int, shards: int, rounds: int) -> dict[str, float]:
     """Median seconds of ``snakemake -n`` when all is done; seconds of indexing and of the first look."""
-    environment = prepare(folder, photographs, pictures, shards)
+    environment = prepare(folder, photographs, images, shards)
     how = ("--cores", "2", "--configfile", "settings.yaml")
     indexing, _ = call(folder / "checkout", environment, "results/data/replicated/manifest.csv", *how)
     call(folder / "checkout", environment, "all", "--quiet", "--no-hooks", *how)  # a disk without room will do
@@ -166,13 +166,13 @@ def planning(arguments: argparse.Namespace) -> dict[str, float]:
     """Planning at both sizes."""
     photographs = photographs_below(arguments.root)
     found = []
-    for pictures in arguments.pictures:
+    for images in arguments.images:
         with tempfile.TemporaryDirectory() as folder:
-            found.append(dry_run(Path(folder), photographs, pictures, arguments.shards, arguments.rounds))
-        print(f"{pictures} pictures: " + ", ".join(f"{key} {value:.2f}" for key, value in found[-1].items()))
+            found.append(dry_run(Path(folder), photographs, images, arguments.shards, arguments.rounds))
+        print(f"{images} images: " + ", ".join(f"{key} {value:.2f}" for key, value in found[-1].items()))
     small, large = found
     return {
-        "pictures": arguments.pictures[1],
+        "images": arguments.images[1],
         "rows": len(VARIANTS) * len(PRECISIONS),
         "shards": arguments.shards,
         "dry_run_s": round(large["dry_run_s"], 2),
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
     parser.add_argument("--root", type=Path, default=Path(default), help="folder with photographs in val/")
-    parser.add_argument("--pictures", type=int, nargs=2, default=[1000, 50_000], help="the two sizes")
+    parser.add_argument("--images", type=int, nargs=2, default=[1000, 50_000], help="the two sizes")
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")

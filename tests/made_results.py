@@ -36,15 +36,15 @@ def make_results(
     *,
     variants: tuple[str, ...] = ("mnasnet0_5", "mnasnet1_0"),
     precisions: tuple[str, ...] = ("fp32", "int8-percentile", "int8-max"),
-    pictures: int = 40,
+    images: int = 40,
     verdict: str = "VALID",
     lost: int = 3,
     speed: float = 1.0,
     extras: bool = True,
 ) -> Made:
-    """Write one. int8 loses the first ``lost`` pictures and gains one; ``extras``: curve, layers, calibration, parity."""
-    root, results = folder / "pictures", folder / "results"
-    _write_dataset(root, pictures)
+    """Write one. int8 loses the first ``lost`` images and gains one; ``extras``: curve, layers, calibration, parity."""
+    root, results = folder / "images", folder / "results"
+    _write_dataset(root, images)
     data = results / "data" / "small"
     index_dataset(Dataset(root), data / "manifest.csv", workers=1)
     _receipt(data / "manifest", "index_dataset", [data / "manifest.csv"])
@@ -54,9 +54,9 @@ def make_results(
         exported = {"name": variant, "params": 2_218_512 + number, "macs": 104_455_968}
         _write(results / f"model/{variant}/{variant}_224.json", exported)
         _receipt(results / f"model/{variant}/{variant}_224", "export_model", [])
-        reference = _answers(names, wrong=range(pictures - 5 + number, pictures))
+        reference = _answers(names, wrong=range(images - 5 + number, images))
         for precision in precisions:
-            mine = _answers(names, wrong=[*range(lost), *range(pictures - 5 + number + 1, pictures)])
+            mine = _answers(names, wrong=[*range(lost), *range(images - 5 + number + 1, images)])
             answers = reference if precision == "fp32" else mine
             figures = accuracy(answers, None if precision == "fp32" else reference)
             performance = _performance(_RATES[precision] * speed / (number + 1), verdict)
@@ -66,10 +66,10 @@ def make_results(
             rows.append(make_row(identity, exported, compiled, performance, figures, (None, None, "")))
     (results / "summary.csv").write_text(to_csv(rows))
     if extras:
-        chosen = sorted((root / "val").iterdir())[: pictures // 2]
+        chosen = sorted((root / "val").iterdir())[: images // 2]
         (data / "calibration.txt").write_text("".join(f"{path.resolve()}\n" for path in chosen))
         for variant in variants:
-            _write(results / f"result/{variant}/parity.json", _parity(pictures))
+            _write(results / f"result/{variant}/parity.json", _parity(images))
     class_names = folder / "classes.txt"
     class_names.write_text("".join(f"{HOSTILE} {index}\n" for index in range(CLASSES)))
     return Made(results, root, class_names)
@@ -80,11 +80,11 @@ def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-def _write_dataset(root: Path, pictures: int) -> None:
+def _write_dataset(root: Path, images: int) -> None:
     (root / "val").mkdir(parents=True)
     lines = []
-    for number in range(pictures):
-        name = f"picture & {number:03}.png"
+    for number in range(images):
+        name = f"image & {number:03}.png"
         Image.new("RGB", (120, 100), (5 * number % 256, 200, 90)).save(root / "val" / name)
         lines.append(f"{name} {number % CLASSES}\n")
     (root / "val_label.txt").write_text("".join(lines))
@@ -156,14 +156,14 @@ def _write_row(
         _write(run / "peak.json", {"latency_bound_us": 20000, "peak_rps": 40.0, "curve": curve})
 
 
-def _parity(pictures: int) -> dict[str, Any]:
-    way = {"way": "as in this run", "different_pictures": 7, "different_pixels": 1.25, "mean_difference": 0.0125}
+def _parity(images: int) -> dict[str, Any]:
+    way = {"way": "as in this run", "different_images": 7, "different_pixels": 1.25, "mean_difference": 0.0125}
     way |= {"max_difference": 3, "different_answers": 1, "different_answers_share": 1.0}
     way |= {"different_answers_low": 0.5, "different_answers_high": 2.0}
     way |= {"top1_drop": 0.5, "top1_drop_low": -1.0, "top1_drop_high": 2.0}
     return {
-        "images": pictures,
-        "drawn_from": pictures,
+        "images": images,
+        "drawn_from": images,
         "torchvision": {"top1": 87.5, "preprocessing": {"resize": 256}},
         "ways": [way | {"mcnemar_p": 1.0}],
     }

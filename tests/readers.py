@@ -320,7 +320,7 @@ def _safetensors_examples() -> list[bytes]:
     return [save({"layers.0.weight": torch.ones(2, 3)})]
 
 
-def _picture(path: Path) -> None:
+def _image(path: Path) -> None:
     fault = look_at(path.parent, path.name)[4]
     try:
         pixels = pixels_of(path, Preprocessing(resize=16, crop=8))
@@ -338,7 +338,7 @@ def _encoded(form: str, mode: str = "RGB", **options: object) -> bytes:
     return stream.getvalue()
 
 
-def _picture_examples() -> list[bytes]:
+def _image_examples() -> list[bytes]:
     jpegs = [_encoded("JPEG"), _encoded("JPEG", progressive=True), _encoded("JPEG", "L"), _encoded("JPEG", "CMYK")]
     return [*jpegs, *(_encoded(form) for form in ("PNG", "BMP", "WEBP", "TIFF", "GIF")), _encoded("PNG", "P")]
 
@@ -367,6 +367,6 @@ READERS = {
         Reader("ONNX", "m.onnx", _onnx, _onnx_examples),
         Reader("weights", "w.pth", _weights, _weights_examples),
         Reader("safetensors", "w.safetensors", _weights, _safetensors_examples),
-        Reader("picture", "a.JPEG", _picture, _picture_examples),
+        Reader("image", "a.JPEG", _image, _image_examples),
     )
 }

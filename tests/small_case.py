@@ -1,6 +1,6 @@
-"""The smallest whole case: one variant in fp32 and int8 on a few pictures, and what of its results is not a time.
+"""The smallest whole case: one variant in fp32 and int8 on a few images, and what of its results is not a time.
 
-Its paths and pictures are named as nobody should name them, and one picture is faulty: no name of the user's may be
+Its paths and images are named as nobody should name them, and one image is faulty: no name of the user's may be
 taken for a command, a pattern or a list, and what is excluded must be missed by no stage.
 """
 
@@ -16,13 +16,13 @@ from mnasbench.data.demo import make_demo
 from mnasbench.model.architecture import create
 
 VARIANT = "mnasnet0_5"
-PICTURES = 48
+IMAGES = 48
 CLASSES = 24
 ODD = "odd: 'a' \"b\" ü $(touch ran) `touch ran` {} {a b} *?; & | #%20~! \\n"
 # What Snakemake can hand on to a cluster's jobs.
 ODD_ON_CLUSTER = "odd: ü {} {a b} *?; & | #%20~!"
-FOLDER = f"pictures {ODD}"
-# Of some of the pictures.
+FOLDER = f"images {ODD}"
+# Of some of the images.
 NAMES = (
     *("-rf.JPEG", "{variant}.JPEG", "{{shard}}.JPEG", "$(touch ran).JPEG", "a b.JPEG", "ü 中.JPEG", "'\".JPEG"),
     *("back\\slash.JPEG", "c:x.JPEG", "<script>.JPEG", "#1%20.JPEG", "*?.JPEG", ";ls.JPEG", "~.JPEG", "`ls`.JPEG"),
@@ -34,9 +34,9 @@ TIMED = {"throughput_qps", "verdict"}
 
 
 def prepare(workflow: Workflow, folder: Path, odd: str = ODD, **settings: Any) -> dict[str, Any]:
-    """Make pictures and weights in ``folder`` and configure ``workflow`` to use them; gives the configuration."""
-    root, weights, class_names = (folder / name for name in (f"pictures {odd}", f"weights {odd}.pth", f"classes {odd}"))
-    make_demo(root, validation=PICTURES + 1, training=CLASSES, seed=1, workers=2)
+    """Make images and weights in ``folder`` and configure ``workflow`` to use them; gives the configuration."""
+    root, weights, class_names = (folder / name for name in (f"images {odd}", f"weights {odd}.pth", f"classes {odd}"))
+    make_demo(root, validation=IMAGES + 1, training=CLASSES, seed=1, workers=2)
     lines = (root / "val_label.txt").read_text().splitlines()
     for number, name in enumerate(NAMES):
         former, label = lines[number].split()

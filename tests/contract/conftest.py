@@ -14,9 +14,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo set of 48 pictures, and weights of an untrained net beside it."""
-    root = tmp_path_factory.mktemp("contract") / "pictures"
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo set of 48 images, and weights of an untrained net beside it."""
+    root = tmp_path_factory.mktemp("contract") / "images"
     make_demo(root, validation=48, training=24, seed=1, workers=2)
     torch.manual_seed(0)
     weights = create("torchvision", "mnasnet0_5", 24).state_dict()
@@ -41,13 +41,13 @@ def _card(repository: Path, folder: Path) -> Workflow:
 
 
 @pytest.fixture(scope="session")
-def settings(pictures: Path) -> dict:
+def settings(images: Path) -> dict:
     """A configuration of one small variant on the card."""
     return {
         "engine": "vacc",
-        "dataset": {"name": "small", "root": str(pictures)},
+        "dataset": {"name": "small", "root": str(images)},
         "calibration": {"images": 24},
-        "models": {"mnasnet0_5": {"weights": str(pictures.parent / "weights.pth"), "size": 64}},
+        "models": {"mnasnet0_5": {"weights": str(images.parent / "weights.pth"), "size": 64}},
         "precisions": ["fp32", "fp16", "int8-percentile"],
         "vamp": {"instances": 1, "batch_size": 4, "iterations": 3, "retries": 0},
     }

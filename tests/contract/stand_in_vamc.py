@@ -97,7 +97,7 @@ def main(command: str, file: str) -> None:
     check_operations(content["dataset"]["transform_ops" if generation == 1 else "process_ops"], generation)
     quantized = content["engine"]["common"]["do_quantization"] if generation == 1 else "quantize" in content["backend"]
     if quantized and not {"path", "sampler"} <= set(content["dataset"]):
-        sys.exit("[vamc] error: no calibration pictures")
+        sys.exit("[vamc] error: no calibration images")
     print(f"[vamc] {command} {file}")
     config = read_build_config(Path(file), generation)
     build(replace(config, equalize=False, bias_correction=False))

@@ -19,7 +19,7 @@ import numpy as np
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import read_vdsp_params
 from mnasbench.run.accuracy import run_accuracy
-from mnasbench.run.inputs import synthetic_pictures
+from mnasbench.run.inputs import synthetic_images
 from mnasbench.run.measurement import measure_performance
 from mnasbench.run.performance import Load
 
@@ -168,7 +168,7 @@ def main() -> None:
             write_outputs(given, compiled, params, fault)
         sides = json.loads(given.s)
         load = Load(batch=given.b, requests=max(1, given.iterations // given.b), warmup_seconds=0.01)
-        measured = measure_performance(compiled, params, synthetic_pictures(tuple(sides), 4), load)
+        measured = measure_performance(compiled, params, synthetic_images(tuple(sides), 4), load)
     text = report(given, measured, compiled.info["outputs"][0]["shape"][-1])
     print(text.replace("throughput", "thruput") if fault == "no throughput" else text)
 

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from checkout import Workflow, make_workflow
-from mnasbench.data.demo import draw_picture
+from mnasbench.data.demo import draw_image
 from mnasbench.data.fingerprint import Dataset, scan
 from mnasbench.data.labels import imagenet_wnids
 from mnasbench.model.architecture import create
@@ -19,30 +19,30 @@ from mnasbench.settings import load_settings
 VARIANTS = {"mnasnet0_5": 67.734, "mnasnet0_75": 71.18, "mnasnet1_0": 73.456, "mnasnet1_3": 76.506}
 # Two of the classes are called crane, and two maillot: 134 and 517, 638 and 639.
 CLASSES = (0, 134, 517, 638, 639, 999)
-PICTURES = 12
+IMAGES = 12
 
 
-def _pictures() -> list[tuple[str, int, Image.Image]]:
+def _images() -> list[tuple[str, int, Image.Image]]:
     generator = np.random.default_rng(0)
     return [
-        (f"ILSVRC2012_val_{number + 1:08d}.JPEG", CLASSES[number % len(CLASSES)], draw_picture(generator, number % 24))
-        for number in range(PICTURES)
+        (f"ILSVRC2012_val_{number + 1:08d}.JPEG", CLASSES[number % len(CLASSES)], draw_image(generator, number % 24))
+        for number in range(IMAGES)
     ]
 
 
 def _flat(root: Path) -> None:
     (root / "val").mkdir(parents=True)
-    for name, _, picture in _pictures():
-        picture.save(root / "val" / name, "JPEG")
-    (root / "val_label.txt").write_text("".join(f"{name} {label}\n" for name, label, _ in _pictures()))
+    for name, _, image in _images():
+        image.save(root / "val" / name, "JPEG")
+    (root / "val_label.txt").write_text("".join(f"{name} {label}\n" for name, label, _ in _images()))
 
 
 def _class_folders(root: Path) -> None:
     wnids = imagenet_wnids()
-    for name, label, picture in _pictures():
+    for name, label, image in _images():
         folder = root / "val" / wnids[label]
         folder.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / name, "JPEG")
+        image.save(folder / name, "JPEG")
 
 
 def _configuration(repository: Path) -> dict:
@@ -87,7 +87,7 @@ def test_both_layouts_give_the_same_classes(tmp_path: Path) -> None:
         {Path(name).name: file.class_index for name, file in scan(Dataset(tmp_path / root)).items()}
         for root in ("flat", "folders")
     )
-    assert flat == folders == {name: label for name, label, _ in _pictures()}
+    assert flat == folders == {name: label for name, label, _ in _images()}
 
 
 def test_it_scores_by_index_and_sets_the_published_beside(repository: Path, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_it_scores_by_index_and_sets_the_published_beside(repository: Path, tmp_
 def test_classes_that_calibration_lacks_are_named(repository: Path, tmp_path: Path) -> None:
     _flat(tmp_path / "ImageNet")
     _flat(tmp_path / "other")
-    names = [name for name, label, _ in _pictures() if label == 517]
+    names = [name for name, label, _ in _images() if label == 517]
     for name in names:
         (tmp_path / "other/val" / name).unlink()
     labels = (tmp_path / "other/val_label.txt").read_text().splitlines(keepends=True)
@@ -127,7 +127,7 @@ def test_classes_that_calibration_lacks_are_named(repository: Path, tmp_path: Pa
     _small(workflow, repository, tmp_path / "ImageNet", calibration={"images": 6, "source": str(tmp_path / "other")})
     done = workflow.call("results/data/imagenet/calibration.txt")
     assert done.returncode != 0
-    assert "has no picture of 1 classes: 517" in done.stdout
+    assert "has no image of 1 classes: 517" in done.stdout
     _small(workflow, repository, tmp_path / "ImageNet", calibration={"images": 5})
     done = workflow.call("results/data/imagenet/calibration.txt")
     assert "calibration.images is 5, fewer than the 6 classes; each must be present" in done.stdout

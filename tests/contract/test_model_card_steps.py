@@ -22,10 +22,10 @@ def test_step_1_timm_weights_by_checkpoint_path_and_torchscript(tmp_path: Path) 
         *("--checkpoint_path", tmp_path / "small.pth", "--convert_mode", "pt"),
     )
     assert said.startswith(f"{tmp_path}/onnx/mnasnet_small_64.pt: ")
-    pictures = torch.randn(1, 3, 64, 64)
+    images = torch.randn(1, 3, 64, 64)
     scripted = torch.jit.load(tmp_path / "onnx/mnasnet_small_64.pt")
     with torch.no_grad():
-        torch.testing.assert_close(scripted(pictures), net(pictures))
+        torch.testing.assert_close(scripted(images), net(images))
     assert json.loads((tmp_path / "onnx/mnasnet_small_64.json").read_text())["classes"] == 7
 
 
@@ -61,7 +61,7 @@ def test_step_5_outputs_to_result_text_to_accuracy(tmp_path: Path, names: str) -
     assert said == "images: 3, top1: 66.667, top5: 100.000\n"
 
 
-def test_labels_without_a_picture_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_without_a_image_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in "ac":
         write_npz(tmp_path / "out" / f"{name}.npz", np.arange(6, dtype=np.float16)[np.newaxis], "output_0")
     (tmp_path / "list.txt").write_text("/in/a.npz\n/in/c.npz\n")
@@ -78,7 +78,7 @@ def test_labels_without_a_picture_are_counted_and_named(tmp_path: Path, capsys: 
         said = card_step(command, *arguments, "--json", evaluated)
         assert said == "images: 2, top1: 100.000, top5: 100.000\n"
         assert capsys.readouterr().err == (
-            f"{command}.py: {labels}: 2 of its 4 labels have no picture here (the first: b); "
+            f"{command}.py: {labels}: 2 of its 4 labels have no image here (the first: b); "
             "the accuracies are of the other 2\n"
         )
         assert json.loads(evaluated.read_text())["labels_left_out"] == 2

@@ -18,7 +18,7 @@ OPERATIONS = [
 ]
 
 
-def _first(checkpoint: Path, pictures: Path, out: Path) -> dict:
+def _first(checkpoint: Path, images: Path, out: Path) -> dict:
     return {
         "model": {"name": "net", "inputs": {"input": [1, 3, 64, 64]}, "checkpoint": str(checkpoint)},
         "engine": {
@@ -28,7 +28,7 @@ def _first(checkpoint: Path, pictures: Path, out: Path) -> dict:
             "calibration": {"quant_mode": "percentile", "per_channel": True, "skip_conv_layers": [0, 2]},
         },
         "dataset": {
-            "path": str(pictures),
+            "path": str(images),
             "sampler": {"suffix": "JPEG", "get_data_num": 24},
             "transform_ops": OPERATIONS,
         },
@@ -36,7 +36,7 @@ def _first(checkpoint: Path, pictures: Path, out: Path) -> dict:
     }
 
 
-def _second(checkpoint: Path, pictures: Path, out: Path) -> dict:
+def _second(checkpoint: Path, images: Path, out: Path) -> dict:
     return {
         "name": "net",
         "frontend": {
@@ -54,7 +54,7 @@ def _second(checkpoint: Path, pictures: Path, out: Path) -> dict:
         "graph": {"extra_ops": {"type": "softmax"}},
         "dataset": {
             "type": "tvm",
-            "path": str(pictures),
+            "path": str(images),
             "sampler": {"suffix": "JPEG", "get_data_num": 24},
             "process_ops": OPERATIONS,
         },
@@ -63,12 +63,12 @@ def _second(checkpoint: Path, pictures: Path, out: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     card_step(
         "export_timm_torchvision_model",
         *("--model_library", "torchvision", "--model_name", "mnasnet0_5", "--save_dir", folder, "--size", "64"),
-        *("--pretrained_weights", pictures.parent / "weights.pth"),
+        *("--pretrained_weights", images.parent / "weights.pth"),
     )
     return folder / "mnasnet0_5_64.onnx"
 
@@ -78,10 +78,10 @@ def checkpoint(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     [("build", _first, "net-int8-percentile-3_64_64-ort/net"), ("compile", _second, "net/mod")],
 )
 def test_a_file_of_the_vendors_is_built(
-    checkpoint: Path, pictures: Path, tmp_path: Path, command: str, content, prefix: str, capsys
+    checkpoint: Path, images: Path, tmp_path: Path, command: str, content, prefix: str, capsys
 ) -> None:
     file = tmp_path / "build.yaml"
-    file.write_text(yaml.safe_dump(content(checkpoint, pictures / "val", tmp_path)))
+    file.write_text(yaml.safe_dump(content(checkpoint, images / "val", tmp_path)))
     assert card_step("ort_vamc", "check", file).endswith(f"net int8-percentile -> {tmp_path / prefix}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["build.yaml"]
     card_step("ort_vamc", command, file)

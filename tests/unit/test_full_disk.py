@@ -146,7 +146,7 @@ def _results(inputs: Path, out: Path) -> list[object]:
 
 # In the order in which one makes what the next reads.
 STEPS = {
-    "demo pictures": Step(
+    "demo images": Step(
         make_demo,
         lambda _, o: ["--target_path", o / "demo", "--validation", 24, "--training", 24],
     ),
@@ -322,14 +322,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     assert set(_files(disk.folder)) == set(files[name])
 
 
-def test_a_picture_that_finds_no_room_stays_where_it_is(
+def test_a_image_that_finds_no_room_stays_where_it_is(
     made: tuple[Path, dict[str, dict[Path, int]]], disk: Disk, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "dataset"
     shutil.copytree(made[0] / "demo", root)
     before = {path: (root / path).read_bytes() for path in _files(root)}
     flags = ["--dataset_path", str(root), "--target_path", str(disk.folder / "out"), "--mode", "move"]
-    # Of pictures of some 20 KB about every second fits.
+    # Of images of some 20 KB about every second fits.
     with disk.room(40):
         code = valprep.main(flags)
     assert (code, capfd.readouterr().err.count("\n")) == (2, 1)
@@ -340,7 +340,7 @@ def test_a_picture_that_finds_no_room_stays_where_it_is(
     assert {path: (root / path).read_bytes() for path in _files(root)} == before
 
 
-def test_calibration_that_finds_no_room_for_its_pictures(
+def test_calibration_that_finds_no_room_for_its_images(
     made: tuple[Path, dict[str, dict[Path, int]]],
     disk: Disk,
     tmp_path: Path,

@@ -54,7 +54,7 @@ def environment(repository: Path) -> dict[str, str]:
 def test_a_terminal_shows_a_bar_with_rate_and_time_left(environment: dict[str, str]) -> None:
     said = _on_a_terminal([sys.executable, "-c", LOOP], environment)
     assert "laying out" in said
-    assert re.search(r"drawing: +\d+%.*\d+/30 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ pictures/s\]", said)
+    assert re.search(r"drawing: +\d+%.*\d+/30 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ images/s\]", said)
 
 
 def test_without_a_terminal_nothing_is_said(environment: dict[str, str]) -> None:
@@ -67,7 +67,7 @@ def test_a_step_of_the_workflow_says_lines_on_a_terminal_and_its_log_stays_clean
 ) -> None:
     command = _record(tmp_path, repository, [sys.executable, "-c", LOOP])
     said = _on_a_terminal(command, environment)
-    assert re.search(r"make_demo-x: drawing, \d+ of 30 pictures, [\d.]+ a second, 00:0\d left", said)
+    assert re.search(r"make_demo-x: drawing, \d+ of 30 images, [\d.]+ a second, 00:0\d left", said)
     assert re.search(r"make_demo-x: \d+\.\d s", said)
     assert (tmp_path / "make_demo-x.log").read_text() == ""
     assert json.loads((tmp_path / "r.receipt.json").read_text())["rule"] == "make_demo"

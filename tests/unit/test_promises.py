@@ -55,7 +55,7 @@ def test_the_lock_file_pins_all_that_is_needed(repository: Path) -> None:
 
 
 def test_no_command_takes_a_number_without_bounds(repository: Path) -> None:
-    # A process number of -1, a rate of NaN, 10^30 pictures: argparse's int and float take them all.
+    # A process number of -1, a rate of NaN, 10^30 images: argparse's int and float take them all.
     found = [
         f"{path.name}: {line.strip()}"
         for path in sorted((repository / "workflow/scripts").glob("*.py"))

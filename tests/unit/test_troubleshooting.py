@@ -64,7 +64,7 @@ def _cut_weights(folder: Path) -> bytes:
     return (folder / "whole.pth").read_bytes()[:3000]
 
 
-def _cut_picture(folder: Path) -> str:
+def _cut_image(folder: Path) -> str:
     Image.effect_noise((300, 200), 60).convert("RGB").save(folder / "whole.jpg")
     (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:5000])
     return look_at(folder, "cut.jpg")[-1]
@@ -130,10 +130,10 @@ BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     "not weights of torchvision mnasnet1_0": lambda folder: _weights(
         folder, "torchvision", "mnasnet1_0", create("torchvision", "mnasnet0_5", 24).state_dict()
     ),
-    "is cut short or damaged": _cut_picture,
+    "is cut short or damaged": _cut_image,
     "was changed after the workflow made it": _recorded,
     "are free, too little to begin with": lambda folder: _no_results(folder, free=1000),
-    "for a file for each picture": lambda folder: _raised(lambda: check_room({folder: 1 << 60})),
+    "for a file for each image": lambda folder: _raised(lambda: check_room({folder: 1 << 60})),
     "No space left on device": lambda folder: _raised(lambda: _write_to_the_full_device(folder)),
     "cannot be written to; run in a copy": lambda folder: _no_results(folder, free=1 << 40),
     "has a line break or a word in braces": lambda _: _configured(

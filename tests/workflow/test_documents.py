@@ -38,7 +38,7 @@ NOT_OURS = {
     "export": "sets a variable",
 }
 # A word that is replaced by the reader.
-PLACEHOLDERS = {"/path/to/ImageNet": "pictures", "IMAGENET": "pictures", "TARGET": "mnasnet0_5"}
+PLACEHOLDERS = {"/path/to/ImageNet": "images", "IMAGENET": "images", "TARGET": "mnasnet0_5"}
 _INLINE = re.compile(
     r"`((?:make|snakemake|\.venv/bin/\S+|python workflow/\S+|ort-vam[cp] (?:-m|build|compile) \S+)(?: [^`]*)?)`"
 )
@@ -90,15 +90,15 @@ COMMANDS = _commands()
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """A checkout whose stand-in dataset takes ImageNet's place: a thousand names, which planning never opens."""
     workflow = make_workflow(REPOSITORY, tmp_path_factory.mktemp("documents") / "checkout")
-    pictures = workflow.root / "pictures"
-    (pictures / "val").mkdir(parents=True)
+    images = workflow.root / "images"
+    (images / "val").mkdir(parents=True)
     for number in range(1000):
-        (pictures / f"val/{number}.JPEG").touch()
-    (pictures / "val_label.txt").write_text("".join(f"{number}.JPEG {number % 10}\n" for number in range(1000)))
+        (images / f"val/{number}.JPEG").touch()
+    (images / "val_label.txt").write_text("".join(f"{number}.JPEG {number % 10}\n" for number in range(1000)))
     for file in (workflow.root / "config").glob("*.yaml"):
-        file.write_text(file.read_text().replace("/path/to/ImageNet", "pictures"))
+        file.write_text(file.read_text().replace("/path/to/ImageNet", "images"))
     (workflow.root / "weights.pth").touch()
-    mine = _mine().replace("/path/to/ImageNet", "pictures").replace("/path/to/weights.pth", "weights.pth")
+    mine = _mine().replace("/path/to/ImageNet", "images").replace("/path/to/weights.pth", "weights.pth")
     # The recipe for a new model uses the same name for a file of its own; its variant is planned from here, too.
     (workflow.root / "mine.yaml").write_text(mine)
     shutil.copy(REPOSITORY / "Makefile", workflow.root)
@@ -194,7 +194,7 @@ def _run(checkout: Workflow, folder: Path, *arguments: str) -> subprocess.Comple
 
 
 def test_the_chain_by_hand_runs_as_it_stands(checkout: Workflow, tmp_path: Path) -> None:
-    """Every command of the last part of docs/chain.md in turn, on fewer pictures and for a shorter time."""
+    """Every command of the last part of docs/chain.md in turn, on fewer images and for a shorter time."""
     block = _blocks((REPOSITORY / "docs/chain.md").read_text(), "sh")[-1].replace("\\\n", " ")
     cheaper = {"make_demo.py": "--validation 24 --training 200", "ort_vamp.py": "--seconds 0.3 --warmup 0"}
     torch.manual_seed(0)

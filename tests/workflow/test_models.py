@@ -14,7 +14,7 @@ MODELS = {
     "mnasnet0_75": {"library": "torchvision", "size": 96},
     "mnasnet1_3": {"library": "torchvision", "size": 64},
     "small": {"library": "timm", "name": "mnasnet_small"},
-    # Mean and std of 0.5, another activation layout, and pictures of 160 pixels.
+    # Mean and std of 0.5, another activation layout, and images of 160 pixels.
     "minimal": {"library": "timm", "name": "tf_mobilenetv3_small_minimal_100", "size": 160},
 }
 
@@ -30,7 +30,7 @@ def _settle(net: torch.nn.Module, size: int) -> None:
 
 
 def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_path: Path) -> None:
-    make_demo(tmp_path / "pictures", validation=48, training=24, seed=2, workers=2)
+    make_demo(tmp_path / "images", validation=48, training=24, seed=2, workers=2)
     for number, (variant, model) in enumerate(MODELS.items()):
         torch.manual_seed(number)
         net = create(model["library"], model.get("name", variant), 24)
@@ -38,7 +38,7 @@ def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_
         torch.save(net.state_dict(), tmp_path / f"{variant}.pth")
     workflow.configure(
         {
-            "dataset": {"name": "small", "root": str(tmp_path / "pictures")},
+            "dataset": {"name": "small", "root": str(tmp_path / "images")},
             "calibration": {"images": 24},
             "models": {name: {**model, "weights": str(tmp_path / f"{name}.pth")} for name, model in MODELS.items()},
             "precisions": ["fp32", "int8-max"],

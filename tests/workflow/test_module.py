@@ -43,10 +43,10 @@ rule ship:
 def other(workflow: Workflow) -> Path:
     """The folder of another workflow, with settings for a small dataset."""
     folder = workflow.root.parent / "other"
-    make_demo(folder / "pictures", validation=24, training=24, seed=1, workers=2)
+    make_demo(folder / "images", validation=24, training=24, seed=1, workers=2)
     torch.save(create("torchvision", "mnasnet0_5", 24).state_dict(), folder / "weights.pth")
     settings = {
-        "dataset": {"name": "small", "root": "pictures"},
+        "dataset": {"name": "small", "root": "images"},
         "calibration": {"images": 24},
         "models": {"mnasnet0_5": {"weights": "weights.pth", "size": 64}},
         "precisions": ["fp32", "int8-max"],

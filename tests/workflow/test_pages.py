@@ -180,13 +180,13 @@ def test_the_pages_are_small_enough_to_mail(pages: dict[str, Path]) -> None:
 
 def test_the_workflow_makes_the_report_and_snakemakes_own(workflow: Workflow) -> None:
     folder = workflow.root.parent
-    make_demo(folder / "pictures", validation=24, training=24, seed=1, workers=2)
-    labels = (folder / "pictures/val_label.txt").rename(folder / "labels.txt")
+    make_demo(folder / "images", validation=24, training=24, seed=1, workers=2)
+    labels = (folder / "images/val_label.txt").rename(folder / "labels.txt")
     torch.manual_seed(0)
     torch.save(create("torchvision", "mnasnet0_5", 24).state_dict(), folder / "weights.pth")
     workflow.configure(
         {
-            "dataset": {"name": "small", "root": str(folder / "pictures"), "labels": str(labels)},
+            "dataset": {"name": "small", "root": str(folder / "images"), "labels": str(labels)},
             "calibration": {"images": 24},
             "models": {"mnasnet0_5": {"weights": str(folder / "weights.pth"), "size": 64}},
             "precisions": ["fp32", "int8-max"],

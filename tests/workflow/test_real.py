@@ -53,7 +53,7 @@ def test_fp32_scores_exactly_what_torchvision_does(done: Workflow, variant: str)
     )
 
 
-def test_int8_is_compared_with_fp32_picture_by_picture(done: Workflow) -> None:
+def test_int8_is_compared_with_fp32_image_by_image(done: Workflow) -> None:
     row = _rows(done)["at384", "int8-percentile"]
     drop = float(_rows(done)["at384", "fp32"]["top1"]) - float(row["top1"])
     # Both accuracies are written with three digits, so their difference is off by up to one in the last.
@@ -71,7 +71,7 @@ def test_published_accuracies_stand_only_beside_imagenet(done: Workflow) -> None
 def test_both_roads_give_the_same_answers(done: Workflow, real: Path) -> None:
     built = done.root / "results/build/at384/fp32"
     prefix = next(built.glob("*/at384.onnx")).with_suffix("")
-    # The workflow's own preprocessing file is for cropped npz; the road from pictures resizes by itself.
+    # The workflow's own preprocessing file is for cropped npz; the road from images resizes by itself.
     done.script(
         "sample_cls.py",
         *("--file_path", real / "val", "--model_prefix_path", prefix, "--label_txt", real / "imagenet_classes.txt"),

@@ -11,7 +11,7 @@ from PIL import Image
 from checkout import Workflow, make_workflow
 from mnasbench.data.fingerprint import shard_of
 from mnasbench.data.npz import read_npz
-from small_case import FAULTY, FOLDER, NAMES, PICTURES, prepare, untimed_results
+from small_case import FAULTY, FOLDER, IMAGES, NAMES, prepare, untimed_results
 
 SHARDS = 3
 
@@ -32,19 +32,19 @@ def accuracies(workflow: Workflow) -> dict[str, bytes]:
     return {str(path.relative_to(workflow.root)): path.read_bytes() for path in paths}
 
 
-def test_a_faulty_picture_is_counted_at_every_stage_and_odd_names_are_only_names(sharded: Workflow) -> None:
+def test_a_faulty_image_is_counted_at_every_stage_and_odd_names_are_only_names(sharded: Workflow) -> None:
     results = sharded.root / "results"
     with (results / "data/small/manifest.csv").open(newline="") as stream:
         indexed = list(csv.DictReader(stream))
-    assert len(indexed) == PICTURES + 1
+    assert len(indexed) == IMAGES + 1
     assert [row["name"] for row in indexed if row["fault"]] == [FAULTY]
     assert {f"val/{name}" for name in NAMES} < {row["name"] for row in indexed}
     for folder in ("data/small/npz", "run/mnasnet0_5/fp32/outputs", "run/mnasnet0_5/int8-max/outputs"):
-        assert len([path for path in (results / folder).rglob("*.npz") if path.name[0] != "."]) == PICTURES, folder
+        assert len([path for path in (results / folder).rglob("*.npz") if path.name[0] != "."]) == IMAGES, folder
     for precision in ("fp32", "int8-max"):
         accuracy = json.loads((results / "result/mnasnet0_5" / precision / "accuracy.json").read_text())
-        assert (accuracy["images"], accuracy["excluded"]) == (PICTURES, [FAULTY])
-    told = f"excluded, as faulty: 1 of {PICTURES + 1} pictures ({FAULTY})"
+        assert (accuracy["images"], accuracy["excluded"]) == (IMAGES, [FAULTY])
+    told = f"excluded, as faulty: 1 of {IMAGES + 1} images ({FAULTY})"
     assert told in (results / "summary.md").read_text()
     assert told in sharded.script("show_results.py").stdout
     page = (results / "report.html").read_text()
@@ -55,17 +55,17 @@ def test_a_faulty_picture_is_counted_at_every_stage_and_odd_names_are_only_names
     assert left == []
 
 
-def test_a_replaced_picture_remakes_one_shard(sharded: Workflow) -> None:
+def test_a_replaced_image_remakes_one_shard(sharded: Workflow) -> None:
     root = sharded.root.parent / FOLDER
     calibration = (sharded.root / "results/data/small/calibration.txt").read_text()
-    # The measurement of speed reads pictures of the first shard, and int8 those of the calibration set.
-    picture = next(
+    # The measurement of speed reads images of the first shard, and int8 those of the calibration set.
+    image = next(
         path
         for path in sorted((root / "val").iterdir())
         if shard_of(f"val/{path.name}", SHARDS) and path.name not in calibration
     )
-    kept = picture.read_bytes()
-    Image.new("RGB", (300, 280), (200, 10, 10)).save(picture, "JPEG")
+    kept = image.read_bytes()
+    Image.new("RGB", (300, 280), (200, 10, 10)).save(image, "JPEG")
     shard = {"index_shard": 1, "write_npz": 1, "run_accuracy": 2, "evaluate_outputs": 2}
     gathered = {"index_dataset": 1, "gather_accuracy": 2, "check_parity": 1, "summarize": 1, "make_report": 1}
     assert sharded.planned() == shard | gathered
@@ -76,14 +76,14 @@ def test_a_replaced_picture_remakes_one_shard(sharded: Workflow) -> None:
     (root / "val" / "new.JPEG").unlink()
     label_lines = (root / "val_label.txt").read_text().splitlines(keepends=True)[:-1]
     (root / "val_label.txt").write_text("".join(label_lines))
-    picture.write_bytes(kept)
+    image.write_bytes(kept)
     assert sharded.planned() == {}
 
 
 def test_shards_cores_and_batches_change_no_byte_of_an_answer(sharded: Workflow) -> None:
     before = untimed_results(sharded.root / "results")
     written = accuracies(sharded)
-    assert len(before["mnasnet0_5/fp32 answers"]) == PICTURES and len(written) == 2
+    assert len(before["mnasnet0_5/fp32 answers"]) == IMAGES and len(written) == 2
     settings = (sharded.root / "test.yaml").read_text()
     changed = settings.replace(f"shards: {SHARDS}", "shards: 1").replace(
         "instances: 1", "instances: 1\n  batch_size: 5"
@@ -113,4 +113,4 @@ def test_the_vendors_full_size_inputs_give_the_same_answers(sharded: Workflow) -
     assert accuracies(sharded) == written
     whole = sharded.root / "results/data/small/npz/original/0"
     sizes = {read_npz(path).shape for path in whole.rglob("*.npz")}
-    assert len(list(whole.rglob("*.npz"))) == PICTURES and (3, 64, 64) not in sizes
+    assert len(list(whole.rglob("*.npz"))) == IMAGES and (3, 64, 64) not in sizes

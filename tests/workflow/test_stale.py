@@ -24,7 +24,7 @@ ROW = (
     "evaluate_outputs",
     "gather_accuracy",
 )
-PICTURES = 48
+IMAGES = 48
 
 
 def _weights(variant: str, seed: int, path: Path) -> None:
@@ -34,18 +34,18 @@ def _weights(variant: str, seed: int, path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """A checkout whose results are complete: two variants, fp32 and int8, on a few pictures at a small size."""
+    """A checkout whose results are complete: two variants, fp32 and int8, on a few images at a small size."""
     folder = tmp_path_factory.mktemp("stale")
     workflow = make_workflow(repository, folder / "checkout")
-    make_demo(folder / "pictures", validation=PICTURES, training=24, seed=1, workers=2)
-    # Calibration pictures of their own, which the manifest knows nothing of.
-    shutil.copytree(folder / "pictures", folder / "source")
+    make_demo(folder / "images", validation=IMAGES, training=24, seed=1, workers=2)
+    # Calibration images of their own, which the manifest knows nothing of.
+    shutil.copytree(folder / "images", folder / "source")
     for number, variant in enumerate(VARIANTS):
         _weights(variant, number, folder / f"{variant}.pth")
     models = {variant: {"weights": str(folder / f"{variant}.pth"), "size": 64} for variant in VARIANTS}
     workflow.configure(
         {
-            "dataset": {"name": "small", "root": str(folder / "pictures")},
+            "dataset": {"name": "small", "root": str(folder / "images")},
             "calibration": {"images": 24, "source": str(folder / "source")},
             "models": models,
             "precisions": ["fp32", "int8-percentile"],
@@ -165,21 +165,21 @@ def test_a_lost_input_array_is_made_again(kept: Workflow) -> None:
     assert "compile_model" not in kept.planned()
 
 
-def test_a_replaced_picture_is_seen(kept: Workflow) -> None:
-    picture = next((kept.root.parent / "pictures/val").iterdir())
-    Image.new("RGB", (300, 280), (200, 10, 10)).save(picture, "JPEG")
+def test_a_replaced_image_is_seen(kept: Workflow) -> None:
+    image = next((kept.root.parent / "images/val").iterdir())
+    Image.new("RGB", (300, 280), (200, 10, 10)).save(image, "JPEG")
     jobs = kept.planned()
     assert jobs["index_dataset"] == 1 and jobs["write_npz"] == 1 and jobs["summarize"] == 1
     assert "export_model" not in jobs
 
 
-def test_a_replaced_calibration_picture_is_seen(kept: Workflow) -> None:
+def test_a_replaced_calibration_image_is_seen(kept: Workflow) -> None:
     first = (kept.root / "results/data/small/calibration.txt").read_text().splitlines()[0]
-    picture = (kept.root / "results/data/small" / first).resolve()
-    assert picture.is_relative_to(kept.root.parent / "source")
-    content = bytearray(picture.read_bytes())
-    content[-40] ^= 1  # the same size: nothing that the listing of the chosen pictures tells
-    picture.write_bytes(content)
+    image = (kept.root / "results/data/small" / first).resolve()
+    assert image.is_relative_to(kept.root.parent / "source")
+    content = bytearray(image.read_bytes())
+    content[-40] ^= 1  # the same size: nothing that the listing of the chosen images tells
+    image.write_bytes(content)
     jobs = kept.planned()
     assert jobs["sample_calibration"] == 1 and jobs["compile_model"] == 2
     assert "index_dataset" not in jobs and "write_npz" not in jobs

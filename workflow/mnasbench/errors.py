@@ -25,7 +25,7 @@ class SettingsError(InputError):
 
 
 class DatasetError(InputError):
-    """A picture, a label file or a list of them is not what it should be."""
+    """An image, a label file or a list of them is not what it should be."""
 
 
 class WeightsError(InputError):

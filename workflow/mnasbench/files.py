@@ -23,7 +23,7 @@ import yaml
 
 from mnasbench.errors import InputError, OutputError, one_line
 
-# Manifests and label files of 50,000 pictures have about 8 MB; nothing that is text here is larger than this.
+# Manifests and label files of 50,000 images have about 8 MB; nothing that is text here is larger than this.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 # A build file or a configuration has a few KB; the reader, which is written in Python, takes 8 s for this much.
 MAX_YAML_BYTES = 1024 * 1024
@@ -112,7 +112,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     path = Path(path)
     with refusal_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A short name: one of nearly 255 bytes is a name that a picture may have, with nothing left for more.
+        # A short name: one of nearly 255 bytes is a name that an image may have, with nothing left for more.
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix[-16:], dir=path.parent)
     os.close(handle)
     temporary = Path(name)

@@ -19,7 +19,7 @@ LIBRARIES = ("torchvision", "timm")
 
 @dataclass(frozen=True)
 class Preset:
-    """How a model wants its pictures, and what its publisher says that it then scores (percent; None: not said)."""
+    """How a model wants its images, and what its publisher says that it then scores (percent; None: not said)."""
 
     resize: int
     crop: int

@@ -181,7 +181,7 @@ def _listing(folder: Path, directories: dict[str, int], most: int | None = None)
                     directories[entry.path] = _time_of(entry.path)  # before it is read
                     waiting.append(f"{below}{entry.name}/")
                 else:
-                    # A link to a picture counts with that picture's size, one to nothing with -1.
+                    # A link to an image counts with that image's size, one to nothing with -1.
                     try:
                         size = entry.stat().st_size
                     except OSError:
@@ -311,7 +311,7 @@ def damaged_receipts(
     """The receipts of jobs whose outputs are damaged (see ``damaged_outputs``), each with those outputs.
 
     Folders that the jobs filled are looked at file by file while all of them together hold no more than
-    ``LOOKED_AT`` files. Beyond that (50,000 pictures, 24 rows: 1.2 million) a folder that was looked at once is
+    ``LOOKED_AT`` files. Beyond that (50,000 images, 24 rows: 1.2 million) a folder that was looked at once is
     looked at again only when the time of change of one of its directories is another: a file that came, went or
     was renamed in it. ``memory`` is the file that remembers these times; without it every folder is looked at.
     ``by_contents``: everything is read, and compared by its digest.
@@ -346,7 +346,7 @@ def damaged_receipts(
     return damaged
 
 
-# A tenth of a second's work. Also what the demo's six rows come to, with 10 times its pictures.
+# A tenth of a second's work. Also what the demo's six rows come to, with 10 times its images.
 LOOKED_AT = 60_000
 
 

@@ -19,11 +19,11 @@ from mnasbench.presets import Preset, preset
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
 DEMO = "demo"
 # What make_demo.py draws, known before it has.
-DEMO_PICTURES = {"train": 2000, "val": 1000}
+DEMO_IMAGES = {"train": 2000, "val": 1000}
 DEMO_CLASSES = 24
 # timm publishes one set of weights a model name (the tag is part of the name), so it needs no other word.
 TIMM_PRETRAINED = "pretrained"
-# A part or a sample of it must be named otherwise: published accuracies are those of all 50,000 pictures.
+# A part or a sample of it must be named otherwise: published accuracies are those of all 50,000 images.
 IMAGENET_NAMES = frozenset({"imagenet", "imagenet1k", "imagenet-1k", "ilsvrc2012"})
 
 
@@ -86,7 +86,7 @@ def _with_defaults(value: Any, rules: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """One variant: where its architecture and weights come from, and how it wants its pictures."""
+    """One variant: where its architecture and weights come from, and how it wants its images."""
 
     variant: str
     library: str
@@ -111,7 +111,7 @@ class ModelSettings:
 
     @property
     def geometry(self) -> str:
-        """Names what decides the pixels of a preprocessed picture; variants that share it share their npz."""
+        """Names what decides the pixels of a preprocessed image; variants that share it share their npz."""
         resize = self.resize if isinstance(self.resize, int) else "x".join(map(str, self.resize))
         return f"resize{resize}-crop{self.size}-{self.preset.interpolation}"
 

@@ -59,8 +59,8 @@ try:
     if workflow.is_main_process:
         EXTENT = check_data(SETTINGS, on_cluster=workflow.resource_settings.nodes is not None)
         check_results(Path())
-        # Each job's own Snakemake asks for it on its node, where counting 50,000 pictures of a shared disk takes long.
-        os.environ.update(MNASBENCH_PICTURES=str(EXTENT.pictures))
+        # Each job's own Snakemake asks for it on its node, where counting 50,000 images of a shared disk takes long.
+        os.environ.update(MNASBENCH_IMAGES=str(EXTENT.images))
 except MnasbenchError as error:
     refuse(f"{'' if isinstance(error, OutputError) else ' in the configuration'}: {error}", error.exit_code)
 
@@ -109,7 +109,7 @@ FAILURES = Path("results/logs/failures.txt")
 
 DATASET = SETTINGS["dataset"]
 DATA = f"results/data/{DATASET['name']}"
-DEMO_ROOT = f"results/data/{DEMO}/pictures"
+DEMO_ROOT = f"results/data/{DEMO}/images"
 SHARDS = range(SETTINGS["shards"])
 MODELS = SETTINGS.models
 PRECISIONS = SETTINGS["precisions"]
@@ -139,7 +139,7 @@ def dataset_root():
 
 
 def demo_files(wildcards):
-    """What must be made before the pictures can be read; nothing where the user brings them."""
+    """What must be made before the images can be read; nothing where the user brings them."""
     return ["results/data/demo/demo.receipt.json"] if SETTINGS.is_demo else []
 
 
@@ -173,7 +173,7 @@ def datalist_receipt(variant, shard):
 
 
 def inputs_name(variant):
-    """Names the npz inputs that a variant reads: those of its geometry, or the whole pictures."""
+    """Names the npz inputs that a variant reads: those of its geometry, or the whole images."""
     return "original" if SETTINGS["npz"] == "original" else MODELS[variant].geometry
 
 
@@ -268,7 +268,7 @@ def needed(variants=MODELS, precisions=PRECISIONS):
 def force_repairs():
     """Have Snakemake make again what is missing, cut short, or no longer true of the dataset.
 
-    Snakemake itself sees neither a truncated output nor a lost intermediate one nor a picture that was replaced.
+    Snakemake itself sees neither a truncated output nor a lost intermediate one nor an image that was replaced.
     The receipts and the manifest do; what they find goes the way of ``--forcerun``, so a dry run shows it and
     changes nothing. Only jobs that the call's targets need anyway are affected.
     """
@@ -301,7 +301,7 @@ def force_repairs():
         except MnasbenchError as error:
             found = [str(error)]
         if found:
-            logger.info(f"Calibration pictures differ from those that were chosen: {found[0]}")
+            logger.info(f"Calibration images differ from those that were chosen: {found[0]}")
             repairs.add(str(chosen))
     workflow.dag.forcefiles.update(repairs)
 
@@ -344,7 +344,7 @@ def check_cores():
 
 
 def check_room_for_planned():
-    """End the run where the disk will not hold a file for each picture of its jobs.
+    """End the run where the disk will not hold a file for each image of its jobs.
 
     Told here and not by the jobs, because each of them knows its own shard only: the disk would fill in the middle.
     """
@@ -359,7 +359,7 @@ def check_room_for_planned():
         folder = Path(job.params.folder)
         # What a killed run left, or what is written anew, takes no more room than it has.
         there = sum(len(names) for _, _, names in os.walk(folder))
-        missing[folder] = size * max(0, pictures_a_shard() - there)
+        missing[folder] = size * max(0, images_a_shard() - there)
     try:
         check_room(missing)
     except OutputError as error:
@@ -369,7 +369,7 @@ def check_room_for_planned():
 
 @functools.cache
 def npz_bytes(geometry):
-    """What the input of one picture takes on a disk."""
+    """What the input of one image takes on a disk."""
     if geometry != "original":
         return input_bytes(geometry_model(geometry).size)
     return whole_input_bytes(Path(dataset_root())) if Path(dataset_root(), "val").is_dir() else 0
@@ -402,11 +402,11 @@ def own_results():
 
 
 def calibration_is_changed(changes):
-    """Whether a change of the dataset may change which of its pictures are chosen, where they are its own."""
+    """Whether a change of the dataset may change which of its images are chosen, where they are its own."""
     manifest = Path(f"{DATA}/manifest.csv")
     if SETTINGS.is_demo or SETTINGS["calibration"]["source"] is not None or not changes or not manifest.is_file():
         return False
-    known = {picture.name for picture in read_manifest(manifest, with_faulty=True)}
+    known = {image.name for image in read_manifest(manifest, with_faulty=True)}
     # Another content is seen by the digests of the chosen ones. And what is new to its shard, but not to the
     # dataset, only says that the number of shards is another.
     return any(not change.is_of_content and not (change.is_new and change.name in known) for change in changes)
@@ -427,35 +427,35 @@ def remove_former_shards():
 
 
 # --------------------------------------------------------------------------------------------------------- resources
-# Pictures for one more thread: some five seconds of decoding. Less is not worth holding a core for.
-PICTURES_A_THREAD = 2000
+# Images for one more thread: some five seconds of decoding. Less is not worth holding a core for.
+IMAGES_A_THREAD = 2000
 
 
 @functools.cache
-def pictures_a_shard():
-    """How many pictures a shard has, about: what memory and time of a job are asked for by."""
-    told = os.environ.get("MNASBENCH_PICTURES")  # some executors hand no environment on
-    return -(-(int(told) if told else check_data(SETTINGS).pictures) // len(SHARDS))
+def images_a_shard():
+    """How many images a shard has, about: what memory and time of a job are asked for by."""
+    told = os.environ.get("MNASBENCH_IMAGES")  # some executors hand no environment on
+    return -(-(int(told) if told else check_data(SETTINGS).images) // len(SHARDS))
 
 
-def threads_for_pictures(wildcards):
-    """Threads of a job that goes through the pictures of a shard."""
-    return max(1, min(16, pictures_a_shard() // PICTURES_A_THREAD))
+def threads_for_images(wildcards):
+    """Threads of a job that goes through the images of a shard."""
+    return max(1, min(16, images_a_shard() // IMAGES_A_THREAD))
 
 
-def pictures_of_parity():
-    """How many pictures the parity certificate is made of, about."""
-    pictures = pictures_a_shard() * len(SHARDS)
-    return min(pictures, SETTINGS["parity"]["images"] or pictures)
+def images_of_parity():
+    """How many images the parity certificate is made of, about."""
+    images = images_a_shard() * len(SHARDS)
+    return min(images, SETTINGS["parity"]["images"] or images)
 
 
 def threads_for_parity(wildcards):
-    """Threads of the parity certificate, where a picture costs more than elsewhere, and is read again."""
-    return max(1, min(16, pictures_of_parity() // (PICTURES_A_THREAD // 2)))
+    """Threads of the parity certificate, where an image costs more than elsewhere, and is read again."""
+    return max(1, min(16, images_of_parity() // (IMAGES_A_THREAD // 2)))
 
 
-# Memory in MB, more of it a thread, minutes, and pictures a minute and thread (0: not by pictures). The receipts of
-# runs on two cores say what was used; here stands three times that, for larger pictures, nets and slower disks.
+# Memory in MB, more of it a thread, minutes, and images a minute and thread (0: not by images). The receipts of
+# runs on two cores say what was used; here stands three times that, for larger images, nets and slower disks.
 NEEDS = {
     "make_demo": (500, 300, 10, 0),
     "index_shard": (500, 400, 5, 6000),
@@ -475,18 +475,18 @@ MOST_SESSIONS = 64
 
 def needs(name):
     """Memory (mem_mb) and time (runtime, in minutes) that a job asks a cluster for; a retry asks for more."""
-    base_mb, thread_mb, base_minutes, pictures_a_minute = NEEDS[name]
+    base_mb, thread_mb, base_minutes, images_a_minute = NEEDS[name]
 
     def mem_mb(wildcards, threads, attempt):
         return attempt * (base_mb + thread_mb * min(threads, MOST_SESSIONS))
 
     def runtime(wildcards, threads, attempt):
-        pictures = pictures_a_shard()
+        images = images_a_shard()
         if name in ("sample_calibration", "compile_model"):
-            pictures = SETTINGS["calibration"]["images"]
+            images = SETTINGS["calibration"]["images"]
         elif name == "check_parity":
-            pictures = pictures_of_parity()
-        minutes = pictures / pictures_a_minute / max(1, min(threads, MOST_SESSIONS)) if pictures_a_minute else 0
+            images = images_of_parity()
+        minutes = images / images_a_minute / max(1, min(threads, MOST_SESSIONS)) if images_a_minute else 0
         return attempt * round(base_minutes + minutes)
 
     return {"mem_mb": mem_mb, "runtime": runtime}
@@ -502,13 +502,13 @@ def index_arguments():
 
 
 def calibration_source(prefix="--"):
-    """Arguments that say which dataset calibration pictures are chosen from, and where its classes stand."""
+    """Arguments that say which dataset calibration images are chosen from, and where its classes stand."""
     if SETTINGS["calibration"]["source"] is not None:
         chosen = {"root": SETTINGS["calibration"]["source"], "part": "val"}
     elif SETTINGS.is_demo:
         chosen = {"root": DEMO_ROOT, "part": "train"}
     else:
-        # The dataset's own label files belong to its validation pictures, not to another source.
+        # The dataset's own label files belong to its validation images, not to another source.
         chosen = {"root": DATASET["root"], "part": "val", "labels": DATASET["labels"], "wnids": DATASET["wnids"]}
     return [word for flag, value in chosen.items() if value is not None for word in (f"{prefix}{flag}", str(value))]
 
@@ -518,7 +518,7 @@ def calibration_arguments():
     arguments = ["--images", str(chosen["images"]), "--seed", str(chosen["seed"]), "--on_fault", DATASET["on_fault"]]
     arguments += calibration_source()
     if chosen["source"] is not None:
-        # Every class of the dataset must be among them. Not read from its manifest: one replaced picture of the
+        # Every class of the dataset must be among them. Not read from its manifest: one replaced image of the
         # dataset would calibrate everything anew.
         wanted = {"root": dataset_root(), **{key: DATASET[key] for key in ("labels", "wnids", "limit")}}
         arguments += [word for key, value in wanted.items() if value for word in (f"--classes_{key}", str(value))]
@@ -564,7 +564,7 @@ def build_arguments(variant, precision):
         arguments += ["--runtime", SETTINGS["runtime"]]
     if precision.startswith("int8"):
         arguments += ["--quantize", canonical_json(SETTINGS["quantize"])]
-        arguments += ["--calibration", f"{DATA}/calibration/pictures"]
+        arguments += ["--calibration", f"{DATA}/calibration/images"]
         arguments += ["--images", str(SETTINGS["calibration"]["images"])]
     return arguments
 

@@ -31,7 +31,7 @@ rule index_shard:
         receipt=f"{DATA}/manifests/{{shard}}.receipt.json",
     log:
         "results/logs/data/index_shard-{shard}.log",
-    threads: threads_for_pictures
+    threads: threads_for_images
     resources:
         **needs("index_shard"),
     params:
@@ -83,7 +83,7 @@ rule sample_calibration:
     params:
         settings=settings(calibration=SETTINGS["calibration"]),
         code=code("sample_calibration.py"),
-        folder=f"{DATA}/calibration/pictures",
+        folder=f"{DATA}/calibration/images",
         arguments=lambda wildcards: calibration_arguments(),
     shell:
         step(
@@ -101,7 +101,7 @@ rule write_npz:
         receipt=f"{DATA}/lists/{{geometry}}-{{shard}}.receipt.json",
     log:
         "results/logs/data/write_npz-{geometry}-{shard}.log",
-    threads: threads_for_pictures
+    threads: threads_for_images
     resources:
         **needs("write_npz"),
     params:

@@ -48,7 +48,7 @@ rule run_accuracy:
         receipt="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
     log:
         "results/logs/run/run_accuracy-{variant}-{precision}-{shard}.log",
-    threads: threads_for_pictures
+    threads: threads_for_images
     resources:
         **needs("run_accuracy"),
     params:

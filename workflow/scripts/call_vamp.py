@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--vdsp_params", type=Path, required=True, metavar="FILE", help="the preprocessing on the card")
     add("-i", "--instance", type=whole(), default=1, metavar="N", help="instances on each device")
     add("-p", "--processes", type=whole(), default=1, metavar="N", help="processes")
-    add("-b", "--batch_size", type=whole(), default=1, metavar="N", help="pictures a request")
+    add("-b", "--batch_size", type=whole(), default=1, metavar="N", help="images a request")
     add("--size", type=whole(), required=True, metavar="PIXELS", help="side of the model's input")
     add("-d", "--device", default="0", metavar="ID", help="device, as vamp takes it")
     add("--hwconfig", metavar="FILE", help="the card's hardware configuration")

@@ -1,9 +1,9 @@
-"""The parity certificate: what a way of preparing pictures changes against torchvision's own, in pixels and answers.
+"""The parity certificate: what a way of preparing images changes against torchvision's own, in pixels and answers.
 
 check_parity.py --model PREFIX --root DATASET                                  the table of the usual ways
 check_parity.py --model PREFIX --root DATASET --datalist LIST --vdsp_params F  what a run with these files sees
 
-With --images N a sample of the pictures is judged, and what is said of the whole dataset has a 95 % interval.
+With --images N a sample of the images is judged, and what is said of the whole dataset has a 95 % interval.
 """
 
 import argparse
@@ -36,12 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--resize", type=whole(), help="torchvision's short side; default: what the model was built with"
     )
     add_dataset_arguments(parser)
-    parser.add_argument("--manifest", type=Path, help="take the pictures that this manifest of the dataset names")
-    parser.add_argument("--images", type=whole(), help="a sample of so many pictures; default: all")
+    parser.add_argument("--manifest", type=Path, help="take the images that this manifest of the dataset names")
+    parser.add_argument("--images", type=whole(), help="a sample of so many images; default: all")
     parser.add_argument("--datalist", type=Path, nargs="+", help="lists of the npz inputs of a run")
     parser.add_argument("--vdsp_params", type=Path, help="preprocessing of that run, any of the three forms")
     parser.add_argument("--json", type=Path, help="certificate to write")
-    parser.add_argument("--workers", type=whole(), default=2, help="pictures that are prepared at a time")
+    parser.add_argument("--workers", type=whole(), default=2, help="images that are prepared at a time")
     return parser
 
 
@@ -55,10 +55,10 @@ def ways_of(arguments: argparse.Namespace, reference: Preprocessing) -> list[Way
     return [Way("the run's inputs", from_npz(inputs), read_vdsp_params(arguments.vdsp_params))]
 
 
-def pictures_of(arguments: argparse.Namespace) -> tuple[list[tuple[Path, int]], int]:
+def images_of(arguments: argparse.Namespace) -> tuple[list[tuple[Path, int]], int]:
     """Files and their classes, and how many they were drawn from."""
     if arguments.manifest is not None:
-        found = {picture.name: picture.class_index for picture in read_manifest(arguments.manifest)}
+        found = {image.name: image.class_index for image in read_manifest(arguments.manifest)}
     else:
         found = {name: file.class_index for name, file in scan(dataset_of(arguments)).items()}
     if arguments.images is not None and arguments.images < 1:
@@ -93,21 +93,21 @@ def check(arguments: argparse.Namespace) -> None:
     reference = preprocessing_from(compiled.info["preprocessing"])
     if arguments.resize is not None:
         reference = replace(reference, resize=arguments.resize, library="pillow")
-    pictures, drawn_from = pictures_of(arguments)
+    images, drawn_from = images_of(arguments)
     found = certificate(
         compiled,
         reference,
         ways_of(arguments, reference),
-        pictures,
+        images,
         drawn_from=drawn_from,
         workers=arguments.workers,
-        progress=progress("pictures"),
+        progress=progress("images"),
     )
     own = found["torchvision"]
     sample = f" (a sample of {drawn_from})" if found["images"] < drawn_from else ""
-    print(f"{found['images']} pictures{sample}; prepared by torchvision {own['version']}: top-1 {own['top1']:.3f}")
-    print("differing pixels in %, differences in levels of 0 to 255, answers as numbers of pictures, and")
-    print("as percent of the dataset: 95 % interval where the pictures are a sample\n")
+    print(f"{found['images']} images{sample}; prepared by torchvision {own['version']}: top-1 {own['top1']:.3f}")
+    print("differing pixels in %, differences in levels of 0 to 255, answers as numbers of images, and")
+    print("as percent of the dataset: 95 % interval where the images are a sample\n")
     print(table(found))
     if arguments.json is not None:
         write_json(arguments.json, found)

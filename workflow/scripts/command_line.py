@@ -57,10 +57,10 @@ def parser_for(description: str | None) -> argparse.ArgumentParser:
     return OneLineParser(description=description, formatter_class=HelpfulFormatter, allow_abbrev=False)
 
 
-# More pictures, pixels, processes or requests than this nobody has; larger numbers break what they are handed to.
+# More images, pixels, processes or requests than this nobody has; larger numbers break what they are handed to.
 MOST = 1_000_000_000
 # Of one request, and of sessions, threads or processes: the schema's bounds.
-MOST_PICTURES = MOST_SESSIONS = 1024
+MOST_IMAGES = MOST_SESSIONS = 1024
 
 
 def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:

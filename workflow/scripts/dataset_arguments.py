@@ -9,11 +9,11 @@ from mnasbench.data.fingerprint import Dataset
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --root, --part, --labels, --wnids and --limit."""
-    parser.add_argument("--root", type=Path, required=True, help="folder that holds the folder of pictures")
-    parser.add_argument("--part", default="val", help="the folder of pictures, flat or with a folder a class")
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the folder of images")
+    parser.add_argument("--part", default="val", help="the folder of images, flat or with a folder a class")
     parser.add_argument("--labels", type=Path, help="label file; default: <part>_label.txt in the root, if there")
     parser.add_argument("--wnids", type=Path, help="class folders' names in class order; default: wnids.txt, if there")
-    parser.add_argument("--limit", type=whole(), help="take only this many pictures")
+    parser.add_argument("--limit", type=whole(), help="take only this many images")
 
 
 def dataset_of(arguments: argparse.Namespace) -> Dataset:

@@ -1,6 +1,6 @@
 """Top-1 and top-5 from the outputs of an accuracy run (one npz an input, key output_0).
 
-Outputs are paired with inputs and labels by name. Prints both accuracies; writes the answer to each picture with
+Outputs are paired with inputs and labels by name. Prints both accuracies; writes the answer to each image with
 --answers, which the gathering over shards and the comparison of precisions start from.
 """
 
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--datalist", type=Path, required=True, help="the list of inputs that the run was given")
     parser.add_argument("--label", type=Path, required=True, help="label file (<name> <class>) or manifest")
     parser.add_argument("--reference_path", type=Path, help="outputs of another model on the same inputs, for SQNR")
-    parser.add_argument("--answers", type=Path, help="CSV to write: the answer to each picture")
+    parser.add_argument("--answers", type=Path, help="CSV to write: the answer to each image")
     parser.add_argument("--json", type=Path, help="JSON to write: the accuracies with their intervals")
     return parser
 

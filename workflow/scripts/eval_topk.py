@@ -1,6 +1,6 @@
-"""Top-1 and top-5 from a result text, as sample_cls.py and the vendor's tools write it (five lines a picture).
+"""Top-1 and top-5 from a result text, as sample_cls.py and the vendor's tools write it (five lines an image).
 
-Labels are compared by class index. They come from --label, or from val_label.txt in the folder above the pictures
+Labels are compared by class index. They come from --label, or from val_label.txt in the folder above the images
 that the text names.
 """
 
@@ -27,11 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _label_file_of(result: Path) -> Path:
-    picture = Path(next(iter(read_result_text(result))))
-    for folder in list(picture.parents)[1:3]:  # val/ itself, or the class folder below it
+    image = Path(next(iter(read_result_text(result))))
+    for folder in list(image.parents)[1:3]:  # val/ itself, or the class folder below it
         if (folder / "val_label.txt").is_file():
             return folder / "val_label.txt"
-    raise DatasetError(f"{result}: there is no val_label.txt above {picture.parent}; name the label file with --label")
+    raise DatasetError(f"{result}: there is no val_label.txt above {image.parent}; name the label file with --label")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Accuracies of one row from the answers of all its shards, and what changed against fp32.
 
-The figures do not depend on the number of shards: answers are added up picture by picture.
+The figures do not depend on the number of shards: answers are added up image by image.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from command_line import parser_for, run
 from mnasbench.data.fingerprint import read_manifest
 from mnasbench.errors import PairingError, one_line
 from mnasbench.files import write_json
-from mnasbench.result.evaluation import accuracy, picture_key, read_answers
+from mnasbench.result.evaluation import accuracy, image_key, read_answers
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,16 +29,16 @@ def gather(arguments: argparse.Namespace) -> None:
     """Read, check against the manifest, count."""
     answers = read_answers(arguments.answers)
     reference = read_answers(arguments.reference) if arguments.reference else None
-    pictures = read_manifest(arguments.manifest, with_faulty=True)
-    wanted = {picture_key(picture.name): picture.class_index for picture in pictures if not picture.fault}
+    images = read_manifest(arguments.manifest, with_faulty=True)
+    wanted = {image_key(image.name): image.class_index for image in images if not image.fault}
     answered = {answer.name: answer.label for answer in answers}
     if answered != wanted:
         wrong = sorted(set(wanted.items()) ^ set(answered.items()))[0][0]
         raise PairingError(
-            f"{one_line(wrong)}: the answers ({len(answered)}) are not those of the manifest ({len(wanted)} pictures); "
+            f"{one_line(wrong)}: the answers ({len(answered)}) are not those of the manifest ({len(wanted)} images); "
             "delete the results folder of this row and run again"
         )
-    excluded = [picture.name for picture in pictures if picture.fault]
+    excluded = [image.name for image in images if image.fault]
     write_json(arguments.json, {**accuracy(answers, reference), "excluded": excluded})
 
 

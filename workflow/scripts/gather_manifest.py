@@ -19,9 +19,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def gather(arguments: argparse.Namespace) -> None:
     """Put them together and say what was found."""
-    pictures = gather_manifests(arguments.shards, arguments.manifest)
-    classes, excluded = len({p.class_index for p in pictures}), sum(bool(p.fault) for p in pictures)
-    print(f"{arguments.manifest}: {len(pictures)} pictures of {classes} classes, {excluded} excluded")
+    images = gather_manifests(arguments.shards, arguments.manifest)
+    classes, excluded = len({p.class_index for p in images}), sum(bool(p.fault) for p in images)
+    print(f"{arguments.manifest}: {len(images)} images of {classes} classes, {excluded} excluded")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
-"""Pictures to npz files (key input_0, uint8, RGB, planar) and the list of them that vamp reads.
+"""Images to npz files (key input_0, uint8, RGB, planar) and the list of them that vamp reads.
 
 With --resize and --crop an array is what the model sees, (3, crop, crop), equal to torchvision's pixels; without,
-it is the whole picture, (3, height, width), as the vendor's tools prepare it themselves. Folders are kept.
+it is the whole image, (3, height, width), as the vendor's tools prepare it themselves. Folders are kept.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from command_line import parser_for, run, whole
 from mnasbench.data.datalist import write_datalist
-from mnasbench.data.fingerprint import Picture, read_manifest
+from mnasbench.data.fingerprint import IndexedImage, read_manifest
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.npz_inputs import write_npz_inputs
 from mnasbench.data.preprocess import Preprocessing
@@ -22,19 +22,17 @@ from progress import progress
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command: the vendor's three, and ours."""
     parser = parser_for(__doc__)
-    parser.add_argument(
-        "--dataset_path", type=Path, required=True, help="folder of pictures (with --manifest: its root)"
-    )
+    parser.add_argument("--dataset_path", type=Path, required=True, help="folder of images (with --manifest: its root)")
     parser.add_argument("--target_path", type=Path, required=True, help="folder for the npz files")
     parser.add_argument("--text_path", type=Path, required=True, help="list file to write: an absolute path a line")
-    parser.add_argument("--manifest", type=Path, help="take the pictures that this manifest of the dataset names")
+    parser.add_argument("--manifest", type=Path, help="take the images that this manifest of the dataset names")
     parser.add_argument("--shard", type=whole(0), help="take one shard of the manifest (0-based)")
     size = "short side to resize to, or height and width"
     parser.add_argument("--resize", type=whole(), nargs="+", metavar="PIXELS", help=size)
     parser.add_argument("--crop", type=whole(), help="side of the centre crop")
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
     parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
-    parser.add_argument("--original", action="store_true", help="whole pictures (as without --resize and --crop)")
+    parser.add_argument("--original", action="store_true", help="whole images (as without --resize and --crop)")
     parser.add_argument("--exact", action="store_true", help="remove other npz files from the target folder")
     parser.add_argument("--relative", action="store_true", help="list paths relative to the list's folder")
     parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
@@ -42,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def preprocessing_of(arguments: argparse.Namespace) -> Preprocessing | None:
-    """The preprocessing that the arguments describe; None for whole pictures."""
+    """The preprocessing that the arguments describe; None for whole images."""
     if arguments.resize is None and arguments.crop is None:
         return None
     if arguments.original:
@@ -53,8 +51,8 @@ def preprocessing_of(arguments: argparse.Namespace) -> Preprocessing | None:
     return Preprocessing(resize, arguments.crop, arguments.interpolation, arguments.library)
 
 
-def pictures_of(arguments: argparse.Namespace) -> list[Picture]:
-    """The pictures to convert: the manifest's, or all files below the folder."""
+def images_of(arguments: argparse.Namespace) -> list[IndexedImage]:
+    """The images to convert: the manifest's, or all files below the folder."""
     if arguments.manifest is not None:
         return read_manifest(arguments.manifest, arguments.shard)
     if arguments.shard is not None:
@@ -63,11 +61,11 @@ def pictures_of(arguments: argparse.Namespace) -> list[Picture]:
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """Convert the pictures and write their list."""
+    """Convert the images and write their list."""
     preprocessing = preprocessing_of(arguments)
     files = write_npz_inputs(
         arguments.dataset_path,
-        pictures_of(arguments),
+        images_of(arguments),
         arguments.target_path,
         preprocessing,
         exact=arguments.exact,

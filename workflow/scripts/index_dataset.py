@@ -1,4 +1,4 @@
-"""Look at every picture of a dataset and write its manifest: class, size, digest, shard, and what is wrong with it.
+"""Look at every image of a dataset and write its manifest: class, size, digest, shard, and what is wrong with it.
 
 The dataset is ROOT/val/*.JPEG with ROOT/val_label.txt, or ROOT/val/<class>/*.JPEG. A second call reads only the
 files whose size or time of change differ.
@@ -21,8 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset_arguments(parser)
     parser.add_argument("--manifest", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--shards", type=whole(), default=1, help="parts that later steps work on one by one")
-    parser.add_argument("--shard", type=whole(0), help="only the pictures of this part (0-based)")
-    parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
+    parser.add_argument("--shard", type=whole(0), help="only the images of this part (0-based)")
+    parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad image means")
     parser.add_argument("--rehash", action="store_true", help="read every file again")
     parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
     return parser
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def index(arguments: argparse.Namespace) -> None:
     """Write the manifest and say what was found."""
-    pictures = index_dataset(
+    images = index_dataset(
         dataset_of(arguments),
         arguments.manifest,
         on_fault=arguments.on_fault,
@@ -40,11 +40,11 @@ def index(arguments: argparse.Namespace) -> None:
         rehash=arguments.rehash,
         progress=progress("indexing"),
     )
-    excluded = [picture for picture in pictures if picture.fault]
-    for picture in excluded:
-        print(f"excluded: {picture.name}: {picture.fault}")
-    classes = len({picture.class_index for picture in pictures})
-    print(f"{arguments.manifest}: {len(pictures)} pictures of {classes} classes, {len(excluded)} excluded")
+    excluded = [image for image in images if image.fault]
+    for image in excluded:
+        print(f"excluded: {image.name}: {image.fault}")
+    classes = len({image.class_index for image in images})
+    print(f"{arguments.manifest}: {len(images)} images of {classes} classes, {len(excluded)} excluded")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

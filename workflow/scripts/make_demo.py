@@ -14,15 +14,15 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
     parser.add_argument("--target_path", type=Path, required=True, help="folder to fill")
-    parser.add_argument("--validation", type=whole(), default=1000, help="pictures in val/")
-    parser.add_argument("--training", type=whole(), default=2000, help="pictures in train/")
-    parser.add_argument("--seed", type=whole(0), default=0, help="another seed draws other pictures")
+    parser.add_argument("--validation", type=whole(), default=1000, help="images in val/")
+    parser.add_argument("--training", type=whole(), default=2000, help="images in train/")
+    parser.add_argument("--seed", type=whole(0), default=0, help="another seed draws other images")
     parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
     return parser
 
 
 def draw(arguments: argparse.Namespace) -> None:
-    """Draw the pictures."""
+    """Draw the images."""
     make_demo(
         arguments.target_path,
         validation=arguments.validation,
@@ -31,7 +31,7 @@ def draw(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         progress=progress("drawing"),
     )
-    print(f"{arguments.target_path}: {arguments.validation} pictures to validate, {arguments.training} to train on")
+    print(f"{arguments.target_path}: {arguments.validation} images to validate, {arguments.training} to train on")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

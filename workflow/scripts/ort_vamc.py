@@ -58,7 +58,7 @@ def act(arguments: argparse.Namespace) -> None:
         return
     from mnasbench.build.vamc import build, layers_file
 
-    compiled, layers = build(config, progress=progress("calibration pictures"), step=step)
+    compiled, layers = build(config, progress=progress("calibration images"), step=step)
     if layers:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(layers[0]), lineterminator="\n")

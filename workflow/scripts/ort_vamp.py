@@ -11,14 +11,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from command_line import MOST_PICTURES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, run, whole
+from command_line import MOST_IMAGES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, run, whole
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
 from mnasbench.data.datalist import read_datalist
 from mnasbench.errors import InputError, did_you_mean
 from mnasbench.files import write_json
 from mnasbench.run.accuracy import run_accuracy
-from mnasbench.run.inputs import UInt8Array, listed_pictures, synthetic_pictures
+from mnasbench.run.inputs import UInt8Array, listed_images, synthetic_images
 from mnasbench.run.measurement import find_peak, measure_performance
 from mnasbench.run.performance import SCENARIOS, Load
 from mnasbench.run.report_text import report_text
@@ -26,7 +26,7 @@ from mnasbench.run.session import input_format, usable_cpus
 from mnasbench.run.tune import SEARCH_SECONDS, tune
 from progress import bar, waiting
 
-# 10 MB of different 224 x 224 pictures: more than the L2 caches of the cores that work on them hold.
+# 10 MB of different 224 x 224 images: more than the L2 caches of the cores that work on them hold.
 DISTINCT_INPUTS = 64
 
 
@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--vdsp_params", type=Path, required=True, metavar="FILE", help="preprocessing, any of the three forms")
     add("-i", "--instance", type=count_or_auto, default=1, metavar="N", help="sessions in each process, or auto")
     add("-p", "--processes", type=whole(1, MOST_SESSIONS), default=1, metavar="N", help="processes")
-    add("-b", "--batch_size", type=whole(1, MOST_PICTURES), default=1, metavar="N", help="pictures a request")
+    add("-b", "--batch_size", type=whole(1, MOST_IMAGES), default=1, metavar="N", help="images a request")
     add("-s", "--shape", type=shape, metavar="[3,H,W]", help="shape of made-up inputs; default: the model's")
     add("-d", "--device", default="0", metavar="N", help="said back in the report; a CPU is one device")
     add("--iterations", type=whole(), metavar="N", help="requests in all; default: as many as fit into --seconds")
@@ -138,11 +138,11 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Vds
 
 
 def inputs_of(arguments: argparse.Namespace, compiled: CompiledModel) -> tuple[list[UInt8Array], str]:
-    """The pictures that a measurement cycles through, and where they come from."""
+    """The images that a measurement cycles through, and where they come from."""
     if arguments.datalist is not None:
-        return listed_pictures(read_datalist(arguments.datalist), DISTINCT_INPUTS), "datalist"
+        return listed_images(read_datalist(arguments.datalist), DISTINCT_INPUTS), "datalist"
     size = input_format(compiled.info).size
-    return synthetic_pictures(arguments.shape or (3, size, size), DISTINCT_INPUTS, arguments.seed), "noise"
+    return synthetic_images(arguments.shape or (3, size, size), DISTINCT_INPUTS, arguments.seed), "noise"
 
 
 def load_of(arguments: argparse.Namespace) -> Load:
@@ -166,23 +166,23 @@ def load_of(arguments: argparse.Namespace) -> Load:
 
 
 def tuned_load(
-    arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams, pictures: list[UInt8Array]
+    arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams, images: list[UInt8Array]
 ) -> tuple[Load, dict[str, Any] | None]:
     """The load to measure, and what ``-i auto`` found (None where the flags said it all)."""
     load = load_of(arguments)
     if arguments.instance != "auto":
         return load, None
     with waiting("searching sessions and threads", SEARCH_SECONDS):
-        found = tune(compiled, params, pictures, load, again=arguments.retune)
+        found = tune(compiled, params, images, load, again=arguments.retune)
     return replace(load, instances=found.instances, threads=found.threads), asdict(found)
 
 
 def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
     """Measure once, print the vendor's report."""
-    pictures, source = inputs_of(arguments, compiled)
-    load, tuned = tuned_load(arguments, compiled, params, pictures)
+    images, source = inputs_of(arguments, compiled)
+    load, tuned = tuned_load(arguments, compiled, params, images)
     with waiting("measuring", load.warmup_seconds + load.seconds):
-        report = measure_performance(compiled, params, pictures, load, arguments.retries)
+        report = measure_performance(compiled, params, images, load, arguments.retries)
     report["inputs"]["source"] = source
     report["tuned"] = tuned
     print(report_text(report, arguments.device), end="")
@@ -196,11 +196,11 @@ def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspPar
     """Search the highest rate within the latency bound, print the curve."""
     if arguments.latency_bound is None:
         raise InputError("--find-peak needs --latency-bound, the p99 in microseconds that must hold")
-    pictures, _ = inputs_of(arguments, compiled)
-    load, _ = tuned_load(arguments, compiled, params, pictures)
+    images, _ = inputs_of(arguments, compiled)
+    load, _ = tuned_load(arguments, compiled, params, images)
     # One run at saturation and eight at other rates.
     with waiting("searching the peak rate", 12 * (load.warmup_seconds + load.seconds)):
-        found = find_peak(compiled, params, pictures, load, arguments.latency_bound)
+        found = find_peak(compiled, params, images, load, arguments.latency_bound)
     for point in found["curve"]:
         p99 = "-" if point["p99_us"] is None else f"{point['p99_us']:.0f}"
         print(f"rate (requests/s): {point['rate']:.2f}, p99 (us): {p99}, {'met' if point['met'] else 'missed'}")

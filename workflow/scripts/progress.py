@@ -16,12 +16,12 @@ Item = TypeVar("Item")
 VARIABLE = "MNASBENCH_PROGRESS"
 
 
-def progress(what: str, unit: str = "picture") -> Callable[[Iterable[Item], int], Iterable[Item]]:
+def progress(what: str, unit: str = "image") -> Callable[[Iterable[Item], int], Iterable[Item]]:
     """A wrapper for a loop, called with its items and their number."""
     return lambda items, total: bar(what, total, unit, items)
 
 
-def bar(what: str, total: int, unit: str = "picture", items: Iterable[Any] | None = None) -> "tqdm[Any]":
+def bar(what: str, total: int, unit: str = "image", items: Iterable[Any] | None = None) -> "tqdm[Any]":
     """A bar with rate and time left; loop over it, or ``update`` it."""
     if sys.stderr.isatty():
         return tqdm(items, total=total, desc=what, unit=f" {unit}s")

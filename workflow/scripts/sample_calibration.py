@@ -1,4 +1,4 @@
-"""Choose the pictures that int8 ranges are taken from: every class present, by a seed, as a list and as a folder."""
+"""Choose the images that int8 ranges are taken from: every class present, by a seed, as a list and as a folder."""
 
 import argparse
 import sys
@@ -21,11 +21,11 @@ def build_parser() -> argparse.ArgumentParser:
     wanted.add_argument("--classes_root", type=Path, help="its folder")
     wanted.add_argument("--classes_labels", type=Path, help="its label file, where that is not in the folder")
     wanted.add_argument("--classes_wnids", type=Path, help="its file of WordNet ids in class order")
-    wanted.add_argument("--classes_limit", type=whole(), help="only this many pictures of it count")
-    parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad picture means")
+    wanted.add_argument("--classes_limit", type=whole(), help="only this many images of it count")
+    parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad image means")
     parser.add_argument("--list", type=Path, required=True, help="file to write: an absolute path a line")
-    parser.add_argument("--folder", type=Path, required=True, help="folder to write: a link for each picture")
-    parser.add_argument("--copy", action="store_true", help="copy the pictures instead of linking them")
+    parser.add_argument("--folder", type=Path, required=True, help="folder to write: a link for each image")
+    parser.add_argument("--copy", action="store_true", help="copy the images instead of linking them")
     parser.add_argument("--workers", type=whole(), default=None, help="processes; default: one a core")
     return parser
 
@@ -51,7 +51,7 @@ def sample(arguments: argparse.Namespace) -> None:
     )
     mode = "copy" if arguments.copy else "link"
     write_calibration(arguments.root, names, arguments.list, arguments.folder, mode)
-    print(f"{arguments.list}: {len(names)} pictures")
+    print(f"{arguments.list}: {len(names)} images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

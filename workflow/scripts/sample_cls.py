@@ -1,6 +1,6 @@
-"""Classify pictures straight from their files, and write the vendor's result text (five lines a picture).
+"""Classify images straight from their files, and write the vendor's result text (five lines an image).
 
-The second road to the accuracies that the npz runs give: pictures -> sample_cls.py -> eval_topk.py. Without
+The second road to the accuracies that the npz runs give: images -> sample_cls.py -> eval_topk.py. Without
 arguments it takes the demo set and the int8 build of mnasnet0_5, as `make run` leaves them.
 """
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import MOST_PICTURES, MOST_SESSIONS, parser_for, run, whole
+from command_line import MOST_IMAGES, MOST_SESSIONS, parser_for, run, whole
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
 from mnasbench.data.labels import read_class_names
@@ -18,7 +18,7 @@ from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.run.classify import classify, write_result_text
 from progress import progress
 
-_DEMO = Path("results/data/demo/pictures")
+_DEMO = Path("results/data/demo/images")
 _DEMO_MODEL = Path("results/build/mnasnet0_5/int8-percentile/mnasnet0_5-int8-percentile-3_224_224-ort/mnasnet0_5")
 
 
@@ -26,13 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command: the vendor's of both its versions."""
     parser = parser_for(__doc__)
     parser.add_argument("--save_dir", type=Path, required=True, metavar="FILE", help="result text to write")
-    parser.add_argument("--file_path", type=Path, default=_DEMO / "val", help="a picture or a folder of them")
+    parser.add_argument("--file_path", type=Path, default=_DEMO / "val", help="an image or a folder of them")
     parser.add_argument("--model_prefix_path", type=Path, default=_DEMO_MODEL, help="compiled model, without suffix")
     parser.add_argument(
         "--vdsp_params_info", type=Path, metavar="FILE", help="preprocessing; default: what the model was built with"
     )
     parser.add_argument("--label_txt", type=Path, default=_DEMO / "classes.txt", help="class names, one a line")
-    parser.add_argument("--batch", type=whole(1, MOST_PICTURES), default=1, help="pictures a request")
+    parser.add_argument("--batch", type=whole(1, MOST_IMAGES), default=1, help="images a request")
     parser.add_argument("--threads", type=whole(1, MOST_SESSIONS), default=1, help="threads of the session")
     for flag in ("--device_id", "--infer_mode"):
         parser.add_argument(flag, help="the card's; accepted, without effect here")
@@ -50,16 +50,16 @@ def sample(arguments: argparse.Namespace) -> None:
         )
     names = read_class_names(arguments.label_txt)
     if arguments.file_path.is_dir():
-        pictures = [arguments.file_path / picture.name for picture in look_at_folder(arguments.file_path, None)]
+        images = [arguments.file_path / image.name for image in look_at_folder(arguments.file_path, None)]
     else:
-        pictures = [arguments.file_path]
-    predictions = classify(compiled, params, pictures, batch=arguments.batch, threads=arguments.threads)
-    write_result_text(arguments.save_dir, progress("pictures")(predictions, len(pictures)), names)
-    print(f"{arguments.save_dir}: {len(pictures)} pictures")
+        images = [arguments.file_path]
+    predictions = classify(compiled, params, images, batch=arguments.batch, threads=arguments.threads)
+    write_result_text(arguments.save_dir, progress("images")(predictions, len(images)), names)
+    print(f"{arguments.save_dir}: {len(images)} images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Classify pictures."""
+    """Classify images."""
     return run(build_parser(), sample, argv)
 
 

@@ -45,7 +45,7 @@ def _row(described: dict[str, Any]) -> Row:
 def notes_on(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What a reader of the table must know to read it rightly."""
     notes = [
-        "top-1 and top-5 in percent; drop and agreement against fp32 on the same pictures, drop in points",
+        "top-1 and top-5 in percent; drop and agreement against fp32 on the same images, drop in points",
         "multiply-adds as torchvision publishes them; the model card's FLOPs are "
         "(multiply-adds + 4 x values normalized by BatchNorm) x 2 / 0.9",
     ]
@@ -76,7 +76,7 @@ def _on_parity(model: str, certificate: dict[str, Any]) -> str:
     (way,) = certificate["ways"]
     sampled = certificate["images"] < certificate["drawn_from"]
     return (
-        f"{model}: of {certificate['images']} pictures, as the model is given them, {way['different_pictures']} differ "
+        f"{model}: of {certificate['images']} images, as the model is given them, {way['different_images']} differ "
         f"from torchvision's own ({way['different_pixels']:.2f} % of the pixels) and {way['different_answers']} get "
         "another answer"
         + (

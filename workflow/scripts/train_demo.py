@@ -1,6 +1,6 @@
 """Train an architecture on the demo dataset (ROOT/train), seeded, and save its state dict.
 
-About a minute on one core for mnasnet1_0. The validation pictures are not looked at.
+About a minute on one core for mnasnet1_0. The validation images are not looked at.
 """
 
 import argparse

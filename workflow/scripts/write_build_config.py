@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--preprocessing", type=json.loads, required=True, help="resize, crop, mean, ... as JSON")
     parser.add_argument("--runtime", choices=("auto", *RUNTIMES), default="auto", help="what will run it (ort)")
     parser.add_argument("--quantize", type=json.loads, default={}, help="settings of the quantizer as JSON")
-    parser.add_argument("--calibration", type=Path, help="folder of calibration pictures (int8)")
+    parser.add_argument("--calibration", type=Path, help="folder of calibration images (int8)")
     parser.add_argument("--images", type=whole(), help="how many of them")
     parser.add_argument("--work_dir", type=Path, required=True, help="folder that the compiler writes to")
     parser.add_argument("--npz", choices=("preprocessed", "original"), default="preprocessed", help="what the npz hold")

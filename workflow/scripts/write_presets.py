@@ -61,7 +61,7 @@ def torchvision_presets() -> dict[str, Any]:
 
 
 def timm_presets() -> dict[str, Any]:
-    """Every timm classifier of square RGB pictures with the preprocessing of its default weights."""
+    """Every timm classifier of square RGB images with the preprocessing of its default weights."""
     from mnasbench.model.torchvision_import import import_timm
 
     timm = import_timm()

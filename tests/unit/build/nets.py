@@ -59,7 +59,7 @@ def small_mnasnet(seed: int = 0, activation: str = "Relu") -> ModelProto:
     return net.model(act(net.conv(x, 8, 32, 1)), 32)
 
 
-def pictures(count: int, seed: int = 1) -> np.ndarray:
+def random_images(count: int, seed: int = 1) -> np.ndarray:
     """Normalised noise with some structure, float32 (count, 3, 16, 16)."""
     random = np.random.default_rng(seed)
     coarse = random.normal(size=(count, 3, 4, 4)).repeat(4, axis=2).repeat(4, axis=3)

@@ -13,9 +13,9 @@ from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, quantized_tensor
 from mnasbench.build.ranges import Range
 from mnasbench.build.sensitivity import sensitivities
 from mnasbench.errors import BuildError, DatasetError, ModelError, SettingsError
-from unit.build.nets import pictures, small_mnasnet
+from unit.build.nets import random_images, small_mnasnet
 
-CALIBRATION, UNSEEN = pictures(64, seed=1), pictures(200, seed=2)
+CALIBRATION, UNSEEN = random_images(64, seed=1), random_images(200, seed=2)
 
 
 def batches() -> Iterator[np.ndarray]:
@@ -139,8 +139,8 @@ def test_other_activations_build(activation: str) -> None:
     assert quality(compiled("int8-percentile", model), model) > 20
 
 
-def test_no_pictures_and_unknown_precisions_are_errors() -> None:
-    with pytest.raises(DatasetError, match="no picture"):
+def test_no_images_and_unknown_precisions_are_errors() -> None:
+    with pytest.raises(DatasetError, match="no image"):
         compile_model(small_mnasnet(), "int8-max", lambda: iter(()))
     with pytest.raises(SettingsError, match="int8-max needs"):
         compile_model(small_mnasnet(), "int8-max", None)

@@ -171,7 +171,7 @@ _CONFIGS = st.builds(
         interpolation=st.sampled_from(["bilinear", "bicubic"]),
         library=st.sampled_from(["pillow", "opencv"]),
     ),
-    dataset=st.sampled_from([Path("pictures"), None]),
+    dataset=st.sampled_from([Path("images"), None]),
     suffix=st.sampled_from(["JPEG", "png"]),
     images=st.integers(1, 1000),
     work_dir=st.just(Path("out")),

@@ -10,9 +10,9 @@ from mnasbench.build.gate import logits_of
 from mnasbench.build.graph import constants, prepare, tensor_shapes, with_constants
 from mnasbench.build.observer import Moments
 from mnasbench.build.quantize import quantized_tensors
-from unit.build.nets import pictures, small_mnasnet
+from unit.build.nets import random_images, small_mnasnet
 
-IMAGES = pictures(16)
+IMAGES = random_images(16)
 # In the small net: expand, depthwise, project of the first inverted residual.
 HIDDEN = (("conv_04", "conv_05"), ("conv_05", "conv_06"))
 

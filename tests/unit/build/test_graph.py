@@ -5,13 +5,13 @@ from onnx import TensorProto, helper, numpy_helper
 from mnasbench.build.gate import logits_of
 from mnasbench.build.graph import constants, prepare, tensor_shapes
 from mnasbench.errors import ModelError
-from unit.build.nets import Net, pictures, small_mnasnet
+from unit.build.nets import Net, random_images, small_mnasnet
 
 
 def test_prepare_keeps_the_function_and_names_what_it_finds() -> None:
     model = small_mnasnet()
     prepared = prepare(model)
-    images = pictures(8)
+    images = random_images(8)
     np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), atol=1e-5)
     names = [node.name for node in prepared.graph.node]
     assert names[:2] == ["conv_01", "relu_01"]
@@ -26,7 +26,7 @@ def test_prepare_keeps_the_function_and_names_what_it_finds() -> None:
 def test_a_mean_over_height_and_width_becomes_a_pool(axes: list[int], keeps: int) -> None:
     model = _single("ReduceMean", axes, keeps)
     prepared = prepare(model)
-    images = pictures(2)
+    images = random_images(2)
     np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), atol=1e-6)
     assert prepared.graph.node[0].op_type == "GlobalAveragePool"
 
@@ -62,7 +62,7 @@ def test_batch_normalization_is_folded_and_a_missing_bias_added() -> None:
     prepared = prepare(model)
     assert [node.op_type for node in prepared.graph.node] == ["Conv", "Flatten", "Gemm"]
     assert constants(prepared)["gemm_01.bias"].tolist() == [0.0] * 5
-    images = pictures(4)
+    images = random_images(4)
     np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), rtol=1e-4, atol=1e-4)
 
 
@@ -90,7 +90,7 @@ def test_two_pointwise_convolutions_become_one_where_that_pays(
     model = net.model(x, last + (middle if between == "Add" else 0))
     prepared = prepare(model)
     assert [node.op_type for node in prepared.graph.node].count("Conv") == 1 + convs
-    images = pictures(8)
+    images = random_images(8)
     np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), rtol=1e-5, atol=1e-5)
 
 

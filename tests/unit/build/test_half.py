@@ -6,7 +6,7 @@ from mnasbench.build.gate import logits_of, sqnr_db
 from mnasbench.build.graph import constants, prepare, with_constants
 from mnasbench.build.half import to_half_weights
 from mnasbench.errors import BuildError
-from unit.build.nets import pictures, small_mnasnet
+from unit.build.nets import random_images, small_mnasnet
 
 
 def test_halves_are_stored_and_the_arithmetic_is_that_of_the_rounded_weights() -> None:
@@ -14,7 +14,7 @@ def test_halves_are_stored_and_the_arithmetic_is_that_of_the_rounded_weights() -
     half = to_half_weights(model)
     assert {value.dtype for value in constants(half).values()} == {np.dtype(np.float16)}
     rounded = with_constants(model, {k: v.astype(np.float16) for k, v in constants(model).items()})
-    images = pictures(8)
+    images = random_images(8)
     np.testing.assert_allclose(logits_of(half, images), logits_of(rounded, images), atol=1e-5)
     assert sqnr_db(logits_of(model, images), logits_of(half, images)) > 50
 

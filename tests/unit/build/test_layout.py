@@ -15,8 +15,8 @@ from mnasbench.build.runtime import OpenVinoModel
 from small_classifier import float_classifier, quantized
 
 
-def scores(model, pictures):
-    return session(model).run(None, {model.graph.input[0].name: pictures})[0]
+def scores(model, images):
+    return session(model).run(None, {model.graph.input[0].name: images})[0]
 
 
 def noise(size, count=3, seed=5):
@@ -40,12 +40,12 @@ SIZES = {
 @given(shape=st.fixed_dictionaries(SIZES))
 def test_a_quantized_graph_keeps_its_answers_to_the_bit(shape, tmp_path):
     before = quantized(float_classifier(**shape), tmp_path)
-    pictures = noise(shape["size"])
+    images = noise(shape["size"])
     changed, blocks = layout.fast_input(before)
     after = layout.pad_channels(changed)
     onnx.checker.check_model(after)
     assert blocks is not None
-    assert np.array_equal(scores(before, pictures), scores(after, blocks.quantize(pictures)))
+    assert np.array_equal(scores(before, images), scores(after, blocks.quantize(images)))
 
 
 def test_every_convolution_of_the_changed_graph_runs_in_int8(tmp_path):
@@ -90,7 +90,7 @@ def test_channels_that_something_unknown_reads_stay():
 
 
 @pytest.mark.parametrize("size", [15, 18])
-def test_a_picture_that_has_no_even_halves_still_works(size, tmp_path):
+def test_a_image_that_has_no_even_halves_still_works(size, tmp_path):
     before = quantized(float_classifier(size=size), tmp_path)
     laid_out = layout.for_runtime(before)
     after, blocks = laid_out.model, laid_out.blocks
@@ -98,9 +98,9 @@ def test_a_picture_that_has_no_even_halves_still_works(size, tmp_path):
         assert blocks is None
     else:
         assert (blocks.parts, blocks.rows) == (1, size // 2)
-    pictures = noise(size)
-    given_input = pictures if blocks is None else blocks.quantize(pictures)
-    assert np.array_equal(scores(before, pictures), scores(after, given_input))
+    images = noise(size)
+    given_input = images if blocks is None else blocks.quantize(images)
+    assert np.array_equal(scores(before, images), scores(after, given_input))
 
 
 def test_a_float_graph_keeps_its_input():
@@ -153,11 +153,11 @@ def test_layers_kept_in_float_keep_their_shape(tmp_path):
     before = quantized(model, tmp_path, kept)
     laid_out = layout.for_runtime(before)
     assert not laid_out.notes
-    pictures = noise(32)
-    assert np.array_equal(scores(before, pictures), scores(laid_out.model, laid_out.blocks.quantize(pictures)))
+    images = noise(32)
+    assert np.array_equal(scores(before, images), scores(laid_out.model, laid_out.blocks.quantize(images)))
 
 
-def test_a_model_without_a_picture_stem_is_left_alone(tmp_path):
+def test_a_model_without_a_image_stem_is_left_alone(tmp_path):
     model = float_classifier()
     stem = model.graph.node[0]
     assert stem.op_type == "Conv"
@@ -171,11 +171,11 @@ def test_a_model_without_a_picture_stem_is_left_alone(tmp_path):
 def test_interleaved_bytes_give_the_same_answers_in_openvino(tmp_path):
     before = quantized(float_classifier(), tmp_path)
     changed, target = layout.interleaved_input(before)
-    pictures = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
-    steps = np.clip(np.rint(pictures / np.float32(target.scale)) + target.zero_point, 0, 255).astype(np.uint8)
+    images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+    steps = np.clip(np.rint(images / np.float32(target.scale)) + target.zero_point, 0, 255).astype(np.uint8)
     loaded = OpenVinoModel(changed.SerializeToString(), 1, 4)
     expected = OpenVinoModel(before.SerializeToString(), 1, 4)
-    np.testing.assert_array_equal(loaded.run(steps.transpose(0, 2, 3, 1)), expected.run(pictures))
+    np.testing.assert_array_equal(loaded.run(steps.transpose(0, 2, 3, 1)), expected.run(images))
     assert loaded.convolutions() == expected.convolutions()
 
 

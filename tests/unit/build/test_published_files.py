@@ -7,8 +7,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from mnasbench.build.calibration_images import ImageStream
 from mnasbench.build.config import build_file, read_build_config
-from mnasbench.build.pictures import PictureStream
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import SettingsError
 
@@ -139,6 +139,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, operations: list[dict] | None, b
 def test_swapped_colours_reach_the_calibration(tmp_path: Path) -> None:
     Image.new("RGB", (40, 32), (200, 100, 0)).save(tmp_path / "a.png")
     p = Preprocessing(resize=32, crop=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    with PictureStream([tmp_path / "a.png"], p, swap_colours=True) as stream:
+    with ImageStream([tmp_path / "a.png"], p, swap_colours=True) as stream:
         (batch,) = stream()
     np.testing.assert_allclose(batch[0, :, 16, 16] * 255, [0, 100, 200], atol=1e-4)

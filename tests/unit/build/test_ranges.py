@@ -13,7 +13,7 @@ from mnasbench.build.observer import Histogram
 from mnasbench.build.quantize import quantized_tensors
 from mnasbench.build.ranges import MODES, Range, range_of, squared_error
 from mnasbench.errors import SettingsError
-from unit.build.nets import pictures, small_mnasnet
+from unit.build.nets import random_images, small_mnasnet
 
 
 def seen(values: np.ndarray) -> Histogram:
@@ -46,7 +46,7 @@ class _Reader(CalibrationDataReader):
 
 
 def test_max_is_onnx_runtimes_minmax(tmp_path) -> None:
-    model, images = prepare(small_mnasnet()), pictures(16)
+    model, images = prepare(small_mnasnet()), random_images(16)
     tensors = quantized_tensors(model)
     histograms = {name: Histogram() for name in tensors}
     observe(model, {name: [histogram] for name, histogram in histograms.items()}, lambda: iter(np.split(images, 4)))

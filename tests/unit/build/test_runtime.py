@@ -15,9 +15,9 @@ from mnasbench.build.graph import prepare
 from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
 from mnasbench.data.preprocess import Preprocessing, normalise
 from mnasbench.errors import BuildError, ModelError, SettingsError, ToolError
-from unit.build.nets import SIZE, pictures, small_mnasnet
+from unit.build.nets import SIZE, random_images, small_mnasnet
 
-IMAGES = pictures(24, seed=3)
+IMAGES = random_images(24, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What cannot be done with the pictures and files at hand is told before any job starts."""
+"""What cannot be done with the images and files at hand is told before any job starts."""
 
 import inspect
 import re
@@ -21,12 +21,12 @@ from mnasbench.data.available import (
 from mnasbench.data.demo import CLASSES, make_demo
 from mnasbench.data.npz import OUTPUT_KEY, write_npz
 from mnasbench.errors import MnasbenchError, OutputError
-from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, load_settings
+from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, load_settings
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of three classes (empty files: nothing is opened), a file of weights, another dataset."""
+    """Twelve images of three classes (empty files: nothing is opened), a file of weights, another dataset."""
     folder = tmp_path_factory.mktemp("dataset")
     (folder / "other/val").mkdir(parents=True)
     (folder / "val").mkdir()
@@ -66,8 +66,8 @@ def _config(root: Path, **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_can_be_done_passes_and_is_counted(root: Path, changes: dict[str, Any]) -> None:
-    pictures = changes.get("dataset", {}).get("limit", 12)
-    assert check_data(load_settings(_config(root, **_filled(changes, root)))) == Extent(pictures, classes=3)
+    images = changes.get("dataset", {}).get("limit", 12)
+    assert check_data(load_settings(_config(root, **_filled(changes, root)))) == Extent(images, classes=3)
 
 
 def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
     assert whole_input_bytes(tmp_path) == 0
     Image.new("RGB", (300, 200)).save(tmp_path / "val/a.JPEG")
     Image.new("L", (500, 400)).save(tmp_path / "val/b.JPEG")
-    (tmp_path / "val/c.JPEG").write_text("no picture")
+    (tmp_path / "val/c.JPEG").write_text("no image")
     written = {}
     for name, shape in {"crop": (3, 224, 224), "a": (3, 200, 300), "b": (3, 400, 500)}.items():
         write_npz(tmp_path / f"{name}.npz", np.zeros(shape, np.uint8))
@@ -100,10 +100,10 @@ def test_a_disk_without_room_for_all_folders_is_told(tmp_path: Path, monkeypatch
     [
         (
             {"calibration": {"images": 13}},
-            "val: has 12 usable pictures, fewer than calibration.images .13.; give at most 12",
+            "val: has 12 usable images, fewer than calibration.images .13.; give at most 12",
         ),
         ({"calibration": {"images": 2}}, "calibration.images is 2, fewer than the 3 classes; .* give at least 3"),
-        ({"calibration": {"images": 5, "source": "{root}/other"}}, "other/val: has 4 usable pictures, fewer"),
+        ({"calibration": {"images": 5, "source": "{root}/other"}}, "other/val: has 4 usable images, fewer"),
         (
             {"calibration": {"images": 5, "source": "{root}/nowhere"}},
             "calibration.source: .*nowhere has no folder val/",
@@ -111,7 +111,7 @@ def test_a_disk_without_room_for_all_folders_is_told(tmp_path: Path, monkeypatch
         ({"dataset": {"root": "{root}/nowhere"}}, "dataset.root: .*nowhere has no folder val/"),
         ({"dataset": {"class_names": "{root}/names.txt"}}, "dataset.class_names: .*names.txt does not exist"),
         ({"dataset": {"labels": "{root}/val"}}, "dataset.labels: .*val is a folder"),
-        ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 pictures; give at most 5"),
+        ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 images; give at most 5"),
         ({"dataset": {"labels": "x" * 300}}, "dataset.labels: x+ cannot be looked at .File name too long"),
         ({"dataset": {"root": "x" * 5000}}, "dataset.root: x+ cannot be looked at .File name too long"),
         ({"dataset": {"labels": "a\0b"}}, r"dataset.labels: a\\x00b does not exist"),
@@ -145,7 +145,7 @@ def _filled(changes: Any, root: Path) -> Any:
 
 
 @pytest.mark.parametrize(("images", "passes"), [(24, True), (23, False), (2000, True), (2001, False)])
-def test_the_demos_pictures_are_known_before_they_are_drawn(images: int, passes: bool) -> None:
+def test_the_demos_images_are_known_before_they_are_drawn(images: int, passes: bool) -> None:
     settings = load_settings({"models": {"mnasnet0_5": {}}, "calibration": {"images": images}})
     if passes:
         check_data(settings)
@@ -156,5 +156,5 @@ def test_the_demos_pictures_are_known_before_they_are_drawn(images: int, passes:
 
 def test_what_is_known_of_the_demo_is_what_is_drawn() -> None:
     drawn = inspect.signature(make_demo).parameters
-    assert {"train": drawn["training"].default, "val": drawn["validation"].default} == DEMO_PICTURES
+    assert {"train": drawn["training"].default, "val": drawn["validation"].default} == DEMO_IMAGES
     assert len(CLASSES) == DEMO_CLASSES

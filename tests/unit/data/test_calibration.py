@@ -1,4 +1,4 @@
-"""The calibration set has every class, follows its seed, and does not care what happens to other pictures."""
+"""The calibration set has every class, follows its seed, and does not care what happens to other images."""
 
 import os
 from collections import Counter
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mnasbench.data.calibration import choose, sample_calibration, write_calibration
 from mnasbench.data.fingerprint import Dataset, changed_files
 from mnasbench.errors import DatasetError, InputError, SettingsError
-from unit.data.pictures import flat_dataset, foldered_dataset, write_picture
+from unit.data.image_files import flat_dataset, foldered_dataset, write_image
 
 CLASSES = {f"{index}.JPEG": index % 7 for index in range(60)}
 
@@ -22,11 +22,11 @@ def test_classes_are_as_even_as_can_be(images: int, seed: int) -> None:
     counts = Counter(CLASSES[name] for name in chosen)
     assert len(set(chosen)) == images
     assert set(counts) == set(range(7))
-    # A class falls behind only when it has no picture left; the smallest here has 8.
+    # A class falls behind only when it has no image left; the smallest here has 8.
     assert min(counts.values()) >= min(8, images // 7)
 
 
-def test_the_seed_decides_and_other_pictures_do_not() -> None:
+def test_the_seed_decides_and_other_images_do_not() -> None:
     chosen = choose(CLASSES, 21, 0)
     assert choose(dict(reversed(CLASSES.items())), 21, 0) == chosen
     assert choose(CLASSES, 21, 1) != chosen
@@ -40,8 +40,8 @@ def test_the_seed_decides_and_other_pictures_do_not() -> None:
     ("images", "wanted", "message"),
     [
         (2, None, "calibration.images is 2, fewer than the 3 classes"),
-        (7, None, "has 6 usable pictures, fewer than calibration.images"),
-        (6, range(5), "has no picture of 2 classes: 3, 4"),
+        (7, None, "has 6 usable images, fewer than calibration.images"),
+        (6, range(5), "has no image of 2 classes: 3, 4"),
     ],
 )
 def test_what_cannot_be_had_is_named(tmp_path: Path, images: int, wanted: range | None, message: str) -> None:
@@ -50,24 +50,24 @@ def test_what_cannot_be_had_is_named(tmp_path: Path, images: int, wanted: range 
         sample_calibration(Dataset(root), images, 0, wanted_classes=wanted)
 
 
-def test_no_picture_at_all_is_a_wrong_setting(tmp_path: Path) -> None:
+def test_no_image_at_all_is_a_wrong_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="expected 1 or more"):
         sample_calibration(Dataset(tmp_path), 0, 0)
 
 
-def test_a_faulty_picture_is_named_or_passed_over(tmp_path: Path) -> None:
+def test_a_faulty_image_is_named_or_passed_over(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path, {"a.JPEG": 0, "b.JPEG": 0, "c.JPEG": 1})
     (root / "val" / "a.JPEG").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"val/a\.JPEG is an empty file"):
         sample_calibration(Dataset(root), 3, 0)
     assert sample_calibration(Dataset(root), 2, 0, on_fault="exclude") == ["val/b.JPEG", "val/c.JPEG"]
     (root / "val" / "c.JPEG").write_bytes(b"")
-    with pytest.raises(DatasetError, match="has no picture of 1 classes: 1"):
+    with pytest.raises(DatasetError, match="has no image of 1 classes: 1"):
         sample_calibration(Dataset(root), 2, 0, on_fault="exclude", wanted_classes=[0, 1])
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])
-def test_the_list_and_the_folder_hold_the_same_pictures(tmp_path: Path, mode: str) -> None:
+def test_the_list_and_the_folder_hold_the_same_images(tmp_path: Path, mode: str) -> None:
     root = foldered_dataset(tmp_path / "data", {"x": 2, "y": 2})
     names = sample_calibration(Dataset(root), 4, 0)
     for _ in range(2):  # the second call replaces the first one's folder
@@ -79,18 +79,18 @@ def test_the_list_and_the_folder_hold_the_same_pictures(tmp_path: Path, mode: st
     assert all(path.is_symlink() == (mode == "link") for path in placed)
 
 
-def test_a_chosen_picture_that_was_replaced_or_removed_is_named(tmp_path: Path) -> None:
+def test_a_chosen_image_that_was_replaced_or_removed_is_named(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path / "data", {f"{index} ü.JPEG": 0 for index in range(4)})
     names = [f"val/{index} ü.JPEG" for index in range(4)]
     write_calibration(root, names, tmp_path / "set.txt", tmp_path / "set")
     digests = tmp_path / "set.sha256"
     assert changed_files(digests) == []
     # The same size, and the time of the old one: only the inode tells that it is another.
-    picture = root / names[1]
-    times, content = picture.stat(), bytearray(picture.read_bytes())
+    image = root / names[1]
+    times, content = image.stat(), bytearray(image.read_bytes())
     content[-40] ^= 1
-    picture.write_bytes(content)
-    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))
+    image.write_bytes(content)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
     (root / names[2]).unlink()
     assert changed_files(digests) == ["data/val/1 ü.JPEG: has changed", "data/val/2 ü.JPEG: is gone"]
     (root / names[0]).touch()
@@ -102,7 +102,7 @@ def test_a_chosen_picture_that_was_replaced_or_removed_is_named(tmp_path: Path) 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     root = foldered_dataset(tmp_path / "data", {"x": 1})
-    mine = write_picture(tmp_path / "mine" / "holiday.jpg")
+    mine = write_image(tmp_path / "mine" / "holiday.jpg")
     with pytest.raises(InputError, match="holds other files"):
         write_calibration(root, ["val/x/x_0.JPEG"], tmp_path / "list.txt", tmp_path / "mine")
     assert mine.exists()

@@ -15,7 +15,7 @@ from mnasbench.data.fingerprint import Dataset, cache_beside, dataset_changes, r
 from mnasbench.data.manifest import gather_manifests, index_dataset, shard_of
 from mnasbench.errors import DatasetError, MnasbenchError
 from mnasbench.files import sha256_of_file
-from unit.data.pictures import flat_dataset, foldered_dataset, write_picture
+from unit.data.image_files import flat_dataset, foldered_dataset, write_image
 
 LABELS = {"a.JPEG": 1, "b c.JPEG": 0, "d'é:\".JPEG": 1}
 
@@ -26,44 +26,44 @@ def told(root: Path, *manifests: Path) -> list[str]:
 
 def test_a_flat_dataset_is_indexed(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path, LABELS)
-    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=3)
-    assert {picture.name.removeprefix("val/"): picture.class_index for picture in pictures} == LABELS
-    for picture in pictures:
-        path = root / picture.name
-        assert (picture.width, picture.height, picture.mode) == (48, 40, "RGB")
-        assert picture.bytes == path.stat().st_size
-        assert picture.sha256 == sha256_of_file(path)
-        assert picture.shard == shard_of(picture.name, 3)
-    assert read_manifest(tmp_path / "manifest.csv") == pictures
+    images = index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=3)
+    assert {image.name.removeprefix("val/"): image.class_index for image in images} == LABELS
+    for image in images:
+        path = root / image.name
+        assert (image.width, image.height, image.mode) == (48, 40, "RGB")
+        assert image.bytes == path.stat().st_size
+        assert image.sha256 == sha256_of_file(path)
+        assert image.shard == shard_of(image.name, 3)
+    assert read_manifest(tmp_path / "manifest.csv") == images
     shards = [read_manifest(tmp_path / "manifest.csv", shard) for shard in range(3)]
-    assert sorted((p for shard in shards for p in shard), key=lambda p: p.name) == pictures
+    assert sorted((p for shard in shards for p in shard), key=lambda p: p.name) == images
 
 
 def test_class_folders_are_indexed_and_links_followed(tmp_path: Path) -> None:
     root = foldered_dataset(tmp_path / "real", {"n01443537": 2, "n15075141": 1})
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "val").symlink_to(root / "val")
-    pictures = index_dataset(Dataset(tmp_path / "linked"), tmp_path / "manifest.csv")
-    assert [picture.class_index for picture in pictures] == [1, 1, 999]
+    images = index_dataset(Dataset(tmp_path / "linked"), tmp_path / "manifest.csv")
+    assert [image.class_index for image in images] == [1, 1, 999]
 
 
 def test_real_photographs_are_indexed(real: Path, tmp_path: Path) -> None:
-    pictures = index_dataset(Dataset(real), tmp_path / "manifest.csv")
-    assert len(pictures) == 300
-    assert sum(picture.mode == "L" for picture in pictures) == 9
-    for picture in pictures[::30]:
-        assert (picture.width, picture.height) == Image.open(real / picture.name).size
+    images = index_dataset(Dataset(real), tmp_path / "manifest.csv")
+    assert len(images) == 300
+    assert sum(image.mode == "L" for image in images) == 9
+    for image in images[::30]:
+        assert (image.width, image.height) == Image.open(real / image.name).size
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda root: (root / "val" / "stray.JPEG").write_bytes(b"x"), r"has no label for val/stray\.JPEG"),
-        (lambda root: (root / "val" / "a.JPEG").unlink(), r"labels pictures that are not in val/: a\.JPEG"),
+        (lambda root: (root / "val" / "a.JPEG").unlink(), r"labels images that are not in val/: a\.JPEG"),
         (lambda root: (root / "val_label.txt").unlink(), "no label file, and no class folder for"),
         (lambda root: (root / "val" / "a\nb.JPEG").write_bytes(b"x"), "line break"),
         (lambda root: Path(os.fsdecode(os.fsencode(root) + b"/val/\xff.JPEG")).write_bytes(b"x"), "not UTF-8"),
-        (lambda root: [path.unlink() for path in (root / "val").iterdir()], "holds no pictures"),
+        (lambda root: [path.unlink() for path in (root / "val").iterdir()], "holds no images"),
         (lambda root: (root / "val").rename(root / "valid"), "val: cannot be listed"),
     ],
 )
@@ -82,36 +82,36 @@ def faulty_dataset(root: Path) -> Path:
     val = root / "val"
     (val / "cut.JPEG").write_bytes((val / "cut.JPEG").read_bytes()[:-300])
     (val / "empty.JPEG").write_bytes(b"")
-    (val / "text.JPEG").write_text("no picture")
+    (val / "text.JPEG").write_text("no image")
     (val / "link.JPEG").unlink()
     (val / "link.JPEG").symlink_to(val / "gone")
     Image.new("I;16", (30, 30)).save(val / "sixteen.JPEG", "PNG")
     return root
 
 
-def test_faulty_pictures_are_all_named_and_nothing_is_written(tmp_path: Path) -> None:
+def test_faulty_images_are_all_named_and_nothing_is_written(tmp_path: Path) -> None:
     root = faulty_dataset(tmp_path)
-    with pytest.raises(DatasetError, match="5 of 6 pictures cannot be used") as error:
+    with pytest.raises(DatasetError, match="5 of 6 images cannot be used") as error:
         index_dataset(Dataset(root), tmp_path / "manifest.csv")
     for name in ("cut", "empty", "link", "text", "sixteen"):
         assert f"val/{name}.JPEG" in str(error.value)
     assert not (tmp_path / "manifest.csv").exists()
 
 
-def test_faulty_pictures_can_be_excluded_and_stay_counted(tmp_path: Path) -> None:
+def test_faulty_images_can_be_excluded_and_stay_counted(tmp_path: Path) -> None:
     root = faulty_dataset(tmp_path)
-    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv", on_fault="exclude")
-    faults = {Path(picture.name).stem: picture.fault for picture in pictures if picture.fault}
+    images = index_dataset(Dataset(root), tmp_path / "manifest.csv", on_fault="exclude")
+    faults = {Path(image.name).stem: image.fault for image in images if image.fault}
     assert "cut short" in faults["cut"]
     assert "empty file" in faults["empty"]
     assert "cannot be read" in faults["link"]
     assert "unknown format" in faults["text"]
     assert "16" in faults["sixteen"]
-    assert [picture.name for picture in read_manifest(tmp_path / "manifest.csv")] == ["val/fine.JPEG"]
+    assert [image.name for image in read_manifest(tmp_path / "manifest.csv")] == ["val/fine.JPEG"]
     assert len(read_manifest(tmp_path / "manifest.csv", with_faulty=True)) == 6
     assert told(root, tmp_path / "manifest.csv") == []
     (root / "val" / "fine.JPEG").write_bytes(b"")
-    with pytest.raises(DatasetError, match="no usable picture is left"):
+    with pytest.raises(DatasetError, match="no usable image is left"):
         index_dataset(Dataset(root), tmp_path / "manifest.csv", on_fault="exclude")
 
 
@@ -123,7 +123,7 @@ def test_a_second_index_reads_only_what_changed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(manifest_module, "look_at", lambda root, name: read.append(name) or look(root, name))
     assert index_dataset(Dataset(root), tmp_path / "manifest.csv") == first
     assert read == []
-    write_picture(root / "val" / "a.JPEG", seed=99)
+    write_image(root / "val" / "a.JPEG", seed=99)
     index_dataset(Dataset(root), tmp_path / "manifest.csv")
     assert read == ["val/a.JPEG"]
     index_dataset(Dataset(root), tmp_path / "manifest.csv", rehash=True)
@@ -155,16 +155,16 @@ def test_every_change_is_noticed_and_a_touch_is_none(tmp_path: Path) -> None:
     assert told(root, manifest) == changes
 
 
-def test_a_replaced_picture_stays_in_its_shard(tmp_path: Path) -> None:
+def test_a_replaced_image_stays_in_its_shard(tmp_path: Path) -> None:
     labels = {f"{index}.JPEG": 0 for index in range(20)}
     root = flat_dataset(tmp_path, labels)
     before = index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=4)
-    write_picture(root / "val" / "7.JPEG", seed=99)
+    write_image(root / "val" / "7.JPEG", seed=99)
     after = index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=4)
     changed = [new for old, new in zip(before, after, strict=True) if old != new]
-    assert [picture.name for picture in changed] == ["val/7.JPEG"]
-    assert [picture.shard for picture in before] == [picture.shard for picture in after]
-    assert len({picture.shard for picture in before}) > 1
+    assert [image.name for image in changed] == ["val/7.JPEG"]
+    assert [image.shard for image in before] == [image.shard for image in after]
+    assert len({image.shard for image in before}) > 1
 
 
 def test_shards_are_indexed_one_by_one_and_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_shards_are_indexed_one_by_one_and_gathered(tmp_path: Path, monkeypatch:
     assert (tmp_path / "gathered.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert told(root, *paths) == []
 
-    write_picture(root / "val" / "7.JPEG", seed=99)
+    write_image(root / "val" / "7.JPEG", seed=99)
     (change,) = dataset_changes(Dataset(root), paths)
     assert (change.name, change.shard, change.is_of_content) == ("val/7.JPEG", shard_of("val/7.JPEG", 3), True)
     with pytest.raises(DatasetError, match=r"does not belong to shard 0 of 2"):
@@ -194,9 +194,7 @@ def test_shards_are_indexed_one_by_one_and_gathered(tmp_path: Path, monkeypatch:
 def test_an_empty_shard_is_told(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path, LABELS)
     empty = next(shard for shard in range(8) if all(shard_of(f"val/{name}", 8) != shard for name in LABELS))
-    with pytest.raises(
-        DatasetError, match=f"none of its 3 pictures falls into shard {empty} of 8; set shards to fewer"
-    ):
+    with pytest.raises(DatasetError, match=f"none of its 3 images falls into shard {empty} of 8; set shards to fewer"):
         index_dataset(Dataset(root), tmp_path / "manifest.csv", shards=8, shard=empty)
 
 
@@ -215,10 +213,10 @@ def test_what_was_seen_once_is_not_read_again(tmp_path: Path, monkeypatch: pytes
     assert len(read) == len(LABELS)
 
 
-def test_a_limit_takes_the_same_pictures_whatever_they_hold(tmp_path: Path) -> None:
+def test_a_limit_takes_the_same_images_whatever_they_hold(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path, {f"{index}.JPEG": index % 3 for index in range(20)})
     chosen = list(scan(Dataset(root, limit=8)))
-    write_picture(root / chosen[0], seed=99)
+    write_image(root / chosen[0], seed=99)
     assert list(scan(Dataset(root, limit=8))) == chosen
     assert set(chosen) < set(scan(Dataset(root, limit=12)))
 

@@ -17,7 +17,7 @@ from mnasbench.data.npz import PixelReader, read_npz, read_output, write_npz
 from mnasbench.data.npz_inputs import npz_path, write_npz_inputs
 from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of
 from mnasbench.errors import DatasetError, InputError, MnasbenchError, OutputError
-from unit.data.pictures import flat_dataset, write_picture
+from unit.data.image_files import flat_dataset, write_image
 
 PIXELS = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 
@@ -158,28 +158,28 @@ def test_a_spoilt_file_gives_pixels_or_our_error(tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_pictures_become_npz_files_in_the_manifests_order(tmp_path: Path, workers: int) -> None:
+def test_images_become_npz_files_in_the_manifests_order(tmp_path: Path, workers: int) -> None:
     root = flat_dataset(tmp_path / "data", {f"{index} ü.JPEG": 0 for index in range(40)})
     index_dataset(Dataset(root), tmp_path / "manifest.csv")
-    pictures = read_manifest(tmp_path / "manifest.csv")
+    images = read_manifest(tmp_path / "manifest.csv")
     p = Preprocessing(resize=24, crop=20)
-    files = write_npz_inputs(root, pictures, tmp_path / "npz", p, workers=workers)
-    assert files == [npz_path(tmp_path / "npz", picture.name) for picture in pictures]
-    for file, picture in zip(files, pictures, strict=True):
-        assert np.array_equal(read_npz(file), pixels_of(root / picture.name, p))
-    whole = write_npz_inputs(root, pictures[:2], tmp_path / "whole", None, workers=workers)
-    assert np.array_equal(read_npz(whole[1]), decode_rgb(root / pictures[1].name).transpose(2, 0, 1))
+    files = write_npz_inputs(root, images, tmp_path / "npz", p, workers=workers)
+    assert files == [npz_path(tmp_path / "npz", image.name) for image in images]
+    for file, image in zip(files, images, strict=True):
+        assert np.array_equal(read_npz(file), pixels_of(root / image.name, p))
+    whole = write_npz_inputs(root, images[:2], tmp_path / "whole", None, workers=workers)
+    assert np.array_equal(read_npz(whole[1]), decode_rgb(root / images[1].name).transpose(2, 0, 1))
 
 
-def test_a_picture_that_changed_or_vanished_since_it_was_indexed_is_named(tmp_path: Path) -> None:
+def test_a_image_that_changed_or_vanished_since_it_was_indexed_is_named(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path / "data", {"a.JPEG": 0, "b.JPEG": 0})
-    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv")
-    write_picture(root / "val" / "b.JPEG", seed=99)
+    images = index_dataset(Dataset(root), tmp_path / "manifest.csv")
+    write_image(root / "val" / "b.JPEG", seed=99)
     with pytest.raises(DatasetError, match=r"b\.JPEG: has changed since it was indexed"):
-        write_npz_inputs(root, pictures, tmp_path / "npz", None, workers=1)
+        write_npz_inputs(root, images, tmp_path / "npz", None, workers=1)
     (root / "val" / "b.JPEG").unlink()
     with pytest.raises(DatasetError, match=r"b\.JPEG: cannot be read"):
-        write_npz_inputs(root, pictures, tmp_path / "npz", None, workers=1)
+        write_npz_inputs(root, images, tmp_path / "npz", None, workers=1)
 
 
 @pytest.mark.parametrize(("name", "told"), [("a\nb", "line break"), ("a\udcff", "a name in it is not UTF-8")])
@@ -191,27 +191,27 @@ def test_a_folder_that_no_list_can_name_is_told(tmp_path: Path, name: str, told:
 
 def test_npz_are_not_written_through_a_link_that_leads_out(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path / "data", {"a.JPEG": 0})
-    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv", workers=1)
+    images = index_dataset(Dataset(root), tmp_path / "manifest.csv", workers=1)
     for folder in ("npz", "outside"):
         (tmp_path / folder).mkdir()
     (tmp_path / "npz/val").symlink_to(tmp_path / "outside")
     with pytest.raises(OutputError, match=r"npz/val: leads out of .*npz by a link"):
-        write_npz_inputs(root, pictures, tmp_path / "npz", None)
+        write_npz_inputs(root, images, tmp_path / "npz", None)
     assert list((tmp_path / "outside").iterdir()) == []
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = flat_dataset(tmp_path / "data", {"a.JPEG": 0})
-    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv")
+    images = index_dataset(Dataset(root), tmp_path / "manifest.csv")
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(InputError, match=r"need \d+\.\d MB, but 0\.0 MB are free"):
-        write_npz_inputs(root, pictures, tmp_path / "npz", None)
+        write_npz_inputs(root, images, tmp_path / "npz", None)
     assert list((tmp_path / "npz").rglob("*.npz")) == []
 
 
-def test_two_pictures_of_one_npz_are_named(tmp_path: Path) -> None:
+def test_two_images_of_one_npz_are_named(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path / "data", {"a.JPEG": 0, "a.jpg": 0})
-    pictures = index_dataset(Dataset(root), tmp_path / "manifest.csv")
-    with pytest.raises(DatasetError, match=r"a\.npz: two pictures"):
-        write_npz_inputs(root, pictures, tmp_path / "npz", None)
+    images = index_dataset(Dataset(root), tmp_path / "manifest.csv")
+    with pytest.raises(DatasetError, match=r"a\.npz: two images"):
+        write_npz_inputs(root, images, tmp_path / "npz", None)

@@ -1,4 +1,4 @@
-"""Pixels and tensors equal torchvision's, and whatever is no picture is one clear error."""
+"""Pixels and tensors equal torchvision's, and whatever is no image is one clear error."""
 
 import io
 import os
@@ -179,7 +179,7 @@ def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
     return stream.getvalue()
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (320, 260)) -> Image.Image:
+def image(mode: str = "RGB", size: tuple[int, int] = (320, 260)) -> Image.Image:
     pixels = np.random.default_rng(2).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
 
@@ -187,27 +187,27 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (320, 260)) -> Image.Imag
 def exif_rotated() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: rotate by 90 degrees
-    return encoded(picture(), exif=exif)
+    return encoded(image(), exif=exif)
 
 
 ACCEPTED = {
-    "greyscale": encoded(picture("L")),
-    "cmyk": encoded(picture("CMYK")),
-    "png": encoded(picture(), "PNG"),
-    "palette": encoded(picture("P"), "PNG"),
-    "alpha": encoded(picture("RGBA"), "PNG"),
-    "bilevel": encoded(picture("1"), "PNG"),
-    "progressive": encoded(picture(), progressive=True),
-    "444": encoded(picture(), subsampling=0),
+    "greyscale": encoded(image("L")),
+    "cmyk": encoded(image("CMYK")),
+    "png": encoded(image(), "PNG"),
+    "palette": encoded(image("P"), "PNG"),
+    "alpha": encoded(image("RGBA"), "PNG"),
+    "bilevel": encoded(image("1"), "PNG"),
+    "progressive": encoded(image(), progressive=True),
+    "444": encoded(image(), subsampling=0),
     "exif": exif_rotated(),
-    "rgb jpeg": encoded(picture(), keep_rgb=True),
-    "one pixel": encoded(picture(size=(1, 1))),
+    "rgb jpeg": encoded(image(), keep_rgb=True),
+    "one pixel": encoded(image(size=(1, 1))),
 }
 
 
 @pytest.mark.parametrize("kind", ACCEPTED)
-@pytest.mark.parametrize("name", ["picture.JPEG", "odd 'name': \"ü\".JPEG"])
-def test_odd_pictures_are_read_as_torchvision_reads_them(tmp_path: Path, kind: str, name: str) -> None:
+@pytest.mark.parametrize("name", ["image.JPEG", "odd 'name': \"ü\".JPEG"])
+def test_odd_images_are_read_as_torchvision_reads_them(tmp_path: Path, kind: str, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(ACCEPTED[kind])
     p = Preprocessing()
@@ -222,7 +222,7 @@ def header_of_a_bomb() -> bytes:
 
 REFUSED = {
     "empty": (lambda: b"", "empty file"),
-    "text": (lambda: b"not a picture at all", "unknown format"),
+    "text": (lambda: b"not an image at all", "unknown format"),
     "16 bits": (lambda: encoded(Image.new("I;16", (300, 300)), "PNG"), "mode I;16"),
     "float": (lambda: encoded(Image.new("F", (300, 300)), "TIFF"), "mode F"),
     "bomb": (header_of_a_bomb, "pixels"),
@@ -230,9 +230,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_usable_picture_is_named(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_usable_image_is_named(tmp_path: Path, kind: str) -> None:
     content, message = REFUSED[kind]
-    path = tmp_path / "picture.JPEG"
+    path = tmp_path / "image.JPEG"
     path.write_bytes(content())
     with pytest.raises(DatasetError, match=message) as error:
         pixels_of(path, Preprocessing())
@@ -240,14 +240,14 @@ def test_what_is_no_usable_picture_is_named(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_vanished_picture_is_named(tmp_path: Path) -> None:
+def test_a_vanished_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"gone\.JPEG: cannot be read"):
         pixels_of(tmp_path / "gone.JPEG", Preprocessing())
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_picture_cut_anywhere_is_an_error(tmp_path: Path, options: dict[str, bool]) -> None:
-    whole = encoded(picture(size=(64, 64)), **options)
+def test_a_image_cut_anywhere_is_an_error(tmp_path: Path, options: dict[str, bool]) -> None:
+    whole = encoded(image(size=(64, 64)), **options)
     path = tmp_path / "cut.JPEG"
     # The last two bytes only mark the end; without them every pixel is still there.
     for length in range(1, len(whole) - 8, max(1, len(whole) // 60)):

@@ -15,7 +15,7 @@ import valprep
 from mnasbench.data.fingerprint import read_manifest
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of
-from unit.data.pictures import foldered_dataset
+from unit.data.image_files import foldered_dataset
 
 SCRIPTS = [image2npz, index_dataset, make_demo, sample_calibration, train_demo, valprep]
 
@@ -32,7 +32,7 @@ def test_help_says_what_a_command_does(script, capsys: pytest.CaptureFixture[str
     assert script.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
-def test_the_model_cards_command_writes_whole_pictures(root: Path, tmp_path: Path) -> None:
+def test_the_model_cards_command_writes_whole_images(root: Path, tmp_path: Path) -> None:
     target, listed = tmp_path / "npz", tmp_path / "npz_datalist.txt"
     flags = ["--dataset_path", str(root / "val"), "--target_path", str(target), "--text_path", str(listed)]
     assert image2npz.main(flags) == 0
@@ -53,7 +53,7 @@ def test_shards_together_are_the_manifest(root: Path, tmp_path: Path) -> None:
         geometry = ["--resize", "40", "50", "--crop", "32", "--interpolation", "bicubic"]
         assert image2npz.main([*flags, "--shard", shard, "--text_path", str(text), *geometry]) == 0
         listed += text.read_text().splitlines()
-    names = [picture.name for picture in read_manifest(manifest)]
+    names = [image.name for image in read_manifest(manifest)]
     assert sorted(listed) == sorted(str(tmp_path / "npz" / Path(name).with_suffix(".npz")) for name in names)
     p = Preprocessing((40, 50), 32, "bicubic")
     for name in names:
@@ -76,10 +76,10 @@ def test_calibration_wants_the_classes_of_the_dataset(root: Path, tmp_path: Path
     assert sample_calibration.main([*flags, "--root", str(root)]) == 0
     assert len((tmp_path / "list.txt").read_text().splitlines()) == 2
     assert sample_calibration.main([*flags, "--root", str(other)]) == 2
-    assert "has no picture of 1 classes: 999" in capsys.readouterr().err
+    assert "has no image of 1 classes: 999" in capsys.readouterr().err
 
 
-def test_exactly_the_pictures_of_a_list_are_kept(root: Path, tmp_path: Path) -> None:
+def test_exactly_the_images_of_a_list_are_kept(root: Path, tmp_path: Path) -> None:
     target, other = tmp_path / "npz", tmp_path / "npz" / "gone" / "other.npz"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"of another list")
@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[Callable[[list[str]], int], list[str], str]] = {
     "crop too large": (image2npz.main, ["--resize", "200", "--crop", "224"], "must be in 1..200"),
     "both": (image2npz.main, ["--resize", "9", "--crop", "9", "--original"], "exclude each other"),
     "shard alone": (image2npz.main, ["--shard", "0"], "needs --manifest"),
-    "no pictures": (image2npz.main, [], "cannot be listed"),
+    "no images": (image2npz.main, [], "cannot be listed"),
 }
 
 
@@ -126,7 +126,7 @@ def test_a_shard_that_the_manifest_has_not_writes_no_empty_list(root: Path, tmp_
     flags = ["--dataset_path", str(root), "--target_path", str(tmp_path / "t"), "--text_path", str(listed)]
     capsys.readouterr()
     assert image2npz.main([*flags, "--manifest", str(manifest), "--shard", "7"]) == 2
-    assert "no pictures to convert" in capsys.readouterr().err
+    assert "no images to convert" in capsys.readouterr().err
     assert not listed.exists() and not (tmp_path / "t").exists()
 
 

@@ -10,7 +10,7 @@ from scipy.io import savemat
 from mnasbench.data.fingerprint import Dataset, scan
 from mnasbench.data.valprep import make_class_folders, undo, write_labels_of_devkit
 from mnasbench.errors import DatasetError, InputError
-from unit.data.pictures import flat_dataset
+from unit.data.image_files import flat_dataset
 
 LABELS = {"a.JPEG": 1, "b.JPEG": 999, "c.JPEG": 1}
 
@@ -88,14 +88,14 @@ def test_the_devkits_ids_become_the_right_classes(tmp_path: Path) -> None:
 
 def test_a_devkit_of_another_set_is_named(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path / "data", LABELS)
-    with pytest.raises(DatasetError, match=r"has 2 lines, but .*val 3 pictures"):
+    with pytest.raises(DatasetError, match=r"has 2 lines, but .*val 3 images"):
         write_labels_of_devkit(devkit(tmp_path / "kit", [2, 1]), root, "val", tmp_path / "labels.txt")
     with pytest.raises(InputError, match="is not the ILSVRC2012 devkit"):
         write_labels_of_devkit(devkit(tmp_path / "other", [7]), root, "val", tmp_path / "labels.txt")
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_undo_never_writes_over_a_picture(tmp_path: Path, same: bool) -> None:
+def test_undo_never_writes_over_a_image(tmp_path: Path, same: bool) -> None:
     # As after a call that was killed between copying to another file system and removing the original.
     root = flat_dataset(tmp_path / "data", LABELS)
     make_class_folders(Dataset(root), tmp_path / "out", "move")

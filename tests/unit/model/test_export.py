@@ -35,10 +35,10 @@ def test_logits_equal_torchs_on_every_photograph(exported: Path, real: Path) -> 
     how = Preprocessing(resize=384)
     paths = sorted((real / "val").iterdir())
     for start in range(0, len(paths), 20):
-        pictures = normalise(np.stack([pixels_of(path, how) for path in paths[start : start + 20]]), how)
+        images = normalise(np.stack([pixels_of(path, how) for path in paths[start : start + 20]]), how)
         with torch.no_grad():
-            expected = model(torch.from_numpy(pictures)).numpy()
-        found = session.run(None, {"input": pictures})[0]
+            expected = model(torch.from_numpy(images)).numpy()
+        found = session.run(None, {"input": images})[0]
         np.testing.assert_allclose(found, expected, atol=1e-4)
         np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
 
@@ -76,6 +76,6 @@ def test_a_graph_that_differs_from_torch_is_refused(exported: Path, real: Path) 
 def test_torchscript_gives_the_same_logits(tmp_path: Path) -> None:
     model = architecture.create("timm", "mnasnet_small", 5)
     export_torchscript(model, 96, tmp_path / "net.pt")
-    pictures = torch.randn(2, 3, 96, 96)
+    images = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
-        torch.testing.assert_close(torch.jit.load(tmp_path / "net.pt")(pictures), model(pictures))
+        torch.testing.assert_close(torch.jit.load(tmp_path / "net.pt")(images), model(images))

@@ -60,7 +60,7 @@ def test_torchvisions_version_is_kept(demo: Path, tmp_path: Path) -> None:
     assert state._metadata[""]["version"] == 2
 
 
-def test_training_pictures_are_preprocessed_as_the_publisher_does(demo: Path) -> None:
+def test_training_images_are_preprocessed_as_the_publisher_does(demo: Path) -> None:
     examples = load_training_set("torchvision", "mnasnet0_75", demo)
     assert examples.preprocessing == Preprocessing(resize=232, crop=224)
     assert examples.pixels.shape == (24, 3, 224, 224)

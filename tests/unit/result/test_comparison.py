@@ -41,7 +41,7 @@ def test_a_run_against_itself_differs_in_nothing(tmp_path: Path) -> None:
         assert (row.throughput_ratio, row.p99_ratio, row.bytes_ratio) == (1, 1, 1)
 
 
-def test_answers_to_the_same_pictures_are_paired(tmp_path: Path) -> None:
+def test_answers_to_the_same_images_are_paired(tmp_path: Path) -> None:
     row = _int8(_results(tmp_path / "a", lost=0), _results(tmp_path / "b", lost=8))
     assert (row.paired, row.lost, row.gained) == (True, 8, 0)
     assert row.top1_drop == pytest.approx(row.top1_a - row.top1_b) == pytest.approx(20)
@@ -51,8 +51,8 @@ def test_answers_to_the_same_pictures_are_paired(tmp_path: Path) -> None:
     assert row.agreement == pytest.approx(80)
 
 
-def test_other_pictures_are_compared_as_two_samples(tmp_path: Path) -> None:
-    row = _int8(_results(tmp_path / "a", pictures=40, lost=0), _results(tmp_path / "b", pictures=60, lost=20))
+def test_other_images_are_compared_as_two_samples(tmp_path: Path) -> None:
+    row = _int8(_results(tmp_path / "a", images=40, lost=0), _results(tmp_path / "b", images=60, lost=20))
     assert (row.paired, row.lost, row.agreement) == (False, None, None)
     assert row.top1_p == pytest.approx(stats.fisher_exact([[36, 4], [36, 24]]).pvalue)
     assert row.top1_drop == pytest.approx(90 - 60)
@@ -61,7 +61,7 @@ def test_other_pictures_are_compared_as_two_samples(tmp_path: Path) -> None:
 
 def test_newcombes_interval_as_he_published_it(tmp_path: Path) -> None:
     # 56/70 against 48/80, method 10 of the 1998 paper: 0.0524 to 0.3339.
-    a, b = _results(tmp_path / "a", pictures=70, lost=0), _results(tmp_path / "b", pictures=80, lost=0)
+    a, b = _results(tmp_path / "a", images=70, lost=0), _results(tmp_path / "b", images=80, lost=0)
     for results, correct, images in ((a, 56, 70), (b, 48, 80)):
         results.rows[1].accuracy.update(correct_top1=correct, images=images)  # type: ignore[attr-defined]
     row = _int8(a, b)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gather_accuracy
-from mnasbench.data.fingerprint import Picture
+from mnasbench.data.fingerprint import IndexedImage
 from mnasbench.data.manifest import write_manifest
 from mnasbench.data.npz import write_npz
 from mnasbench.data.npz_inputs import npz_path
@@ -18,7 +18,7 @@ from mnasbench.result.evaluation import (
     accuracy,
     by_key,
     evaluate_outputs,
-    picture_key,
+    image_key,
     read_answers,
     write_answers,
 )
@@ -53,7 +53,7 @@ def test_answers_and_sqnr(tmp_path: Path) -> None:
 
 def test_a_missing_output_never_shifts_the_others(tmp_path: Path) -> None:
     _outputs(tmp_path / "out", {"a": [1.0, 0.0], "c": [0.0, 1.0]})
-    inputs = {name: Path(f"/pictures/{name}.npz") for name in "abc"}
+    inputs = {name: Path(f"/images/{name}.npz") for name in "abc"}
     with pytest.raises(PairingError, match=r"b\.npz: has no output"):
         find_outputs(tmp_path / "out", inputs)
     del inputs["b"], inputs["c"]
@@ -88,13 +88,13 @@ _NAMES = st.from_regex(r"[^/\0]{1,20}(/[^/\0]{1,20}){0,2}", fullmatch=True)
 
 @given(_NAMES.filter(lambda name: not name.endswith(".")))
 def test_a_key_is_the_name_without_folders_and_suffix(name: str) -> None:
-    assert picture_key(name) == PurePosixPath(name).stem
+    assert image_key(name) == PurePosixPath(name).stem
 
 
 @given(_NAMES.filter(lambda name: not {".", ".."}.intersection(name.split("/"))))
-def test_the_npz_of_a_picture_and_its_output_have_the_key_of_the_picture(name: str) -> None:
+def test_the_npz_of_a_image_and_its_output_have_the_key_of_the_image(name: str) -> None:
     made = npz_path(Path("/npz"), name)
-    assert picture_key(str(made)) == picture_key(output_names([made])[0]) == picture_key(name)
+    assert image_key(str(made)) == image_key(output_names([made])[0]) == image_key(name)
     assert made.parent == Path("/npz", name).parent
 
 
@@ -127,7 +127,7 @@ def test_any_number_of_shards_gives_the_same_figures(
     assert accuracy(gathered, gathered) == accuracy(whole, whole)
 
 
-def test_a_picture_in_two_shards_is_an_error(tmp_path: Path) -> None:
+def test_a_image_in_two_shards_is_an_error(tmp_path: Path) -> None:
     write_answers(tmp_path / "0.csv", [Answer("a", 0, (0,))])
     with pytest.raises(PairingError, match="answered twice"):
         read_answers([tmp_path / "0.csv", tmp_path / "0.csv"])
@@ -144,8 +144,8 @@ def test_classes_that_no_model_gives_are_named(tmp_path: Path, row: str) -> None
 
 @pytest.mark.parametrize("spoil", ["removed", "other label", "doubled"])
 def test_answers_that_are_not_the_manifests_end_with_exit_code_2(tmp_path: Path, spoil: str, capsys) -> None:
-    pictures = [Picture(f"val/{name}.JPEG", 1, 8, 8, "RGB", 9, "", 0, "") for name in "ab"]
-    write_manifest(tmp_path / "manifest.csv", pictures)
+    images = [IndexedImage(f"val/{name}.JPEG", 1, 8, 8, "RGB", 9, "", 0, "") for name in "ab"]
+    write_manifest(tmp_path / "manifest.csv", images)
     answers = {
         "removed": [Answer("a", 1, (0, 1))],
         "other label": [Answer("a", 1, (0, 1)), Answer("b", 0, (0, 1))],
@@ -160,6 +160,6 @@ def test_answers_that_are_not_the_manifests_end_with_exit_code_2(tmp_path: Path,
     assert not (tmp_path / "accuracy.json").exists()
 
 
-def test_no_pictures_is_an_error() -> None:
-    with pytest.raises(PairingError, match="no picture"):
+def test_no_images_is_an_error() -> None:
+    with pytest.raises(PairingError, match="no image"):
         accuracy([])

@@ -23,11 +23,11 @@ from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
 
 SIZE = 32
 REFERENCE = Preprocessing(resize=40, crop=SIZE)
-Pictures = list[tuple[Path, int]]
+Images = list[tuple[Path, int]]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     root = tmp_path_factory.mktemp("parity")
     make_demo(root, validation=24, training=24, seed=3, workers=1)
     return [(path, number % 5) for number, path in enumerate(sorted((root / "val").iterdir()))]
@@ -49,8 +49,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
     return build(config)[0]
 
 
-def test_the_usual_ways_differ_as_they_must(compiled: CompiledModel, pictures: Pictures) -> None:
-    found = certificate(compiled, REFERENCE, usual_ways(REFERENCE), pictures, workers=2)
+def test_the_usual_ways_differ_as_they_must(compiled: CompiledModel, images: Images) -> None:
+    found = certificate(compiled, REFERENCE, usual_ways(REFERENCE), images, workers=2)
     own, opencv, squeezed, both, rounded = found["ways"]
     assert found["images"] == 24
     for same in (own, rounded):
@@ -60,16 +60,16 @@ def test_the_usual_ways_differ_as_they_must(compiled: CompiledModel, pictures: P
     # 0.485 is 0.485107 in fp16: a fortieth of a level; no standard deviation is off by more than a ten-thousandth.
     assert 0.02 < rounded["max_input_difference"] < 0.2
     for other in (opencv, squeezed, both):
-        assert other["different_pictures"] > 20 and other["max_input_difference"] >= other["max_difference"] - 1e-2
+        assert other["different_images"] > 20 and other["max_input_difference"] >= other["max_difference"] - 1e-2
 
 
-def test_pixels_are_counted_as_numpy_counts_them(compiled: CompiledModel, pictures: Pictures) -> None:
-    found = certificate(compiled, REFERENCE, usual_ways(REFERENCE), pictures)
+def test_pixels_are_counted_as_numpy_counts_them(compiled: CompiledModel, images: Images) -> None:
+    found = certificate(compiled, REFERENCE, usual_ways(REFERENCE), images)
     differences = []
-    for path, _ in pictures:
-        picture = np.asarray(Image.open(path).convert("RGB"))
+    for path, _ in images:
+        image = np.asarray(Image.open(path).convert("RGB"))
         # Squeezed by OpenCV, cropped four pixels from each side.
-        theirs = cv2.resize(picture, (40, 40), interpolation=cv2.INTER_LINEAR)[4:36, 4:36].astype(int)
+        theirs = cv2.resize(image, (40, 40), interpolation=cv2.INTER_LINEAR)[4:36, 4:36].astype(int)
         differences.append(np.abs(theirs - pixels_of(path, REFERENCE).transpose(1, 2, 0)))
     expected = np.stack(differences)
     way = found["ways"][3]
@@ -78,34 +78,32 @@ def test_pixels_are_counted_as_numpy_counts_them(compiled: CompiledModel, pictur
     assert way["max_difference"] == expected.max()
 
 
-def test_the_inputs_of_a_run_are_judged_as_they_are(
-    compiled: CompiledModel, pictures: Pictures, tmp_path: Path
-) -> None:
-    inputs = {path.stem: tmp_path / f"{path.stem}.npz" for path, _ in pictures}
-    for path, _ in pictures:
+def test_the_inputs_of_a_run_are_judged_as_they_are(compiled: CompiledModel, images: Images, tmp_path: Path) -> None:
+    inputs = {path.stem: tmp_path / f"{path.stem}.npz" for path, _ in images}
+    for path, _ in images:
         write_npz(inputs[path.stem], pixels_of(path, REFERENCE))
-    spoilt = pixels_of(pictures[7][0], REFERENCE)
+    spoilt = pixels_of(images[7][0], REFERENCE)
     spoilt[1, 3, 4] ^= 1
-    write_npz(inputs[pictures[7][0].stem], spoilt)
+    write_npz(inputs[images[7][0].stem], spoilt)
     cropped = VdspParams(Preprocessing(resize=SIZE, crop=SIZE))
-    (way,) = certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], pictures)["ways"]
-    assert (way["different_pictures"], way["max_difference"]) == (1, 1)
+    (way,) = certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], images)["ways"]
+    assert (way["different_images"], way["max_difference"]) == (1, 1)
     assert way["different_pixels"] == pytest.approx(100 / (24 * SIZE**2))
 
-    del inputs[pictures[0][0].stem]
+    del inputs[images[0][0].stem]
     with pytest.raises(DatasetError, match="has no npz among the listed inputs"):
-        certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], pictures)
+        certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], images)
 
 
-def test_a_sample_has_an_interval_of_what_it_says_of_all(compiled: CompiledModel, pictures: Pictures) -> None:
+def test_a_sample_has_an_interval_of_what_it_says_of_all(compiled: CompiledModel, images: Images) -> None:
     squeezed = usual_ways(REFERENCE)[2:3]
-    whole = certificate(compiled, REFERENCE, squeezed, pictures)
+    whole = certificate(compiled, REFERENCE, squeezed, images)
     assert (whole["images"], whole["drawn_from"]) == (24, 24)
     (way,) = whole["ways"]
     share = 100 * way["different_answers"] / 24
     assert 0 < share < 100
     assert [way[f"different_answers_{part}"] for part in ("share", "low", "high")] == pytest.approx([share] * 3)
-    sampled = certificate(compiled, REFERENCE, squeezed, pictures, drawn_from=1000)
+    sampled = certificate(compiled, REFERENCE, squeezed, images, drawn_from=1000)
     assert (sampled["images"], sampled["drawn_from"]) == (24, 1000)
     (way,) = sampled["ways"]
     count = way["different_answers"]
@@ -114,7 +112,7 @@ def test_a_sample_has_an_interval_of_what_it_says_of_all(compiled: CompiledModel
     expected = (share, 100 * wilson.low, 100 * wilson.high)
     assert [way[f"different_answers_{part}"] for part in ("share", "low", "high")] == pytest.approx(expected)
     unlike = {key for key in way if way[key] != whole["ways"][0][key]}
-    assert unlike <= {f"different_{what}_{part}" for what in ("pictures", "answers") for part in ("low", "high")}
+    assert unlike <= {f"different_{what}_{part}" for what in ("images", "answers") for part in ("low", "high")}
 
 
 def test_a_sample_is_the_same_however_the_names_are_ordered() -> None:
@@ -132,10 +130,10 @@ def test_a_sample_is_the_same_however_the_names_are_ordered() -> None:
     assert 440 < sum(name < "val/01000" for name in half) < 560
 
 
-def test_what_cannot_be_compared_is_refused(compiled: CompiledModel, pictures: Pictures) -> None:
+def test_what_cannot_be_compared_is_refused(compiled: CompiledModel, images: Images) -> None:
     squeezed = Preprocessing(resize=(40, 40), crop=SIZE)
     with pytest.raises(SettingsError, match="name torchvision's short side with --resize"):
-        certificate(compiled, squeezed, [], pictures)
+        certificate(compiled, squeezed, [], images)
     half = CompiledModel(compiled.prefix, {**compiled.info, "precision": "fp16"})
     with pytest.raises(ModelError, match="is fp16; answers are compared on fp32"):
-        certificate(half, REFERENCE, usual_ways(REFERENCE), pictures)
+        certificate(half, REFERENCE, usual_ways(REFERENCE), images)

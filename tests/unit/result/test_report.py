@@ -138,21 +138,21 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
     return read_results(made.results), made.root
 
 
-def test_losses_have_pictures_and_both_answers(results: tuple[Results, Path]) -> None:
+def test_losses_have_images_and_both_answers(results: tuple[Results, Path]) -> None:
     found, root = results
     loss = sections.losses(found, root, [f"class-{index}" for index in range(10)])["mnasnet0_5"][0]
-    assert (loss.lost, loss.gained, len(loss.pictures)) == (3, 1, 3)
-    worst = loss.pictures[0]
-    assert (worst.name, worst.expected, worst.answered) == ("picture & 002", "class-2 (2)", "class-3 (3)")
+    assert (loss.lost, loss.gained, len(loss.images)) == (3, 1, 3)
+    worst = loss.images[0]
+    assert (worst.name, worst.expected, worst.answered) == ("image & 002", "class-2 (2)", "class-3 (3)")
     header, _, content = worst.image.partition(",")
     assert header == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (96, 96)
 
 
-def test_a_lost_picture_that_is_gone_is_named_without_image(results: tuple[Results, Path], tmp_path: Path) -> None:
-    pictures = sections.losses(results[0], tmp_path, [])["mnasnet1_0"][0].pictures
-    assert [picture.image for picture in pictures] == ["", "", ""]
-    assert pictures[0].expected == "class 2"
+def test_a_lost_image_that_is_gone_is_named_without_thumbnail(results: tuple[Results, Path], tmp_path: Path) -> None:
+    images = sections.losses(results[0], tmp_path, [])["mnasnet1_0"][0].images
+    assert [image.image for image in images] == ["", "", ""]
+    assert images[0].expected == "class 2"
 
 
 def test_layers_in_float_are_named_with_their_reason_and_cost(results: tuple[Results, Path]) -> None:
@@ -168,7 +168,7 @@ def test_layers_in_float_are_named_with_their_reason_and_cost(results: tuple[Res
     assert sections.quantization_notes(dataclasses.replace(result, model_info=info)) == [
         "In float: conv_01, conv_39; they do 7.1 % of the multiply-adds, at fp32's speed.",
         "Of these, the configuration asks for conv_01 and what stands between.",
-        "Budget: 0.25 points of agreement lost on 400 held-out calibration pictures, 0.5 allowed; the most sensitive "
+        "Budget: 0.25 points of agreement lost on 400 held-out calibration images, 0.5 allowed; the most sensitive "
         "layers went back to float for it: conv_39.",
         "Weights have 7 bits.",
     ]
@@ -185,16 +185,16 @@ def test_coverage_counts_classes_and_names_those_without(tmp_path: Path, relativ
     write_calibration(root, names, chosen, tmp_path / "calibration")
     found = sections.coverage(read_results(made.results), Dataset(made.root), [])
     assert found is not None
-    assert found.pictures == 8 and sum(found.by_class.values()) == 8 and found.unknown == 0
+    assert found.images == 8 and sum(found.by_class.values()) == 8 and found.unknown == 0
     assert found.missing == tuple(f"class {index}" for index in range(10) if index not in kept)
 
 
-def test_calibration_pictures_that_left_their_dataset_are_counted(tmp_path: Path) -> None:
+def test_calibration_images_that_left_their_dataset_are_counted(tmp_path: Path) -> None:
     made = make_results(tmp_path)
     chosen = made.results / "data/small/calibration.txt"
     chosen.write_text(chosen.read_text() + "/nowhere/a.png\n")
     found = sections.coverage(read_results(made.results), Dataset(made.root), [])
-    assert found is not None and (found.pictures, found.unknown) == (21, 1)
+    assert found is not None and (found.images, found.unknown) == (21, 1)
 
 
 def test_the_command_for_the_curve_is_the_measurements_own_with_a_bound(results: tuple[Results, Path]) -> None:

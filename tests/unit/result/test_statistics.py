@@ -42,7 +42,7 @@ def _drop_coverage(images: int, lost: float, gained: float) -> float:
     return float(weights[holds].sum())
 
 
-# How many pictures are lost, and gained, on average.
+# How many images are lost, and gained, on average.
 EXPECTED = (0.001, 0.3, 1, 2, 2.7, 3.1, 4, 5, 6, 8, 10, 12, 15, 18, 20, 25, 40, 60)
 HIGHEST = ((30, 0.96), (10, 0.97), (5, 0.98), (0, 1))
 
@@ -118,7 +118,7 @@ def test_drop_interval_follows_the_counts(data: st.DataObject, images: int) -> N
             assert further[0] >= low - 1e-12 and further[1] >= high - 1e-12
 
 
-def test_drop_interval_without_flips_holds_three_pictures_each_way() -> None:
+def test_drop_interval_without_flips_holds_three_images_each_way() -> None:
     low, high = PairedComparison(1000, 0, 0).drop_interval()
     assert -low == high == pytest.approx(0.003, rel=0.01)
     assert PairedComparison(0, 0, 0).drop_interval() == (-1, 1)

@@ -87,7 +87,7 @@ def _record(results: Path, name: str, begin: int, seconds: float, inputs: list[s
 
 def test_a_finished_run_is_read_back_with_what_needed_what(tmp_path: Path) -> None:
     results = tmp_path / "elsewhere"
-    _record(results, "draw/0", 1, 4, ["/somewhere/picture"], ["results/draw/a"])
+    _record(results, "draw/0", 1, 4, ["/somewhere/image"], ["results/draw/a"])
     _record(results, "list/0", 1, 3, [], ["results/list/b"])
     _record(results, "train/0", 6, 10, ["results/draw/a"], ["results/train/c"])
     _record(results, "run/0", 17, 2, ["results/train/train.receipt.json", "results/train/0.receipt.json"], [])

@@ -8,7 +8,7 @@ from small_classifier import float_classifier, package, quantized
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """A small int8 model of 32 x 32 pictures, compiled."""
+    """A small int8 model of 32 x 32 images, compiled."""
     folder = tmp_path_factory.mktemp("compiled")
     return package(folder, quantized(float_classifier(), folder))
 
@@ -28,11 +28,11 @@ def compiled_float(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def params():
-    """Preprocessing of pictures that have the model's size."""
+    """Preprocessing of images that have the model's size."""
     return VdspParams(Preprocessing(resize=32, crop=32))
 
 
 @pytest.fixture(scope="session")
-def pictures():
-    """Different pictures of the model's size."""
+def images():
+    """Different images of the model's size."""
     return list(np.random.default_rng(0).integers(0, 256, (24, 3, 32, 32), dtype=np.uint8))

@@ -12,10 +12,10 @@ from mnasbench.run.session import Engine
 
 
 @pytest.fixture
-def inputs(tmp_path, pictures):
+def inputs(tmp_path, images):
     """Npz inputs in two class folders."""
-    paths = [tmp_path / "npz" / f"n0{i % 2}" / f"picture_{i}.npz" for i in range(11)]
-    for path, pixels in zip(paths, pictures, strict=False):
+    paths = [tmp_path / "npz" / f"n0{i % 2}" / f"image_{i}.npz" for i in range(11)]
+    for path, pixels in zip(paths, images, strict=False):
         write_npz(path, pixels)
     return paths
 
@@ -29,15 +29,15 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("instances", [1, 3])
-def test_each_input_gets_its_own_scores(instances, compiled_float, params, inputs, pictures, tmp_path):
+def test_each_input_gets_its_own_scores(instances, compiled_float, params, inputs, images, tmp_path):
     run = run_accuracy(compiled_float, params, inputs, tmp_path / "out", instances=instances, batch=4)
     assert (run.images, run.resumed, run.digests) == (11, 0, compiled_float.digests)
     found = scores(tmp_path / "out")
-    assert sorted(found) == sorted(f"n0{i % 2}/picture_{i}.npz" for i in range(11))
+    assert sorted(found) == sorted(f"n0{i % 2}/image_{i}.npz" for i in range(11))
     engine = Engine(compiled_float)
     for i in range(11):
-        expected = engine.infer(normalise(pictures[i][None], params.preprocessing))[0]
-        np.testing.assert_allclose(found[f"n0{i % 2}/picture_{i}.npz"], expected, rtol=1e-5, atol=1e-5)
+        expected = engine.infer(normalise(images[i][None], params.preprocessing))[0]
+        np.testing.assert_allclose(found[f"n0{i % 2}/image_{i}.npz"], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["compiled", "compiled_for_openvino", "compiled_float"])
@@ -50,7 +50,7 @@ def test_neither_instances_nor_batches_change_a_score(model, params, inputs, tmp
 
 def test_outputs_are_npz_that_numpy_reads(compiled, params, inputs, tmp_path):
     run_accuracy(compiled, params, inputs[:1], tmp_path / "out")
-    with np.load(tmp_path / "out" / "picture_0.npz", allow_pickle=False) as archive:
+    with np.load(tmp_path / "out" / "image_0.npz", allow_pickle=False) as archive:
         assert archive.files == ["output_0"]
         assert (archive["output_0"].shape, archive["output_0"].dtype) == ((1, 10), np.float32)
 
@@ -79,10 +79,10 @@ def test_an_interrupted_run_goes_on_where_it_was(compiled, params, inputs, tmp_p
     assert (again.resumed, again.throughput_qps) == (11, None)
 
 
-def test_outputs_of_another_model_or_input_are_made_again(compiled, compiled_float, params, inputs, pictures, tmp_path):
+def test_outputs_of_another_model_or_input_are_made_again(compiled, compiled_float, params, inputs, images, tmp_path):
     run_accuracy(compiled, params, inputs, tmp_path / "out")
     assert run_accuracy(compiled_float, params, inputs, tmp_path / "out").resumed == 0
-    write_npz(inputs[0], pictures[20])
+    write_npz(inputs[0], images[20])
     assert run_accuracy(compiled_float, params, inputs, tmp_path / "out").resumed == 0
 
 
@@ -93,7 +93,7 @@ def test_an_output_that_belongs_to_no_input_is_an_error(compiled, params, inputs
 
 
 def test_a_link_that_leads_out_of_the_folder_is_refused(compiled, params, inputs, tmp_path):
-    outside = tmp_path / "outside" / "picture_0.npz"
+    outside = tmp_path / "outside" / "image_0.npz"
     write_npz(outside, np.zeros(1), "output_0")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / inputs[0].parent.name).symlink_to(outside.parent)
@@ -105,13 +105,13 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(compiled, params, inputs
 
 def test_an_output_that_was_not_written_is_an_error(compiled, params, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "_write_output", lambda path, row: None)
-    with pytest.raises(MeasurementError, match=r"missing: n00/picture_0\.npz, .* \(11 such\)"):
+    with pytest.raises(MeasurementError, match=r"missing: n00/image_0\.npz, .* \(11 such\)"):
         run_accuracy(compiled, params, inputs, tmp_path / "out")
 
 
 def test_a_damaged_input_ends_the_run_and_is_named(compiled, params, inputs, tmp_path):
     inputs[5].write_bytes(inputs[5].read_bytes()[:1000])
-    with pytest.raises(DatasetError, match="picture_5"):
+    with pytest.raises(DatasetError, match="image_5"):
         run_accuracy(compiled, params, inputs, tmp_path / "out", instances=2)
 
 
@@ -126,17 +126,17 @@ def test_two_inputs_with_one_output_are_an_error(tmp_path):
         output_names([tmp_path / "a.npz", tmp_path / "a.raw"])
 
 
-def test_the_output_of_a_picture_that_left_the_dataset_goes_with_it(compiled, params, inputs, tmp_path):
+def test_the_output_of_a_image_that_left_the_dataset_goes_with_it(compiled, params, inputs, tmp_path):
     run_accuracy(compiled, params, inputs, tmp_path / "out")
     run_accuracy(compiled, params, inputs[:-1], tmp_path / "out")
-    assert set(scores(tmp_path / "out")) == {f"n0{i % 2}/picture_{i}.npz" for i in range(10)}
+    assert set(scores(tmp_path / "out")) == {f"n0{i % 2}/image_{i}.npz" for i in range(10)}
 
 
 def test_what_a_power_cut_emptied_is_made_again(compiled, params, inputs, tmp_path):
     run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
     whole = contents(tmp_path / "out")
-    (tmp_path / "out/n01/picture_3.npz").write_bytes(b"")
-    (tmp_path / "out/n00/picture_8.npz").write_bytes(whole["n00/picture_8.npz"][:200])
+    (tmp_path / "out/n01/image_3.npz").write_bytes(b"")
+    (tmp_path / "out/n00/image_8.npz").write_bytes(whole["n00/image_8.npz"][:200])
     assert run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2).resumed == 7  # two batches of two
     assert contents(tmp_path / "out") == whole
     (tmp_path / "out" / accuracy._MARKER).write_bytes(b"")
@@ -167,9 +167,9 @@ def test_an_output_is_not_written_through_a_link(compiled, params, inputs, tmp_p
     run_accuracy(compiled, params, inputs, tmp_path / "out")
     other = tmp_path / "other"
     other.write_bytes(b"kept")
-    output = tmp_path / "out/n00/picture_0.npz"
+    output = tmp_path / "out/n00/image_0.npz"
     output.unlink()
     output.symlink_to(other)
-    with pytest.raises(OutputError, match=r"picture_0\.npz: cannot be written"):
+    with pytest.raises(OutputError, match=r"image_0\.npz: cannot be written"):
         run_accuracy(compiled, params, inputs, tmp_path / "out")
     assert other.read_bytes() == b"kept"

@@ -58,7 +58,7 @@ def test_softmax_is_safe_for_large_scores():
 
 
 def test_faults_are_named(compiled, files, tmp_path):
-    files[3].write_bytes(b"no picture")
+    files[3].write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"p3\.png"):
         list(classify(compiled, WHOLE, files))
     with pytest.raises(SettingsError, match="only 1 class names"):

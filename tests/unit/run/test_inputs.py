@@ -8,31 +8,31 @@ from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.preprocess import Preprocessing, normalise
 from mnasbench.errors import DatasetError, SettingsError
-from mnasbench.run.inputs import Preprocessor, listed_pictures, synthetic_pictures
+from mnasbench.run.inputs import Preprocessor, listed_images, synthetic_images
 from mnasbench.run.session import InputFormat
 
 FLOAT = InputFormat("input", 32, None)
 SMALL = Preprocessing(resize=40, crop=32)
 
 
-def picture(height, width, seed=0):
+def random_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (3, height, width), dtype=np.uint8)
 
 
-def test_cropped_pictures_are_normalised_and_nothing_else():
-    pixels = picture(32, 32)
+def test_cropped_images_are_normalised_and_nothing_else():
+    pixels = random_image(32, 32)
     preprocess = Preprocessor(VdspParams(Preprocessing(resize=32, crop=32)), FLOAT)
     expected = normalise(pixels[None], preprocess.params.preprocessing)
     assert np.array_equal(preprocess([pixels]), expected)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_quantized_input_equals_quantizing_the_normalised_picture(parts):
+def test_a_quantized_input_equals_quantizing_the_normalised_image(parts):
     blocks = FastInput(scale=0.0187, zero_point=114, size=32, rows=16 if parts == 1 else 10, parts=parts)
     preprocess = Preprocessor(VdspParams(Preprocessing(resize=32, crop=32)), InputFormat("input", 32, blocks))
-    pictures = [picture(32, 32, seed) for seed in range(3)]
-    expected = blocks.quantize(normalise(np.stack(pictures), preprocess.params.preprocessing))
-    assert np.array_equal(preprocess(pictures), expected)
+    images = [random_image(32, 32, seed) for seed in range(3)]
+    expected = blocks.quantize(normalise(np.stack(images), preprocess.params.preprocessing))
+    assert np.array_equal(preprocess(images), expected)
 
 
 def centre(pixels, size=32):
@@ -41,26 +41,26 @@ def centre(pixels, size=32):
 
 
 def test_bilinear_pillow_is_pillows():
-    pixels = picture(60, 80)
+    pixels = random_image(60, 80)
     image = Image.fromarray(pixels.transpose(1, 2, 0)).resize((53, 40), Image.Resampling.BILINEAR)
     assert np.array_equal(Preprocessor(VdspParams(SMALL), FLOAT).geometry(pixels), centre(np.asarray(image)))
 
 
 def test_bilinear_cv_is_opencvs():
-    pixels = picture(60, 80)
+    pixels = random_image(60, 80)
     p = Preprocessing(resize=(40, 48), crop=32, library="opencv")
     resized = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), (48, 40), interpolation=cv2.INTER_LINEAR)
     assert np.array_equal(Preprocessor(VdspParams(p), FLOAT).geometry(pixels), centre(resized))
 
 
 def test_swapped_colours_meet_the_means_of_their_new_place():
-    pixels = picture(32, 32)
+    pixels = random_image(32, 32)
     p = Preprocessing(resize=32, crop=32, mean=(0.1, 0.2, 0.3))
     swapped = Preprocessor(VdspParams(p, swap_colours=True), FLOAT)([pixels])
     assert np.array_equal(swapped, normalise(np.ascontiguousarray(pixels[None, ::-1]), p))
 
 
-def test_pictures_of_another_size_than_the_models_are_refused():
+def test_images_of_another_size_than_the_models_are_refused():
     with pytest.raises(SettingsError, match="crop to 32, but the model takes 64 x 64"):
         Preprocessor(VdspParams(SMALL), InputFormat("input", 64, None))
 
@@ -77,20 +77,20 @@ def test_a_list_is_read_and_its_faults_named(tmp_path):
         read_datalist(file)
 
 
-def test_listed_pictures_are_spread_over_the_list(tmp_path):
+def test_listed_images_are_spread_over_the_list(tmp_path):
     from mnasbench.data.npz import write_npz
 
     paths = [tmp_path / f"{i}.npz" for i in range(9)]
     for i, path in enumerate(paths):
         write_npz(path, np.full((3, 2, 2), i, dtype=np.uint8))
-    assert [int(pixels[0, 0, 0]) for pixels in listed_pictures(paths, 3)] == [0, 4, 8]
-    assert len(listed_pictures(paths, 64)) == 9
+    assert [int(pixels[0, 0, 0]) for pixels in listed_images(paths, 3)] == [0, 4, 8]
+    assert len(listed_images(paths, 64)) == 9
 
 
-def test_made_up_pictures_are_different_and_seeded():
-    first, second = synthetic_pictures((3, 4, 4), 2)
+def test_made_up_images_are_different_and_seeded():
+    first, second = synthetic_images((3, 4, 4), 2)
     assert not np.array_equal(first, second)
-    assert np.array_equal(first, synthetic_pictures((3, 4, 4), 2)[0])
+    assert np.array_equal(first, synthetic_images((3, 4, 4), 2)[0])
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), [(0.0187, 114), (0.0187, 113), (0.04, 60), (0.0101, 7)])
@@ -98,17 +98,17 @@ def test_interleaved_bytes_are_the_quantized_pixels(scale, zero_point):
     """Whatever the range: within the bytes, or saturated at their ends."""
     p = Preprocessing(resize=32, crop=32)
     target = InputFormat("input", 32, None, interleaved=InterleavedInput(scale, zero_point))
-    pictures = [np.arange(3 * 32 * 32).reshape(3, 32, 32).astype(np.uint8)]
-    tensor = Preprocessor(VdspParams(p), target)(pictures)
-    steps = np.rint(normalise(np.stack(pictures), p) / np.float32(scale)) + zero_point
+    images = [np.arange(3 * 32 * 32).reshape(3, 32, 32).astype(np.uint8)]
+    tensor = Preprocessor(VdspParams(p), target)(images)
+    steps = np.rint(normalise(np.stack(images), p) / np.float32(scale)) + zero_point
     np.testing.assert_array_equal(tensor, np.clip(steps, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def test_interleaved_bytes_without_a_line_come_from_the_table():
     target = InputFormat("input", 32, None, interleaved=InterleavedInput(0.0187, 114))
-    pictures = [np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)]
+    images = [np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)]
     preprocess = Preprocessor(VdspParams(Preprocessing(resize=32, crop=32)), target)
     assert preprocess._line is not None
-    expected = preprocess(pictures)
+    expected = preprocess(images)
     preprocess._line = None
-    np.testing.assert_array_equal(preprocess(pictures), expected)
+    np.testing.assert_array_equal(preprocess(images), expected)

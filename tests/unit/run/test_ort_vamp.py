@@ -22,9 +22,9 @@ def command(compiled, params, tmp_path):
 
 
 @pytest.fixture
-def datalist(pictures, tmp_path):
+def datalist(images, tmp_path):
     paths = [tmp_path / "npz" / f"{i}.npz" for i in range(5)]
-    for path, pixels in zip(paths, pictures, strict=False):
+    for path, pixels in zip(paths, images, strict=False):
         write_npz(path, pixels)
     (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in paths))
     return tmp_path / "list.txt"

@@ -16,7 +16,7 @@ from mnasbench.data.preprocess import Preprocessing
 from mnasbench.run.inputs import Preprocessor
 from mnasbench.run.session import Engine
 from small_classifier import package
-from unit.build.nets import SIZE, pictures, small_mnasnet
+from unit.build.nets import SIZE, images, small_mnasnet
 
 # AVX2 and FMA, neither AVX512 nor VNNI.
 EMULATED = ["qemu-x86_64", "-cpu", "Haswell"]
@@ -24,7 +24,7 @@ BATCH = 8
 
 
 def scores(prefix: Path, pixels: np.ndarray) -> np.ndarray:
-    """Logits of uint8 pictures (n, 3, SIZE, SIZE), as an accuracy run computes them."""
+    """Logits of uint8 images (n, 3, SIZE, SIZE), as an accuracy run computes them."""
     params = VdspParams(Preprocessing(resize=SIZE, crop=SIZE))
     engine = Engine.open(prefix, 1, BATCH, params.preprocessing)
     preprocess = Preprocessor(params, engine.format)
@@ -42,7 +42,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndar
     np.save(folder / "pixels.npy", pixels)
 
     def int8(reduced: bool) -> Compiled:
-        return compile_model(small_mnasnet(), "int8-max", lambda: iter([pictures(24, 3)]), Recipe(reduce_range=reduced))
+        return compile_model(small_mnasnet(), "int8-max", lambda: iter([images(24, 3)]), Recipe(reduce_range=reduced))
 
     models = {"fp32": (small_mnasnet(), "onnxruntime")}
     for bits, reduced in ((7, True), (8, False)):

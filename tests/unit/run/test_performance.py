@@ -22,8 +22,8 @@ def assert_in_order(records):
 
 
 @pytest.mark.parametrize("instances", [1, 3])
-def test_every_request_is_recorded_once(instances, compiled, params, pictures):
-    measured = measure(compiled, params, pictures, replace(QUICK, instances=instances, batch=2))
+def test_every_request_is_recorded_once(instances, compiled, params, images):
+    measured = measure(compiled, params, images, replace(QUICK, instances=instances, batch=2))
     assert len(measured.records.end) == 40
     assert_in_order(measured.records)
     assert measured.started <= measured.records.begin.min()
@@ -31,14 +31,14 @@ def test_every_request_is_recorded_once(instances, compiled, params, pictures):
     assert measured.cpu_seconds > 0 and measured.peak_bytes > 1e6 and measured.load_seconds > 0
 
 
-def test_processes_share_the_requests(compiled, params, pictures):
-    measured = measure(compiled, params, pictures, replace(QUICK, processes=2, requests=30))
+def test_processes_share_the_requests(compiled, params, images):
+    measured = measure(compiled, params, images, replace(QUICK, processes=2, requests=30))
     assert len(measured.records.end) == 30
     assert_in_order(measured.records)
 
 
-def test_a_run_of_some_seconds_ends_after_them(compiled, params, pictures):
-    measured = measure(compiled, params, pictures, Load(seconds=0.3, warmup_seconds=0.01))
+def test_a_run_of_some_seconds_ends_after_them(compiled, params, images):
+    measured = measure(compiled, params, images, Load(seconds=0.3, warmup_seconds=0.01))
     assert measured.finished - measured.started >= 0.3
     assert measured.records.begin[-1] <= measured.started + 0.3
 
@@ -53,22 +53,22 @@ def test_poisson_arrivals_are_poissons():
     assert np.array_equal(times, performance._arrivals(Load(scenario="open_loop", rate=500.0, seconds=20.0)))
 
 
-def test_open_loop_latency_counts_the_queue(compiled, params, pictures, monkeypatch):
+def test_open_loop_latency_counts_the_queue(compiled, params, images, monkeypatch):
     """Twice as many requests as one session can do: a harness that waits for its answers would see 20 ms."""
     monkeypatch.setattr(Engine, "infer", lambda self, tensor: time.sleep(0.02))
     load = Load(scenario="open_loop", rate=100.0, seconds=0.6, warmup_seconds=0.0)
-    records = measure(compiled, params, pictures, load).records
+    records = measure(compiled, params, images, load).records
     assert_in_order(records)
     assert (records.end - records.due)[-5:].min() > 0.15
     # The machine may make a sleep longer, never shorter.
     assert (records.end - records.ready).min() >= 0.02
 
 
-def test_requests_cycle_through_the_pictures(compiled, params, pictures, monkeypatch):
+def test_requests_cycle_through_the_images(compiled, params, images, monkeypatch):
     seen = []
     infer = Engine.infer
     monkeypatch.setattr(Engine, "infer", lambda self, tensor: (seen.append(tensor.copy()), infer(self, tensor))[1])
-    measure(compiled, params, pictures[:5], replace(QUICK, requests=10, batch=2))
+    measure(compiled, params, images[:5], replace(QUICK, requests=10, batch=2))
     assert len({tensor.tobytes() for tensor in seen[-10:]}) == 5
 
 
@@ -93,13 +93,13 @@ def test_impossible_loads_are_refused(change, message):
         Load(**change)
 
 
-def test_a_schedule_without_requests_is_an_error(compiled, params, pictures):
+def test_a_schedule_without_requests_is_an_error(compiled, params, images):
     with pytest.raises(MeasurementError, match="no request finished"):
-        measure(compiled, params, pictures, Load(scenario="open_loop", rate=1e-6, seconds=0.01, warmup_seconds=0.0))
+        measure(compiled, params, images, Load(scenario="open_loop", rate=1e-6, seconds=0.01, warmup_seconds=0.0))
 
 
-def test_the_report_says_what_it_rests_on(compiled, params, pictures):
-    report = measure_performance(compiled, params, pictures, QUICK, retries=1)
+def test_the_report_says_what_it_rests_on(compiled, params, images):
+    report = measure_performance(compiled, params, images, QUICK, retries=1)
     assert report["digests"] == compiled.digests
     assert report["verdict"]["status"] in ("UNSTABLE", "DISTURBED")  # far too short
     assert len(report["attempts"]) == 2
@@ -107,8 +107,8 @@ def test_the_report_says_what_it_rests_on(compiled, params, pictures):
     assert report["machine"]["usable_cpus"] >= 1
 
 
-def test_the_vendors_report_has_its_fields_in_its_order(compiled, params, pictures):
-    report = measure_performance(compiled, params, pictures, QUICK)
+def test_the_vendors_report_has_its_fields_in_its_order(compiled, params, images):
+    report = measure_performance(compiled, params, images, QUICK)
     names = [line.strip(" -").partition(":")[0] for line in report_text(report, "[0]").splitlines()]
     latency = ["avg latency", "min latency", "max latency"]
     assert names == [
@@ -127,29 +127,29 @@ def test_the_vendors_report_has_its_fields_in_its_order(compiled, params, pictur
     ]
 
 
-def test_the_peak_rate_is_found_where_the_bound_begins_to_break(compiled, params, pictures, monkeypatch):
-    def pretend(compiled, params, pictures, load):
+def test_the_peak_rate_is_found_where_the_bound_begins_to_break(compiled, params, images, monkeypatch):
+    def pretend(compiled, params, images, load):
         p99 = None if load.rate is None else 1000.0 if load.rate <= 30 else 9000.0
         return {"throughput_qps": 100.0, "latency_us": {"p99": p99}, "verdict": {"status": "VALID"}}
 
     monkeypatch.setattr("mnasbench.run.measurement._measure_once", pretend)
-    found = find_peak(compiled, params, pictures, Load(batch=2), 5000.0)
+    found = find_peak(compiled, params, images, Load(batch=2), 5000.0)
     assert found["saturation_rps"] == 50
     assert found["peak_rps"] == pytest.approx(30, abs=0.5)
     assert [point["rate"] for point in found["curve"]] == sorted(point["rate"] for point in found["curve"])
 
 
-def test_one_stall_does_not_end_the_search_for_the_peak(compiled, params, pictures, monkeypatch):
+def test_one_stall_does_not_end_the_search_for_the_peak(compiled, params, images, monkeypatch):
     tried = []
 
-    def pretend(compiled, params, pictures, load):
+    def pretend(compiled, params, images, load):
         tried.append(load.rate)
         stalled = len(tried) == 2  # the first open-loop run
         p99 = None if load.rate is None else 9000.0 if stalled or load.rate > 90 else 1000.0
         return {"throughput_qps": 100.0, "latency_us": {"p99": p99}, "verdict": {"status": "VALID"}}
 
     monkeypatch.setattr("mnasbench.run.measurement._measure_once", pretend)
-    found = find_peak(compiled, params, pictures, Load(), 5000.0)
+    found = find_peak(compiled, params, images, Load(), 5000.0)
     assert tried[1:3] == [50, 50]
     assert found["peak_rps"] == pytest.approx(90, abs=0.5)
     assert [point["met"] for point in found["curve"] if point["rate"] == 50] == [False, True]
@@ -161,11 +161,11 @@ def test_a_model_info_of_another_form_is_refused(compiled):
         input_format(info)
 
 
-def test_a_bound_that_never_holds_is_given_up(compiled, params, pictures, monkeypatch):
-    def pretend(compiled, params, pictures, load):
+def test_a_bound_that_never_holds_is_given_up(compiled, params, images, monkeypatch):
+    def pretend(compiled, params, images, load):
         return {"throughput_qps": 100.0, "latency_us": {"p99": 9000.0}, "verdict": {"status": "VALID"}}
 
     monkeypatch.setattr("mnasbench.run.measurement._measure_once", pretend)
-    found = find_peak(compiled, params, pictures, Load(), 5000.0)
+    found = find_peak(compiled, params, images, Load(), 5000.0)
     assert found["peak_rps"] is None and found["peak_report"] is None
     assert [point["rate"] for point in found["curve"]] == [6.25, 6.25, 12.5, 12.5, 25, 25, 50, 50]  # each twice

@@ -15,7 +15,7 @@ def machine_with(monkeypatch, tmp_path):
     def pretend(cpus, speed, status="VALID"):
         measured = []
 
-        def measure(compiled, params, pictures, load, kept):
+        def measure(compiled, params, images, load, kept):
             measured.append((load.instances, load.threads))
             seconds = 1 / speed(load.instances, load.threads)
             end = np.arange(1, 101) * seconds
@@ -90,9 +90,9 @@ def test_a_memory_that_cannot_be_written_costs_no_result(machine_with, monkeypat
     assert tune(model("a"), None, [], Load()).instances == 2
 
 
-def test_a_search_on_this_machine_keeps_its_budget(compiled, params, pictures, monkeypatch, tmp_path):
+def test_a_search_on_this_machine_keeps_its_budget(compiled, params, images, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = tune(compiled, params, pictures, Load(batch=2), budget_seconds=1.0)
+    found = tune(compiled, params, images, Load(batch=2), budget_seconds=1.0)
     tried = {(entry["instances"], entry["threads"]) for entry in found.candidates}
     assert (found.instances, found.threads) in tried
     assert found.throughput_qps > 0

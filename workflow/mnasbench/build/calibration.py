@@ -1,4 +1,4 @@
-"""Run the float model over the calibration pictures and let observers see its tensors, batch by batch."""
+"""Run the float model over the calibration images and let observers see its tensors, batch by batch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +24,10 @@ class Observer(Protocol):
 
 
 def observe(model: ModelProto, observers: Mapping[str, Sequence[Observer]], batches: Batches) -> None:
-    """Show each named tensor to its observers, over every picture that ``batches`` gives, in one pass.
+    """Show each named tensor to its observers, over every image that ``batches`` gives, in one pass.
 
     ``batches`` yields float32 (n, 3, H, W), normalised, afresh at each call. Memory depends on the model and not on
-    the number of pictures. Raises DatasetError where there is no picture.
+    the number of images. Raises DatasetError where there is no image.
     """
     with ThreadPoolExecutor() as pool:
         for values in run_chunks(model, list(observers), batches):
@@ -37,7 +37,7 @@ def observe(model: ModelProto, observers: Mapping[str, Sequence[Observer]], batc
 
 
 def run_chunks(model: ModelProto, tensors: Sequence[str], batches: Batches) -> Iterator[dict[str, np.ndarray]]:
-    """The named tensors' values, a few pictures at a time: batches are cut so that one run stays small."""
+    """The named tensors' values, a few images at a time: batches are cut so that one run stays small."""
     shapes = tensor_shapes(model)
     source = model.graph.input[0].name
     inner = [name for name in tensors if name != source]
@@ -54,11 +54,11 @@ def run_chunks(model: ModelProto, tensors: Sequence[str], batches: Batches) -> I
             empty = False
             yield dict(zip(inner, runner.run(inner, {source: images}), strict=True)) | {source: images}
     if empty:
-        raise DatasetError("calibration: there is no picture to calibrate on; give at least one")
+        raise DatasetError("calibration: there is no image to calibrate on; give at least one")
 
 
 def sample(batches: Batches, total: int, wanted: int) -> np.ndarray:
-    """``wanted`` of the ``total`` pictures, evenly spaced (a list sorted by class is sampled across classes)."""
+    """``wanted`` of the ``total`` images, evenly spaced (a list sorted by class is sampled across classes)."""
     places = np.unique(np.linspace(0, total - 1, min(wanted, total)).round().astype(int))
     found, start = [], 0
     for batch in batches():

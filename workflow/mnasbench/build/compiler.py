@@ -23,13 +23,13 @@ from mnasbench.errors import BuildError, SettingsError, did_you_mean, one_line
 
 PRECISIONS = ("fp32", "fp16", *(f"int8-{mode}" for mode in MODES))
 
-# Activations of one tensor of all correction pictures; bounds the memory of the sequential pass.
+# Activations of one tensor of all correction images; bounds the memory of the sequential pass.
 _CORRECTION_BYTES = 128 << 20
-# Pictures on which the gate compares graphs.
+# Images on which the gate compares graphs.
 _GATE_IMAGES = 32
-# Every fifth calibration picture is held out where a budget is to be judged.
+# Every fifth calibration image is held out where a budget is to be judged.
 _HOLD_OUT = 5
-# Held-out pictures on which layers are ranked.
+# Held-out images on which layers are ranked.
 _RANKING_IMAGES = 32
 
 Progress = Callable[[str], None]
@@ -41,13 +41,13 @@ class Recipe:
 
     per_channel: a scale for each output channel of a weight, not one for the tensor.
     percentile: percent of an activation's values that the range of int8-percentile holds.
-    headroom: every range is widened by this share, divided by the number of pictures: the extremes of few pictures
+    headroom: every range is widened by this share, divided by the number of images: the extremes of few images
     are soon exceeded, those of many hardly, and a clipped extreme costs more than steps a little coarser. 10 is
-    what 100 and 300 pictures did best with (a tenth and a thirtieth).
+    what 100 and 300 images did best with (a tenth and a thirtieth).
     equalize, round_by_error, correct_bias: the steps that bring accuracy back, to be switched off one by one.
-    correction_images: how many calibration pictures the sequential pass holds at most.
+    correction_images: how many calibration images the sequential pass holds at most.
     float_layers: layers that stay in fp32: names as in quantization.csv, or positions among the Convs.
-    max_drop: points of top-1 agreement with fp32, on held-out calibration pictures, that int8 may cost; the most
+    max_drop: points of top-1 agreement with fp32, on held-out calibration images, that int8 may cost; the most
     sensitive layers go back to fp32 until it holds. None: no budget.
     reduce_range: 7-bit weights, for CPUs whose int8 sums saturate. None: as this CPU needs it.
     """
@@ -68,7 +68,7 @@ class Recipe:
 class Compiled:
     """The graph that is run, what model_info says of its quantization (None for fp32 and fp16), rows by layer.
 
-    ``images``: the calibration pictures, float32 (n, 3, H, W), that the gate looked at; ``int8_convs``: how many
+    ``images``: the calibration images, float32 (n, 3, H, W), that the gate looked at; ``int8_convs``: how many
     convolutions are quantized.
     """
 
@@ -88,9 +88,9 @@ def compile_model(
 ) -> Compiled:
     """Compile an exported classifier (float32, one image input, logits out) in the named precision.
 
-    ``batches`` gives the calibration pictures, float32 (n, 3, H, W) normalised, afresh at each call; it is needed
+    ``batches`` gives the calibration images, float32 (n, 3, H, W) normalised, afresh at each call; it is needed
     for int8 alone. ``progress`` is told the name of each step. Raises SettingsError for an unknown precision,
-    missing pictures or an unknown layer, ModelError for a graph that is no classifier, BuildError where the gate
+    missing images or an unknown layer, ModelError for a graph that is no classifier, BuildError where the gate
     (:mod:`mnasbench.build.gate`) or the budget does not hold.
     """
     if precision not in PRECISIONS:
@@ -103,7 +103,7 @@ def compile_model(
     if precision == "fp16":
         return Compiled(to_half_weights(prepared), None, [])
     if batches is None:
-        raise SettingsError(f"precision: {precision} needs calibration pictures, and none were given")
+        raise SettingsError(f"precision: {precision} needs calibration images, and none were given")
     build = _Int8Build(
         model, prepared, precision.removeprefix("int8-"), recipe or Recipe(), progress or (lambda _: None)
     )
@@ -257,7 +257,7 @@ def _resolve_layers(model: ModelProto, layers: Sequence[str | int]) -> frozenset
 
 
 def _split(batches: Batches) -> tuple[np.ndarray, Batches]:
-    """Every fifth picture held out, and the stream of the others."""
+    """Every fifth image held out, and the stream of the others."""
 
     def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         start = 0
@@ -268,9 +268,7 @@ def _split(batches: Batches) -> tuple[np.ndarray, Batches]:
 
     held_out = np.concatenate([out for out, _ in parts()])
     if not len(held_out):
-        raise SettingsError(
-            f"max_drop: needs at least {_HOLD_OUT} calibration pictures, one in {_HOLD_OUT} is held out"
-        )
+        raise SettingsError(f"max_drop: needs at least {_HOLD_OUT} calibration images, one in {_HOLD_OUT} is held out")
     return held_out, lambda: (rest for _, rest in parts() if len(rest))
 
 

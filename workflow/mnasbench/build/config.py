@@ -439,8 +439,8 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     return content
 
 
-def _pictures(config: BuildConfig) -> dict[str, Any]:
-    """Where the calibration pictures are; without them the section still says how pictures are prepared."""
+def _images(config: BuildConfig) -> dict[str, Any]:
+    """Where the calibration images are; without them the section still says how images are prepared."""
     if config.dataset is None:
         return {}
     return {"path": str(config.dataset), "sampler": {"suffix": config.suffix, "get_data_num": config.images}}
@@ -475,7 +475,7 @@ def _write_first(config: BuildConfig) -> dict[str, Any]:
     if config.preprocessing is not None:
         wanted = config.preprocessing
         content["dataset"] = {
-            **_pictures(config),
+            **_images(config),
             "transform_ops": [
                 {"type": "DecodeImage"},
                 {"type": "Resize", "size": _size(wanted), **_beyond_first(wanted)},
@@ -527,7 +527,7 @@ def _write_second(config: BuildConfig) -> dict[str, Any]:
         }
         content["dataset"] = {
             "type": "tvm",
-            **_pictures(config),
+            **_images(config),
             "process_ops": [
                 {"type": "DecodeImage"},
                 resize,

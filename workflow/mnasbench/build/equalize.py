@@ -66,7 +66,7 @@ def equalize(
 ) -> Equalized:
     """Scale, shift and mirror channels wherever it is exact; logits change by rounding alone.
 
-    ``moments``: of every activation that will be quantized, over the calibration pictures. ``balance`` between 0
+    ``moments``: of every activation that will be quantized, over the calibration images. ``balance`` between 0
     (every channel of an activation fills its range, the readers' weights bear it) and 1 (the readers' columns are
     even): the scale is s_c = v_c ** balance / m_c, with m_c the channel's largest magnitude and v_c the largest
     share that its term has among the terms of an output of a reader. ``linear_balance`` is that of tensors that no
@@ -175,7 +175,7 @@ def _shifts(
 
 
 def _centre(moments: Moments) -> np.ndarray:
-    """The middle of each channel: of its extremes, which few pictures know badly, and of its mean, half and half."""
+    """The middle of each channel: of its extremes, which few images know badly, and of its mean, half and half."""
     return np.asarray(((moments.low + moments.high) / 2 + moments.mean) / 2)
 
 

@@ -39,7 +39,7 @@ class FastInput:
     """The input of a graph after ``fast_input``: uint8 (batch, rows, width / 2, 12 * parts), quantized.
 
     Each pixel of it is a block of 2 x 2 pixels, its values in the order row, column, colour. With ``parts`` 2 the
-    upper and the lower part of the picture, ``rows`` rows of blocks each and overlapping in the middle, lie behind
+    upper and the lower part of the image, ``rows`` rows of blocks each and overlapping in the middle, lie behind
     each other as channels. A value is ``round(normalised / scale) + zero_point``. model_info keeps it as the
     input's ``blocks``.
     """
@@ -51,7 +51,7 @@ class FastInput:
     parts: int
 
     def quantize(self, normalised: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """The input for normalised pictures, float32 (n, 3, size, size)."""
+        """The input for normalised images, float32 (n, 3, size, size)."""
         steps = np.rint(normalised / np.float32(self.scale)) + self.zero_point
         pixels = np.clip(steps, 0, 255).astype(np.uint8)
         half = self.size // 2
@@ -334,7 +334,7 @@ def fast_input(model: ModelProto) -> tuple[ModelProto, FastInput | None]:
       channel, cheaper than the arithmetic on floats.
     * Blocks of 2 x 2 pixels become channels (space to depth): the stem is then a 2 x 2 convolution of stride 1 on
       12 channels, a third of them times zero, which the int8 kernels take (they want channels in fours).
-    * Where a depthwise convolution follows, the picture's halves become channels of one picture half as high, up
+    * Where a depthwise convolution follows, the image's halves become channels of one image half as high, up
       to the first branch. These layers have few channels and many pixels, and ONNX Runtime spends more time on
       addressing a pixel than on computing it. The halves overlap by the rows that the convolutions look across.
     """
@@ -427,7 +427,7 @@ def _stem_on_blocks(stem: NodeProto, parameters: _Parameters) -> None:
 
 
 def _rows_of_half(convs: list[NodeProto], parameters: _Parameters, rows: int) -> int | None:
-    """Rows of blocks that either half of the last convolution's output depends on, of ``rows`` in the picture.
+    """Rows of blocks that either half of the last convolution's output depends on, of ``rows`` in the image.
 
     None where halving does not pay, or where a convolution changes the height by more than its stride.
     """
@@ -492,7 +492,7 @@ class InterleavedInput:
 def interleaved_input(model: ModelProto) -> tuple[ModelProto, InterleavedInput] | None:
     """The same function of the bytes that its first QuantizeLinear makes, their colours innermost.
 
-    That is how OpenVINO's convolutions read a picture. None for a graph that does not begin with QuantizeLinear to
+    That is how OpenVINO's convolutions read an image. None for a graph that does not begin with QuantizeLinear to
     uint8. OpenVINO keeps a convolution in int8 only behind a quantization that it sees; one of scale 1 says that the
     bytes are quantized already, and is dropped by it. The Transpose stands behind that, because there it costs
     nothing: it becomes the order in memory.

@@ -1,4 +1,4 @@
-"""What calibration sees of a tensor, in memory that does not depend on how many pictures there are."""
+"""What calibration sees of a tensor, in memory that does not depend on how many images there are."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ class Moments:
     """Extremes and mean of each channel.
 
     ``low``, ``high``, ``mean`` (channels,) float64 in the tensor's unit; ``seen`` the values seen in a channel,
-    ``images`` the pictures.
+    ``images`` the images.
     """
 
     def __init__(self, channels: int) -> None:
@@ -53,7 +53,7 @@ class Histogram:
     """A histogram of a whole tensor whose bins double in width when a larger value arrives.
 
     Bins are ``width`` wide, a power of two, and cover ``[0, BINS * width)``, or the same length centred on zero once
-    a negative value was seen; so the counts do not depend on the order of the pictures. Exact zeros, the spike
+    a negative value was seen; so the counts do not depend on the order of the images. Exact zeros, the spike
     that ReLU leaves, are counted apart: every range here represents zero exactly, so they add no error and would
     only drown the rest.
 

@@ -7,7 +7,7 @@ as far as the inputs' second moments allow. It costs nothing at run time.
 
 import numpy as np
 
-# Added to the moments' diagonal, in shares of its mean, as GPTQ's authors do: with few pictures the moments of a
+# Added to the moments' diagonal, in shares of its mean, as GPTQ's authors do: with few images the moments of a
 # wide layer are singular.
 _DAMPING = 0.01
 # Columns that are rounded before their errors are passed on to the rest in one product.

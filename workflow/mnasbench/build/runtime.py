@@ -81,8 +81,8 @@ class OpenVinoModel:
     """A graph in OpenVINO: one stream of ``threads`` threads, fp32 wherever the graph is not int8.
 
     With ``pixels`` it takes uint8 (n, 3, size, size) and normalises as that preprocessing does; otherwise float32 as
-    the graph does. Its kernels are made for one number of pictures, ``batch``, and are made anew for a larger one;
-    fewer pictures are filled up with zeros, which changes no score.
+    the graph does. Its kernels are made for one number of images, ``batch``, and are made anew for a larger one;
+    fewer images are filled up with zeros, which changes no score.
     """
 
     def __init__(self, graph: Path | bytes, threads: int, batch: int = 1, pixels: Preprocessing | None = None) -> None:
@@ -134,7 +134,7 @@ class OpenVinoModel:
         return twin
 
     def run(self, tensor: npt.NDArray[Any]) -> Float32Array:
-        """Scores, float32 (n, classes). The same array again, with other pictures in it, is read where it lies."""
+        """Scores, float32 (n, classes). The same array again, with other images in it, is read where it lies."""
         count = len(tensor)
         if count > self._batch:
             self._make(count)

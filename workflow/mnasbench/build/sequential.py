@@ -22,7 +22,7 @@ _WIDEST = 2304
 # Places that the moments of a dense layer are taken from, a multiple of the inputs of MNASNet's widest, and for
 # each weight of an output of a grouped one (a depthwise Conv has 9 or 25).
 _PLACES, _PLACES_A_WEIGHT = 8192, 64
-# Pictures that the moments are taken from at least, however many places each has.
+# Images that the moments are taken from at least, however many places each has.
 _LEAST_IMAGES = 8
 
 
@@ -151,7 +151,7 @@ def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.
 
 
 def _columns(node: NodeProto, values: np.ndarray, groups: int) -> Iterator[np.ndarray]:
-    """What the weights are multiplied by, picture by picture (a Gemm: all at once): (groups, weights, places)."""
+    """What the weights are multiplied by, image by image (a Gemm: all at once): (groups, weights, places)."""
     if node.op_type == "Gemm":
         yield values.T[None]
         return

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 
+from mnasbench.build.calibration_images import ImageStream, Pixels, find_images
 from mnasbench.build.compiler import Compiled, Recipe, compile_model
 from mnasbench.build.config import BuildConfig
 from mnasbench.build.gate import check_runtime
 from mnasbench.build.graph import prepare
 from mnasbench.build.layout import LaidOut, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
-from mnasbench.build.pictures import PictureStream, Pixels, find_pictures
 from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
@@ -25,7 +25,7 @@ from mnasbench.files import read_regular, sha256_of_bytes, sha256_of_file
 Progress = Callable[[Iterable[Pixels], int], Iterable[Pixels]]
 # torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
 _OPSETS = range(13, 25)
-# Pictures that a runtime is tried with at a time.
+# Images that a runtime is tried with at a time.
 _TRIED = 8
 # What protobuf can hold; larger weights are external data.
 _MAX_BYTES = (1 << 31) - 1
@@ -111,11 +111,11 @@ def build(
         batches = None
         if config.dtype == "int8":
             if config.dataset is None:
-                raise SettingsError(f"{config.name}: int8 needs calibration pictures; give 'dataset.path'")
-            paths = find_pictures(config.dataset, config.suffix, config.images)
+                raise SettingsError(f"{config.name}: int8 needs calibration images; give 'dataset.path'")
+            paths = find_images(config.dataset, config.suffix, config.images)
             known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
             shown = progress or (lambda items, total: items)
-            stream = PictureStream(paths, preprocessing, shown, swap_colours=config.swap_colours)
+            stream = ImageStream(paths, preprocessing, shown, swap_colours=config.swap_colours)
             batches = stack.enter_context(stream)
         recipe = Recipe(
             per_channel=config.per_channel,

@@ -112,10 +112,10 @@ def vendor_model_info(compiled: Mapping[str, Any], hwconfig: str | None) -> dict
 
 
 def for_the_card(config: BuildConfig) -> BuildConfig:
-    """``config`` with calibration pictures prepared as the vendor's published files say it.
+    """``config`` with calibration images prepared as the vendor's published files say it.
 
-    They squeeze every picture (the file has no word for a short side), and those of generation 1 by OpenCV's
-    bilinear alone. Only ranges are taken from these pictures; the pictures that are scored are prepared as ever.
+    They squeeze every image (the file has no word for a short side), and those of generation 1 by OpenCV's
+    bilinear alone. Only ranges are taken from these images; the images that are scored are prepared as ever.
     """
     p = config.preprocessing
     if p is None:

@@ -1,1 +1,1 @@
-"""Stage data: pictures, labels, manifest, calibration set, npz inputs."""
+"""Stage data: images, labels, manifest, calibration set, npz inputs."""

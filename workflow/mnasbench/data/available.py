@@ -15,7 +15,7 @@ from pathlib import Path
 from mnasbench.data.fingerprint import Dataset, Listing, sample_of, scan, walk
 from mnasbench.data.labels import named
 from mnasbench.errors import DatasetError, OutputError, SettingsError, one_line
-from mnasbench.settings import DEMO_CLASSES, DEMO_PICTURES, Settings
+from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, Settings
 
 # What logs, locks and receipts of a small run take; the inputs' own needs are told by the steps that write them.
 LEAST_FREE_BYTES = 16_000_000
@@ -28,26 +28,26 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BLOCK = 4096
 # Headers of an npz file.
 _NPZ_HEADERS = 512
-# Whole pictures that the size of the others is estimated from.
+# Whole images that the size of the others is estimated from.
 _SAMPLE = 200
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much a run goes through: its pictures, and the classes that they are of (a model may have more).
+    """How much a run goes through: its images, and the classes that they are of (a model may have more).
 
     ``files``: the dataset as it was listed for that, so that nobody lists it again; None for the demo's, which is made.
     """
 
-    pictures: int
+    images: int
     classes: int
     files: Listing | None = field(default=None, compare=False, repr=False)
 
 
 def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
-    """Raise SettingsError or DatasetError for a file that is not there, or a count that the pictures do not allow.
+    """Raise SettingsError or DatasetError for a file that is not there, or a count that the images do not allow.
 
-    Gives how many pictures there are; whether each can be read is found out when they are indexed. ``on_cluster``:
+    Gives how many images there are; whether each can be read is found out when they are indexed. ``on_cluster``:
     jobs are submitted, by commands that Snakemake does not quote every path for.
     """
     _check_files(settings, on_cluster)
@@ -58,13 +58,13 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
         dataset = Dataset(Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"]))
         files = dict(walk(dataset.root, dataset.part))
         scored = _classes_of(dataset, files)
-    pictures = min(len(scored), chosen["limit"] or len(scored))
-    if settings["shards"] > pictures:
-        raise SettingsError(f"shards: {settings['shards']} parts of {pictures} pictures; give at most {pictures}")
+    images = min(len(scored), chosen["limit"] or len(scored))
+    if settings["shards"] > images:
+        raise SettingsError(f"shards: {settings['shards']} parts of {images} images; give at most {images}")
     if any(precision.startswith("int8") for precision in settings["precisions"]):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
-    return Extent(pictures, 1 + max(scored.values()), files)
+    return Extent(images, 1 + max(scored.values()), files)
 
 
 def check_results(folder: Path) -> None:
@@ -101,22 +101,22 @@ def check_room(needs: Mapping[Path, int]) -> None:
         if need > free:
             raise OutputError(
                 f"{one_line(place.resolve())}: this run needs about {need / 1e9:.1f} GB there for a file for each "
-                f"picture, but {free / 1e9:.1f} GB are free; make room, or run in a checkout on another disk"
+                f"image, but {free / 1e9:.1f} GB are free; make room, or run in a checkout on another disk"
             )
 
 
 def input_bytes(size: int) -> int:
-    """What the npz of a picture that was cropped to ``size`` takes on a disk."""
+    """What the npz of an image that was cropped to ``size`` takes on a disk."""
     return _on_disk(3 * size**2)
 
 
 def output_bytes(classes: int) -> int:
-    """What the npz of a picture's scores takes on a disk."""
+    """What the npz of an image's scores takes on a disk."""
     return _on_disk(4 * classes)
 
 
 def whole_input_bytes(root: Path) -> int:
-    """What the npz of a whole picture of a dataset takes on a disk, by a sample; 0 where no picture can be read."""
+    """What the npz of a whole image of a dataset takes on a disk, by a sample; 0 where no image can be read."""
     from PIL import Image  # only where such files are written
 
     sizes = []
@@ -131,7 +131,7 @@ def _on_disk(content: int) -> int:
 
 
 def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[str, Mapping[str, int]]:
-    """Where calibration pictures are chosen from, as told in messages, and their classes by name."""
+    """Where calibration images are chosen from, as told in messages, and their classes by name."""
     source = settings["calibration"]["source"]
     if source is not None:
         return one_line(Path(source) / "val"), _classes_of(Dataset(Path(source)))
@@ -145,22 +145,22 @@ def _classes_of(dataset: Dataset, files: Listing | None = None) -> dict[str, int
 
 
 def _classes_of_demo(part: str) -> dict[str, int]:
-    return {str(index): index % DEMO_CLASSES for index in range(DEMO_PICTURES[part])}
+    return {str(index): index % DEMO_CLASSES for index in range(DEMO_IMAGES[part])}
 
 
 def check_calibration(where: str, classes: Mapping[str, int], images: int, wanted: Iterable[int] | None = None) -> None:
     """DatasetError where ``images`` cannot be chosen from ``classes`` (by name) with every wanted class among them.
 
-    ``wanted``: classes; None takes those that are there. ``where`` names the pictures.
+    ``wanted``: classes; None takes those that are there. ``where`` names the images.
     """
     present = set(classes.values())
     needed = present if wanted is None else set(wanted)
     missing = sorted(needed - present)
     if missing:
-        raise DatasetError(f"{where}: has no picture of {len(missing)} classes: {named(map(str, missing))}")
+        raise DatasetError(f"{where}: has no image of {len(missing)} classes: {named(map(str, missing))}")
     if images > len(classes):
         raise DatasetError(
-            f"{where}: has {len(classes)} usable pictures, fewer than calibration.images ({images}); "
+            f"{where}: has {len(classes)} usable images, fewer than calibration.images ({images}); "
             f"give at most {len(classes)}"
         )
     if images < len(needed):
@@ -215,4 +215,4 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     for key, value in folders.items():
         mode = None if value is None else _mode_of(key, Path(value) / "val")
         if value is not None and (mode is None or not stat.S_ISDIR(mode)):
-            raise SettingsError(f"{key}: {one_line(value)} has no folder val/, which holds the pictures")
+            raise SettingsError(f"{key}: {one_line(value)} has no folder val/, which holds the images")

@@ -1,4 +1,4 @@
-"""The calibration set: pictures of every class, chosen by a seed, the same ones whatever happens to the others."""
+"""The calibration set: images of every class, chosen by a seed, the same ones whatever happens to the others."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import DatasetError, InputError, SettingsError, one_line
 from mnasbench.files import open_for_reading, refusal_named
 
-# Tells a folder of ours from anybody else's; hidden, so that nobody takes it for a picture.
+# Tells a folder of ours from anybody else's; hidden, so that nobody takes it for an image.
 _MARK = ".mnasbench-calibration"
 
 
@@ -31,11 +31,11 @@ def sample_calibration(
     on_fault: OnFault = "error",
     workers: int | None = None,
 ) -> list[str]:
-    """Names (below the root, sorted) of ``images`` pictures of ``dataset``, every class as often as possible.
+    """Names (below the root, sorted) of ``images`` images of ``dataset``, every class as often as possible.
 
-    A picture's rank depends on the seed and its name alone, so replacing or adding a picture does not change
+    An image's rank depends on the seed and its name alone, so replacing or adding an image does not change
     which others are chosen, unless it takes a place itself. The chosen ones are looked at; a faulty one is an
-    error, or passed over with ``on_fault="exclude"``. Raises DatasetError where there are fewer pictures, or
+    error, or passed over with ``on_fault="exclude"``. Raises DatasetError where there are fewer images, or
     ``wanted_classes`` (None: those of the dataset) are more than ``images`` or not all there.
     """
     if images < 1:
@@ -50,7 +50,7 @@ def sample_calibration(
             return chosen
         if on_fault == "error":
             listed = named(f"{name} {fault}" for name, fault in faults.items())
-            raise DatasetError(f"{where}: {len(faults)} of the chosen pictures cannot be used: {listed}")
+            raise DatasetError(f"{where}: {len(faults)} of the chosen images cannot be used: {listed}")
         for name in faults:
             del classes[name]
 
@@ -74,7 +74,7 @@ def _faults(root: Path, names: Sequence[str], workers: int | None) -> dict[str, 
 def write_calibration(
     root: Path, names: Sequence[str], list_file: Path, folder: Path, mode: Literal["link", "copy"] = "link"
 ) -> None:
-    """Write the chosen pictures' absolute paths, one a line, and a flat folder of links to them (or copies).
+    """Write the chosen images' absolute paths, one a line, and a flat folder of links to them (or copies).
 
     Beside the list, with the suffix ``.sha256``, their digests, by which planning sees that one was replaced.
 
@@ -82,12 +82,12 @@ def write_calibration(
     anything else. Links and paths are absolute, or relative where ``root`` is.
     """
     sources = [(root / name).resolve() for name in names]
-    # Links from a results folder to pictures in the same folder must survive that it is moved as a whole.
+    # Links from a results folder to images in the same folder must survive that it is moved as a whole.
     relative = not root.is_absolute()
     targets = [name.replace("/", "_") for name in names]
     if len(set(targets)) < len(targets):
         doubled = next(target for target in targets if targets.count(target) > 1)
-        raise DatasetError(f"{one_line(folder / doubled)}: two pictures would be placed here; rename one of them")
+        raise DatasetError(f"{one_line(folder / doubled)}: two images would be placed here; rename one of them")
     if folder.exists() and not (folder / _MARK).exists() and any(folder.iterdir()):
         raise InputError(f"{one_line(folder)}: holds other files than a calibration set; give an empty folder")
     with refusal_named(folder):

@@ -1,8 +1,8 @@
-"""The demo dataset: pictures that the project draws itself, in ImageNet's layout.
+"""The demo dataset: images that the project draws itself, in ImageNet's layout.
 
 A class is a hue and a pattern in that hue, on some shape. Shape, size, place, rotation, shade, lighting, background,
 clutter, occlusion, noise and JPEG quality vary, so that a classifier has to look for both, and does not always find
-them (a few pictures are greyscale, as in ImageNet).
+them (a few images are greyscale, as in ImageNet).
 """
 
 import colorsys
@@ -21,11 +21,11 @@ from mnasbench.errors import InputError, one_line
 from mnasbench.files import TEMPORARY, write_text, written_atomically
 
 HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # 60 degrees apart
-# Each with the range of its period, as a share of the picture's short side.
+# Each with the range of its period, as a share of the image's short side.
 PATTERNS = {"plain": (1.0, 1.0), "striped": (0.03, 0.045), "chequered": (0.08, 0.12), "dotted": (0.06, 0.085)}
 CLASSES = tuple(f"{pattern} {hue}" for hue in HUES for pattern in PATTERNS)
 SHAPES = ("disc", "square", "triangle", "star", "cross", "ring")
-# ImageNet's validation set has about 2 % greyscale pictures; a few more, so that small parts have some, too.
+# ImageNet's validation set has about 2 % greyscale images; a few more, so that small parts have some, too.
 _GREYSCALE_SHARE = 0.05
 # Standard deviation of an object's hue, in steps from one hue to the next: some end up nearer to their neighbour.
 _HUE_SPREAD = 0.15
@@ -49,60 +49,60 @@ def make_demo(
 ) -> None:
     """Write ``val/``, ``train/``, their label files and ``classes.txt`` below ``root``.
 
-    Every picture has its own random stream, so any number of workers writes the same files. The label files
-    are written last: a root that has both is complete. Raises InputError where a part has too few pictures
+    Every image has its own random stream, so any number of workers writes the same files. The label files
+    are written last: a root that has both is complete. Raises InputError where a part has too few images
     for every class to have one.
     """
     parts = {"train": training, "val": validation}
     if min(parts.values()) < len(CLASSES):
-        raise InputError(f"{parts}: expected at least {len(CLASSES)} pictures a part, one for each class")
+        raise InputError(f"{parts}: expected at least {len(CLASSES)} images a part, one for each class")
     for part in parts:
         _clear(root, part)
     jobs = [(part, index) for part, count in parts.items() for index in range(count)]
-    for _ in progress(map_in_processes(partial(_write_picture, root, seed), jobs, workers), len(jobs)):
+    for _ in progress(map_in_processes(partial(_write_image, root, seed), jobs, workers), len(jobs)):
         pass
     for part, count in parts.items():
-        labels = (f"{picture_name(part, index)} {class_of(index)}\n" for index in range(count))
+        labels = (f"{image_name(part, index)} {class_of(index)}\n" for index in range(count))
         write_text(root / f"{part}_label.txt", "".join(labels))
     write_text(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
 
 
 def _clear(root: Path, part: str) -> None:
-    """Make an empty folder for a part; pictures of an earlier demo set are removed, anybody else's refused."""
+    """Make an empty folder for a part; images of an earlier demo set are removed, anybody else's refused."""
     folder = root / part
     folder.mkdir(parents=True, exist_ok=True)
     (root / f"{part}_label.txt").unlink(missing_ok=True)
     files = list(folder.iterdir())
     strangers = [path for path in files if not path.name.startswith((f"demo_{part}_", TEMPORARY))]
     if strangers:
-        raise InputError(f"{one_line(strangers[0])}: is no picture of the demo set; give an empty folder")
+        raise InputError(f"{one_line(strangers[0])}: is no image of the demo set; give an empty folder")
     for path in files:
         path.unlink()
 
 
-def picture_name(part: str, index: int) -> str:
-    """File name of picture ``index`` (0-based) of a part, numbered from 1 as ImageNet's."""
+def image_name(part: str, index: int) -> str:
+    """File name of image ``index`` (0-based) of a part, numbered from 1 as ImageNet's."""
     return f"demo_{part}_{index + 1:08d}.JPEG"
 
 
 def class_of(index: int) -> int:
-    """Class of picture ``index``: every class equally often."""
+    """Class of image ``index``: every class equally often."""
     return index % len(CLASSES)
 
 
-def _write_picture(root: Path, seed: int, job: tuple[str, int]) -> None:
+def _write_image(root: Path, seed: int, job: tuple[str, int]) -> None:
     part, index = job
     rng = np.random.default_rng([seed, part == "val", index])
-    image = draw_picture(rng, class_of(index))
-    path = root / part / picture_name(part, index)
+    image = draw_image(rng, class_of(index))
+    path = root / part / image_name(part, index)
     content = io.BytesIO()  # Pillow's own writing to a file does not notice that a nearly full disk took a part
     image.save(content, "JPEG", quality=int(rng.integers(60, 93)))
     with written_atomically(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
-def draw_picture(rng: np.random.Generator, class_index: int) -> Image.Image:
-    """One picture of a class, RGB or (some) greyscale; sides of 240 to 500 pixels, aspect ratio up to 3:2."""
+def draw_image(rng: np.random.Generator, class_index: int) -> Image.Image:
+    """One image of a class, RGB or (some) greyscale; sides of 240 to 500 pixels, aspect ratio up to 3:2."""
     short = int(rng.integers(240, 334))
     long = int(short * rng.uniform(1.0, 1.5))
     width, height = (long, short) if rng.random() < 0.75 else (short, long)
@@ -230,14 +230,14 @@ def _pattern(rng: np.random.Generator, pattern: str, width: int, height: int, pe
 
 
 def _light(rng: np.random.Generator, width: int, height: int) -> Float32Array:
-    """Brightness, with a gradient of it across the picture: factors, float32 (height, width, 1)."""
+    """Brightness, with a gradient of it across the image: factors, float32 (height, width, 1)."""
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None] * np.float32(rng.uniform(-0.35, 0.35))
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None] * np.float32(rng.uniform(-0.35, 0.35))
     return x + y + np.float32(rng.uniform(0.6, 1.15))
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Array:
-    """Uniform noise around zero, of an amplitude that differs from picture to picture."""
+    """Uniform noise around zero, of an amplitude that differs from image to image."""
     noise = rng.integers(0, 256, shape, dtype=np.uint8).astype(np.float32)
     noise -= np.float32(127.5)
     noise *= np.float32(rng.uniform(0, 15) / 128)

@@ -24,11 +24,11 @@ COLUMNS = ("name", "class_index", "width", "height", "mode", "bytes", "sha256", 
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class IndexedImage:
     """One row of the manifest.
 
     ``name``: path below the dataset's root, with ``/``. ``mode``: Pillow's (``L`` is greyscale). ``bytes`` and
-    ``sha256`` are of the file. ``fault``: why the picture is excluded; empty where it is fine.
+    ``sha256`` are of the file. ``fault``: why the image is excluded; empty where it is fine.
     """
 
     name: str
@@ -64,13 +64,13 @@ Listing = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the pictures of one part of a dataset are and how they get their classes.
+    """Where the images of one part of a dataset are and how they get their classes.
 
-    ``root``: holds the folder ``part`` with the pictures, flat or in class folders. ``labels``: a label file; None
+    ``root``: holds the folder ``part`` with the images, flat or in class folders. ``labels``: a label file; None
     takes ``<part>_label.txt`` where ``root`` has it, else the class folders. ``wnids``: a file with the class
     folders' names in class order; None takes ``wnids.txt`` where ``root`` has it (see ``labels.class_order``).
-    ``classes``: the number of classes, where known. ``limit``: keep this many pictures, chosen by a hash of
-    their names, so that the choice does not depend on the other pictures' contents.
+    ``classes``: the number of classes, where known. ``limit``: keep this many images, chosen by a hash of
+    their names, so that the choice does not depend on the other images' contents.
     """
 
     root: Path
@@ -94,22 +94,22 @@ def _if_file(path: Path) -> Path | None:
 
 
 def scan(dataset: Dataset, files: Listing | None = None) -> dict[str, Found]:
-    """Every picture of the dataset, by its name below the root, sorted; nothing is opened.
+    """Every image of the dataset, by its name below the root, sorted; nothing is opened.
 
-    Every file that is not hidden counts as a picture. DatasetError where the folder is missing or empty,
-    a picture has no label, or a label has no picture. ``files``: what ``walk`` said of it a moment ago.
+    Every file that is not hidden counts as an image. DatasetError where the folder is missing or empty,
+    an image has no label, or a label has no image. ``files``: what ``walk`` said of it a moment ago.
     """
     return _select(dataset, dict(walk(dataset.root, dataset.part)) if files is None else files)
 
 
 def shard_of(name: str, shards: int) -> int:
-    """The shard (0-based) of a picture: by its name alone, so another picture's coming or going moves none."""
+    """The shard (0-based) of an image: by its name alone, so another image's coming or going moves none."""
     return zlib.crc32(name.encode()) % shards
 
 
 def _select(dataset: Dataset, files: Listing) -> dict[str, Found]:
     if not files:
-        raise DatasetError(f"{one_line(dataset.root / dataset.part)}: holds no pictures")
+        raise DatasetError(f"{one_line(dataset.root / dataset.part)}: holds no images")
     classes = _classes_of(dataset, files)
     names = sorted(files)
     if dataset.limit is not None:
@@ -138,7 +138,7 @@ def walk(root: Path, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
                     else:
                         yield _valid_name(prefix + entry.name), _stat(entry)
         except OSError as error:
-            expected = "expected a folder of pictures, flat or in class folders"
+            expected = "expected a folder of images, flat or in class folders"
             raise DatasetError(
                 f"{one_line(folder)}: cannot be listed ({error.strerror or error}); {expected}"
             ) from error
@@ -198,7 +198,7 @@ def _classes_of(dataset: Dataset, files: Iterable[str]) -> dict[str, int]:
         if key is None:
             without.append(name)
         elif key in used:
-            raise DatasetError(f"{one_line(label_file)}: {one_line(key)} names two pictures, one is {one_line(name)}")
+            raise DatasetError(f"{one_line(label_file)}: {one_line(key)} names two images, one is {one_line(name)}")
         else:
             used.add(key)
             classes[name] = labels[key]
@@ -206,7 +206,7 @@ def _classes_of(dataset: Dataset, files: Iterable[str]) -> dict[str, int]:
         raise DatasetError(f"{one_line(label_file)}: has no label for {named(without)}")
     if len(used) < len(labels):
         missing = [key for key in labels if key not in used]
-        raise DatasetError(f"{one_line(label_file)}: labels pictures that are not in {dataset.part}/: {named(missing)}")
+        raise DatasetError(f"{one_line(label_file)}: labels images that are not in {dataset.part}/: {named(missing)}")
     return classes
 
 
@@ -214,7 +214,7 @@ def _classes_of_folders(dataset: Dataset, files: Iterable[str]) -> dict[str, int
     folders = {name: name.split("/") for name in files}
     stray = [name for name, parts in folders.items() if len(parts) != 3]
     if stray:
-        expected = f"{dataset.part}_label.txt, or {dataset.part}/<class>/<picture>"
+        expected = f"{dataset.part}_label.txt, or {dataset.part}/<class>/<image>"
         raise DatasetError(
             f"{one_line(dataset.root)}: no label file, and no class folder for {named(stray)}; expected {expected}"
         )
@@ -248,8 +248,8 @@ def write_cache(path: Path, files: Mapping[str, tuple[int, int, Known]]) -> None
     write_text(path, canonical_json({"format": _CACHE_FORMAT, "files": rows}))
 
 
-def read_manifest(path: Path, shard: int | None = None, with_faulty: bool = False) -> list[Picture]:
-    """The manifest's pictures in its order, of one shard or all; excluded ones only ``with_faulty``.
+def read_manifest(path: Path, shard: int | None = None, with_faulty: bool = False) -> list[IndexedImage]:
+    """The manifest's images in its order, of one shard or all; excluded ones only ``with_faulty``.
 
     Raises DatasetError that names the line which is not as ``index_dataset`` writes it.
     """
@@ -257,26 +257,22 @@ def read_manifest(path: Path, shard: int | None = None, with_faulty: bool = Fals
     try:
         if tuple(next(rows, ())) != COLUMNS:
             raise DatasetError(f"{one_line(path)}: is not a manifest, expected the columns {','.join(COLUMNS)}")
-        pictures = [_picture(row) for row in rows]
+        images = [_image(row) for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
         raise DatasetError(f"{one_line(path)} line {rows.line_num}: {one_line(error)}") from error
-    return [
-        picture
-        for picture in pictures
-        if (shard is None or picture.shard == shard) and (with_faulty or not picture.fault)
-    ]
+    return [image for image in images if (shard is None or image.shard == shard) and (with_faulty or not image.fault)]
 
 
-def _picture(row: list[str]) -> Picture:
+def _image(row: list[str]) -> IndexedImage:
     name, class_index, width, height, mode, size, sha256, shard, fault = row
     if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
         raise ValueError(f"{name!r} is not a path below the dataset's root")
-    return Picture(name, int(class_index), int(width), int(height), mode, int(size), sha256, int(shard), fault)
+    return IndexedImage(name, int(class_index), int(width), int(height), mode, int(size), sha256, int(shard), fault)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one picture since its manifest was written: ``what`` is "is new", "is gone", ..."""
+    """What became of one image since its manifest was written: ``what`` is "is new", "is gone", ..."""
 
     name: str
     what: str
@@ -288,12 +284,12 @@ class Change:
 
     @property
     def is_of_content(self) -> bool:
-        """Whether the picture is the same file of the same class, with other bytes."""
+        """Whether the image is the same file of the same class, with other bytes."""
         return self.what == _CHANGED
 
     @property
     def is_new(self) -> bool:
-        """Whether no manifest of its shard knows the picture."""
+        """Whether no manifest of its shard knows the image."""
         return self.what == _NEW
 
 
@@ -305,10 +301,10 @@ def dataset_changes(
 ) -> list[Change]:
     """What differs between the dataset and its manifests; empty where nothing does.
 
-    ``manifests[k]`` holds the pictures of shard k of ``len(manifests)``; one that is missing is not asked about. Only
+    ``manifests[k]`` holds the images of shard k of ``len(manifests)``; one that is missing is not asked about. Only
     files whose size or time of change differ from the caches are read again (all of them where ``rehash``), and the
     caches then remember them. Where neither any name, size or time nor a label or manifest differs from those of the
-    last call that found no change, the manifests are not even read: for 50,000 pictures that is the difference
+    last call that found no change, the manifests are not even read: for 50,000 images that is the difference
     between a third of a second and several. ``files``: what ``walk`` said of the dataset a moment ago. Raises
     DatasetError where the dataset cannot be indexed any more.
     """
@@ -322,20 +318,18 @@ def dataset_changes(
     found = _select(dataset, files)
     shards = {name: shard_of(name, len(manifests)) for name in found}
     recorded = {
-        picture.name: (shard, picture)
-        for shard, path in written.items()
-        for picture in read_manifest(path, with_faulty=True)
+        image.name: (shard, image) for shard, path in written.items() for image in read_manifest(path, with_faulty=True)
     }
     digests = _digests(dataset.root, {n: f for n, f in found.items() if shards[n] in written}, written, shards, rehash)
     changes = [Change(name, "is gone", shard) for name, (shard, _) in recorded.items() if name not in found]
     for name, digest in digests.items():
-        _, picture = recorded.get(name, (0, None))
-        if picture is None:
+        _, image = recorded.get(name, (0, None))
+        if image is None:
             changes.append(Change(name, _NEW, shards[name]))
-        elif digest != picture.sha256:
+        elif digest != image.sha256:
             changes.append(Change(name, _CHANGED, shards[name]))
-        elif found[name].class_index != picture.class_index:
-            became = f"class {picture.class_index} became {found[name].class_index}"
+        elif found[name].class_index != image.class_index:
+            became = f"class {image.class_index} became {found[name].class_index}"
             changes.append(Change(name, became, shards[name]))
     # A file that could not be read may be readable next time without any change of its size and time.
     if not changes and all(digests.values()):
@@ -359,7 +353,7 @@ def _read_seen(path: Path) -> str | None:
 
 
 def _snapshot(dataset: Dataset, files: Listing, manifests: Sequence[Path]) -> str:
-    """Digest of all that decides what a manifest says, pictures by size and time of change."""
+    """Digest of all that decides what a manifest says, images by size and time of change."""
     sources = [sha256_of_file(path) if path else "" for path in (dataset.label_file(), dataset.wnids_file())]
     times = [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in manifests if path.is_file()]
     head = [str(dataset.root), dataset.part, dataset.classes, dataset.limit, len(manifests), *sources, *times]
@@ -371,7 +365,7 @@ def _snapshot(dataset: Dataset, files: Listing, manifests: Sequence[Path]) -> st
 def _digests(
     root: Path, found: Mapping[str, Found], manifests: Mapping[int, Path], shards: Mapping[str, int], rehash: bool
 ) -> dict[str, str]:
-    """Digest of each picture, in order; the caches beside the manifests are brought up to date."""
+    """Digest of each image, in order; the caches beside the manifests are brought up to date."""
     caches = {shard: read_cache(cache_beside(path)) for shard, path in manifests.items()}
     digests: dict[str, str] = dict.fromkeys(found, "")
     stale = []

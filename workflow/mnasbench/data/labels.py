@@ -1,4 +1,4 @@
-"""Label files, class folders and class names: which class a picture belongs to.
+"""Label files, class folders and class names: which class an image belongs to.
 
 A class is always an index; names may be shared by two classes (ImageNet has two "crane").
 """
@@ -60,7 +60,7 @@ def class_order(folders: Iterable[str], wnids: Path | None = None) -> dict[str, 
 
 
 def read_labels(path: Path, classes: int | None = None, wnids: Path | None = None) -> dict[str, int]:
-    """Picture name -> class index, from lines ``<image name> <class index>`` or ``<image name> <wnid>``.
+    """Image name -> class index, from lines ``<image name> <class index>`` or ``<image name> <wnid>``.
 
     The name may hold spaces; the class is the last word. Windows line ends and a byte-order mark are taken.
     ``classes``, where known, bounds the indices. DatasetError names the file and the line that is wrong.

@@ -1,4 +1,4 @@
-"""The manifest: every picture of a dataset, its class, its size, its digest, and what is wrong with it."""
+"""The manifest: every image of a dataset, its class, its size, its digest, and what is wrong with it."""
 
 import csv
 import io
@@ -13,8 +13,8 @@ import simplejpeg
 from mnasbench.data.fingerprint import (
     COLUMNS,
     Dataset,
+    IndexedImage,
     Known,
-    Picture,
     cache_beside,
     read_cache,
     read_manifest,
@@ -25,7 +25,7 @@ from mnasbench.data.fingerprint import (
 )
 from mnasbench.data.labels import named
 from mnasbench.data.parallel import map_in_processes
-from mnasbench.data.preprocess import decode, open_image, read_picture
+from mnasbench.data.preprocess import decode, open_image, read_image
 from mnasbench.errors import DatasetError, MnasbenchError, SettingsError, one_line
 from mnasbench.files import sha256_of_bytes, write_text
 
@@ -43,26 +43,26 @@ def index_dataset(
     workers: int | None = None,
     rehash: bool = False,
     progress: Callable[[Iterable[Known], int], Iterable[Known]] = lambda items, total: items,
-) -> list[Picture]:
-    """Look at every picture of ``dataset`` and write its manifest (a CSV of ``fingerprint.COLUMNS``).
+) -> list[IndexedImage]:
+    """Look at every image of ``dataset`` and write its manifest (a CSV of ``fingerprint.COLUMNS``).
 
-    A picture is whole when its entropy-coded data decode without a complaint. Files whose size and time are
+    An image is whole when its entropy-coded data decode without a complaint. Files whose size and time are
     those in ``cache`` (a side file beside the manifest) are not read again, unless ``rehash``; nor are those that the
-    manifests in the same folder remember, where another number of shards had them. A picture's shard depends on its
-    name alone; with ``shard`` only the pictures of that one of ``shards`` are looked at. Raises DatasetError that
-    names the faulty pictures, unless ``on_fault`` is ``"exclude"``: then they stand in the manifest with their fault.
+    manifests in the same folder remember, where another number of shards had them. An image's shard depends on its
+    name alone; with ``shard`` only the images of that one of ``shards`` are looked at. Raises DatasetError that
+    names the faulty images, unless ``on_fault`` is ``"exclude"``: then they stand in the manifest with their fault.
     Gives all rows, faulty ones included.
     """
     if shards < 1 or not 0 <= (shard or 0) < shards:
         raise SettingsError(f"shard {shard or 0} of {shards} is none: expected one of 0 to {max(shards, 1) - 1}")
     found = scan(dataset)
     if shard is not None:
-        pictures_in_all = len(found)
+        images_in_all = len(found)
         found = {name: file for name, file in found.items() if shard_of(name, shards) == shard}
         if not found:
             raise DatasetError(
-                f"{one_line(dataset.root)}: none of its {pictures_in_all} pictures falls into shard {shard} of {shards}"
-                "; set shards to fewer (one for every 1,000 pictures is enough)"
+                f"{one_line(dataset.root)}: none of its {images_in_all} images falls into shard {shard} of {shards}"
+                "; set shards to fewer (one for every 1,000 images is enough)"
             )
     cache = cache or cache_beside(manifest)
     remembered = {} if rehash else read_cache(cache)
@@ -82,35 +82,37 @@ def index_dataset(
         known[name] = (found[name].size, found[name].changed_ns, look)
     # A file that could not be read may be readable next time without any change of its size and time.
     write_cache(cache, {name: entry for name, entry in known.items() if entry[2][0]})
-    pictures = []
+    images = []
     for name, file in found.items():
         sha256, width, height, mode, fault = known[name][2]
         place = shard_of(name, shards)
-        pictures.append(Picture(name, file.class_index, width, height, mode, max(file.size, 0), sha256, place, fault))
-    _judge(dataset.root, pictures, on_fault)
-    write_manifest(manifest, pictures)
-    return pictures
+        images.append(
+            IndexedImage(name, file.class_index, width, height, mode, max(file.size, 0), sha256, place, fault)
+        )
+    _judge(dataset.root, images, on_fault)
+    write_manifest(manifest, images)
+    return images
 
 
-def look_at_folder(folder: Path, workers: int | None = None) -> list[Picture]:
-    """Every file below ``folder`` as a picture of no known class; DatasetError names those that are faulty."""
+def look_at_folder(folder: Path, workers: int | None = None) -> list[IndexedImage]:
+    """Every file below ``folder`` as an image of no known class; DatasetError names those that are faulty."""
     names = sorted(name for name, _ in walk(folder))
     if not names:
-        raise DatasetError(f"{one_line(folder)}: holds no pictures")
+        raise DatasetError(f"{one_line(folder)}: holds no images")
     looks = map_in_processes(partial(look_at, folder), names, workers)
-    pictures = [
-        Picture(name, -1, width, height, mode, (folder / name).stat().st_size, sha256, 0, fault)
+    images = [
+        IndexedImage(name, -1, width, height, mode, (folder / name).stat().st_size, sha256, 0, fault)
         for name, (sha256, width, height, mode, fault) in zip(names, looks, strict=True)
     ]
-    _judge(folder, pictures, "error")
-    return pictures
+    _judge(folder, images, "error")
+    return images
 
 
 def look_at(root: Path, name: str) -> Known:
-    """(sha256, width, height, mode, fault) of one picture; what cannot be known is empty or 0."""
+    """(sha256, width, height, mode, fault) of one image; what cannot be known is empty or 0."""
     path = root / name
     try:
-        content = read_picture(path)
+        content = read_image(path)
     except DatasetError as error:
         # An empty file has a digest, so that the cache and the planning treat it as any other.
         empty = path.is_file() and path.stat().st_size == 0
@@ -141,39 +143,39 @@ def _is_whole_jpeg(content: bytes) -> bool:
     return True
 
 
-def _judge(root: Path, pictures: list[Picture], on_fault: OnFault) -> None:
-    faulty = [picture for picture in pictures if picture.fault]
+def _judge(root: Path, images: list[IndexedImage], on_fault: OnFault) -> None:
+    faulty = [image for image in images if image.fault]
     if faulty and on_fault == "error":
-        what = f"{len(faulty)} of {len(pictures)} pictures cannot be used"
+        what = f"{len(faulty)} of {len(images)} images cannot be used"
         advice = "mend or remove them, or exclude them with on_fault: exclude"
         raise DatasetError(f"{one_line(root)}: {what} ({advice}): {named(f'{p.name} {p.fault}' for p in faulty)}")
-    if len(faulty) == len(pictures):
-        raise DatasetError(f"{one_line(root)}: no usable picture is left of {len(pictures)}")
+    if len(faulty) == len(images):
+        raise DatasetError(f"{one_line(root)}: no usable image is left of {len(images)}")
 
 
-def gather_manifests(shards: Sequence[Path], manifest: Path) -> list[Picture]:
-    """Write the manifest of all pictures from those of its shards; gives its rows, faulty ones included.
+def gather_manifests(shards: Sequence[Path], manifest: Path) -> list[IndexedImage]:
+    """Write the manifest of all images from those of its shards; gives its rows, faulty ones included.
 
-    Raises DatasetError where a manifest holds a picture of another shard: then they are not of one indexing.
+    Raises DatasetError where a manifest holds an image of another shard: then they are not of one indexing.
     """
-    pictures = []
+    images = []
     for number, path in enumerate(shards):
-        for picture in read_manifest(path, with_faulty=True):
-            if picture.shard != number or shard_of(picture.name, len(shards)) != number:
+        for image in read_manifest(path, with_faulty=True):
+            if image.shard != number or shard_of(image.name, len(shards)) != number:
                 raise DatasetError(
-                    f"{one_line(path)}: {one_line(picture.name)} does not belong to shard {number} of {len(shards)}; "
+                    f"{one_line(path)}: {one_line(image.name)} does not belong to shard {number} of {len(shards)}; "
                     "delete the file, and the next run makes it again"
                 )
-            pictures.append(picture)
-    pictures.sort(key=lambda picture: picture.name)
-    write_manifest(manifest, pictures)
-    return pictures
+            images.append(image)
+    images.sort(key=lambda image: image.name)
+    write_manifest(manifest, images)
+    return images
 
 
-def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:
+def write_manifest(path: Path, images: Iterable[IndexedImage]) -> None:
     """Write the rows that ``fingerprint.read_manifest`` reads, atomically, with Unix line ends."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    rows.writerows(astuple(picture) for picture in pictures)
+    rows.writerows(astuple(image) for image in images)
     write_text(path, text.getvalue())

@@ -29,7 +29,7 @@ Pixels = npt.NDArray[np.uint8]
 
 INPUT_KEY = "input_0"
 OUTPUT_KEY = "output_0"
-# A full-size picture of preprocess.MAX_PIXELS; outputs are far smaller.
+# A full-size image of preprocess.MAX_PIXELS; outputs are far smaller.
 _MAX_BYTES = 3 * 89_478_485 + 4096
 _MOST_MEMBERS = 1000
 _NO_BUFFER = bytearray()
@@ -44,7 +44,7 @@ def write_npz(path: Path, array: npt.NDArray[np.generic], key: str = INPUT_KEY) 
 
 def without_suffix(name: str) -> str:
     """A file's name, with the folders before it, without its last suffix."""
-    # As pathlib's with_suffix(""), which takes a second for the four times that 50,000 pictures are asked for theirs.
+    # As pathlib's with_suffix(""), which takes a second for the four times that 50,000 images are asked for theirs.
     stem, _, suffix = name.rpartition(".")
     return stem if suffix and "/" not in suffix and stem.rpartition("/")[2] else name
 
@@ -169,7 +169,7 @@ def _pixels(path: Path, content: memoryview) -> Pixels:
 
 
 def read_output(path: Path) -> npt.NDArray[np.float32]:
-    """One picture's scores, float32 (classes,), under the key ``output_0``; leading axes of 1 are dropped."""
+    """One image's scores, float32 (classes,), under the key ``output_0``; leading axes of 1 are dropped."""
     array = _array(path, OUTPUT_KEY, _read_content(path, _NO_BUFFER))
     if array.dtype.kind != "f" or array.size == 0 or array.shape[-1:] != (array.size,):
         raise DatasetError(f"{one_line(path)}: {OUTPUT_KEY} is {array.dtype} {array.shape}, expected float (classes,)")

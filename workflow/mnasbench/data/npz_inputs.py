@@ -1,4 +1,4 @@
-"""Pictures to the npz files that the run stage reads, on every core, and the list of them."""
+"""Images to the npz files that the run stage reads, on every core, and the list of them."""
 
 import contextlib
 import os
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from mnasbench.data.datalist import require_listable
-from mnasbench.data.fingerprint import Picture
+from mnasbench.data.fingerprint import IndexedImage
 from mnasbench.data.npz import without_suffix, write_npz
 from mnasbench.data.parallel import map_in_processes
-from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_picture
+from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_image
 from mnasbench.data.resample import compile_now
 from mnasbench.errors import DatasetError, InputError, one_line
 from mnasbench.files import make_folders, sha256_of_bytes
@@ -24,13 +24,13 @@ _OVERHEAD = 512
 
 
 def npz_path(target: Path, name: str) -> Path:
-    """The npz file of a picture: class folders are kept below ``target``, the suffix is replaced."""
+    """The npz file of an image: class folders are kept below ``target``, the suffix is replaced."""
     return Path(f"{target}/{without_suffix(name)}.npz")
 
 
 def write_npz_inputs(
     root: Path,
-    pictures: Sequence[Picture],
+    images: Sequence[IndexedImage],
     target: Path,
     preprocessing: Preprocessing | None,
     *,
@@ -38,27 +38,27 @@ def write_npz_inputs(
     workers: int | None = None,
     progress: Callable[[Iterable[None], int], Iterable[None]] = lambda items, total: items,
 ) -> list[Path]:
-    """Write one npz (uint8, RGB, planar, key ``input_0``) for each picture; gives their absolute paths, in order.
+    """Write one npz (uint8, RGB, planar, key ``input_0``) for each image; gives their absolute paths, in order.
 
-    With ``preprocessing`` an array is (3, crop, crop); without, it is the whole picture (3, height, width), as the
-    vendor's tools take it. A picture whose content is not what the manifest says is an error, as is a disk that
-    will not hold the files, before the first of them is written. Other npz files below ``target``, of pictures that
+    With ``preprocessing`` an array is (3, crop, crop); without, it is the whole image (3, height, width), as the
+    vendor's tools take it. An image whose content is not what the manifest says is an error, as is a disk that
+    will not hold the files, before the first of them is written. Other npz files below ``target``, of images that
     left the dataset or the shard, are removed where ``exact``.
     """
-    if not pictures:
-        raise DatasetError(f"{one_line(root)}: no pictures to convert; does the manifest have this shard?")
+    if not images:
+        raise DatasetError(f"{one_line(root)}: no images to convert; does the manifest have this shard?")
     folder, is_new = target.resolve(), not target.exists()
-    paths = [npz_path(folder, picture.name) for picture in pictures]
+    paths = [npz_path(folder, image.name) for image in images]
     names = [str(path) for path in paths]
     if len(set(names)) < len(names):
         doubled = next(name for name, times in Counter(names).items() if times > 1)
-        raise DatasetError(f"{one_line(doubled)}: two pictures would be written here; rename one of them")
+        raise DatasetError(f"{one_line(doubled)}: two images would be written here; rename one of them")
     require_listable(str(paths[0].parent))
     target.mkdir(parents=True, exist_ok=True)
     if exact:
         _remove_others(folder, set(paths))
     make_folders(target, map(Path, dict.fromkeys(map(os.path.dirname, names))))
-    need = bytes_needed(pictures, preprocessing)
+    need = bytes_needed(images, preprocessing)
     # What is there is replaced, so its space is free.
     there = 0 if is_new else sum(path.stat().st_size for path in paths if path.is_file())
     free = shutil.disk_usage(target).free + there
@@ -68,7 +68,7 @@ def write_npz_inputs(
         )
     if preprocessing is not None:
         compile_now()
-    jobs = list(zip(pictures, paths, strict=True))
+    jobs = list(zip(images, paths, strict=True))
     for _ in progress(map_in_processes(partial(_write_one, root, preprocessing), jobs, workers), len(jobs)):
         pass
     return paths
@@ -84,18 +84,18 @@ def _remove_others(folder: Path, kept: set[Path]) -> None:
                 path.rmdir()  # only where it is empty
 
 
-def bytes_needed(pictures: Iterable[Picture], preprocessing: Preprocessing | None) -> int:
-    """Size of the npz files of ``pictures``."""
+def bytes_needed(images: Iterable[IndexedImage], preprocessing: Preprocessing | None) -> int:
+    """Size of the npz files of ``images``."""
     if preprocessing is not None:
-        return sum(3 * preprocessing.crop**2 + _OVERHEAD for _ in pictures)
-    return sum(3 * picture.width * picture.height + _OVERHEAD for picture in pictures)
+        return sum(3 * preprocessing.crop**2 + _OVERHEAD for _ in images)
+    return sum(3 * image.width * image.height + _OVERHEAD for image in images)
 
 
-def _write_one(root: Path, preprocessing: Preprocessing | None, job: tuple[Picture, Path]) -> None:
-    picture, path = job
-    source = root / picture.name
-    content = read_picture(source)
-    if sha256_of_bytes(content) != picture.sha256:
+def _write_one(root: Path, preprocessing: Preprocessing | None, job: tuple[IndexedImage, Path]) -> None:
+    image, path = job
+    source = root / image.name
+    content = read_image(source)
+    if sha256_of_bytes(content) != image.sha256:
         raise DatasetError(f"{one_line(source)}: has changed since it was indexed; index the dataset again")
     if preprocessing is None:
         pixels = np.ascontiguousarray(decode(content, source).transpose(2, 0, 1))

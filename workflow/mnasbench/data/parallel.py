@@ -1,4 +1,4 @@
-"""Work on many pictures spread over processes; results come back in order, and a dead worker is an error."""
+"""Work on many images spread over processes; results come back in order, and a dead worker is an error."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from mnasbench.processes import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Pictures a message: long enough that passing messages costs nothing, short enough that no core idles at the end.
+# Images a message: long enough that passing messages costs nothing, short enough that no core idles at the end.
 _CHUNK = 16
 
 

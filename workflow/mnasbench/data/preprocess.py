@@ -24,7 +24,7 @@ from mnasbench.files import read_regular
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# Pillow's own threshold for a decompression bomb: 0.27 GB of RGB. ImageNet's largest picture has 62 million.
+# Pillow's own threshold for a decompression bomb: 0.27 GB of RGB. ImageNet's largest image has 62 million.
 MAX_PIXELS = 89_478_485
 # So many pixels, four bytes each, uncompressed.
 _MAX_BYTES = 4 * MAX_PIXELS + (1 << 20)
@@ -42,10 +42,10 @@ Float32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes a tensor.
+    """How an image becomes a tensor.
 
     ``resize``: the short side in pixels, as torchvision's ``Resize(int)``; or ``(height, width)``, to which
-    the picture is squeezed. ``crop``: side of the centre crop. ``library``: whose resampling is used,
+    the image is squeezed. ``crop``: side of the centre crop. ``library``: whose resampling is used,
     ``"pillow"`` (antialiased, torchvision's) or ``"opencv"`` (not antialiased, the vendor's).
     ``mean`` and ``std`` are RGB, on values in 0..1.
     """
@@ -105,21 +105,21 @@ def crop_offset(size: int, crop: int) -> int:
     return round((size - crop) / 2.0)
 
 
-def read_picture(path: Path) -> bytes:
-    """The bytes of a picture file; DatasetError where it is empty or cannot be read."""
+def read_image(path: Path) -> bytes:
+    """The bytes of an image file; DatasetError where it is empty or cannot be read."""
     try:
         content = read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise DatasetError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
     if not content:
-        raise DatasetError(f"{one_line(path)}: is an empty file, expected a picture")
+        raise DatasetError(f"{one_line(path)}: is an empty file, expected an image")
     return content
 
 
 def open_image(content: bytes, path: Path) -> Image.Image:
     """The PIL image of ``content`` (header read, pixels not yet); ``path`` is for the message.
 
-    Raises DatasetError for what is no picture, has more than MAX_PIXELS pixels, or a mode that RGB would clip.
+    Raises DatasetError for what is no image, has more than MAX_PIXELS pixels, or a mode that RGB would clip.
     """
     try:
         with warnings.catch_warnings():
@@ -128,7 +128,7 @@ def open_image(content: bytes, path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{one_line(path)}: {one_line(error)}") from error
     except Exception as error:  # Pillow's readers raise whatever their parsing meets: struct.error, ValueError, ...
-        raise DatasetError(f"{one_line(path)}: is not a picture that can be read ({_reason(error)})") from error
+        raise DatasetError(f"{one_line(path)}: is not an image that can be read ({_reason(error)})") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DatasetError(f"{one_line(path)}: has {width} x {height} pixels, more than the {MAX_PIXELS} accepted")
@@ -145,11 +145,11 @@ def _reason(error: Exception) -> str:
 
 
 def decode_rgb(path: Path) -> UInt8Array:
-    """RGB pixels of a picture file, uint8 (height, width, 3), equal to ``PIL.Image.open(path).convert("RGB")``.
+    """RGB pixels of an image file, uint8 (height, width, 3), equal to ``PIL.Image.open(path).convert("RGB")``.
 
-    Raises DatasetError for a file that cannot be read or is not a whole picture.
+    Raises DatasetError for a file that cannot be read or is not a whole image.
     """
-    return decode(read_picture(path), path)
+    return decode(read_image(path), path)
 
 
 def decode(content: bytes, path: Path, layout: Literal["RGB", "RGBX"] = "RGB") -> UInt8Array:
@@ -228,7 +228,7 @@ def rows_first(height: int, width: int, resized_height: int, resized_width: int)
     """Whether every Pillow resizes within rows first, as ``resample`` does.
 
     Pillow 13 takes the columns first where the height loses more than twice as many pixels as the width; earlier
-    ones never do. The two orders round differently, so these (tall, or squeezed) pictures are left to Pillow.
+    ones never do. The two orders round differently, so these (tall, or squeezed) images are left to Pillow.
     """
     lost_rows, lost_columns = height - resized_height, width - resized_width
     return lost_rows <= max(0, 2 * lost_columns)
@@ -251,8 +251,8 @@ def _resize_with_opencv(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
 
 
 def pixels_of(path: Path, p: Preprocessing, *, is_whole: bool = False) -> UInt8Array:
-    """Decode, resize and crop one picture file to uint8 (3, crop, crop), RGB; see ``pixels_of_bytes``."""
-    return pixels_of_bytes(read_picture(path), path, p, is_whole=is_whole)
+    """Decode, resize and crop one image file to uint8 (3, crop, crop), RGB; see ``pixels_of_bytes``."""
+    return pixels_of_bytes(read_image(path), path, p, is_whole=is_whole)
 
 
 def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing, *, is_whole: bool = False) -> UInt8Array:

@@ -29,11 +29,11 @@ _HALF = 1 << (_BITS - 1)
 def resize_to_crop(
     rgbx: UInt8Array, height: int, size: tuple[int, int], offset: tuple[int, int], crop: int, cubic: bool
 ) -> UInt8Array | None:
-    """The square of side ``crop`` at ``offset`` (top, left) of the picture resized to ``size`` (height, width).
+    """The square of side ``crop`` at ``offset`` (top, left) of the image resized to ``size`` (height, width).
 
-    ``rgbx``: uint8 (rows, width, 4), contiguous; the fourth byte is ignored. ``height``: that of the picture, of which
+    ``rgbx``: uint8 (rows, width, 4), contiguous; the fourth byte is ignored. ``height``: that of the image, of which
     these are the first ``rows_needed`` rows or more. Bilinear, or bicubic where ``cubic``. Gives uint8 (3, crop, crop),
-    or None for a picture that is smaller than its taps, rounded up to fours. The crop must lie within ``size``.
+    or None for an image that is smaller than its taps, rounded up to fours. The crop must lie within ``size``.
     """
     width, (resized_height, resized_width) = rgbx.shape[1], size
     if height < _most_taps(height, resized_height, cubic) or width < _most_taps(width, resized_width, cubic):
@@ -43,7 +43,7 @@ def resize_to_crop(
 
 
 def rows_needed(height: int, resized: int, offset: int, crop: int, cubic: bool) -> int:
-    """How many of the picture's rows, from the first one on, ``resize_to_crop`` reads."""
+    """How many of the image's rows, from the first one on, ``resize_to_crop`` reads."""
     if height < _most_taps(height, resized, cubic):
         return height
     return int(_call(_last_row, height, resized, offset, crop, cubic)) + 1

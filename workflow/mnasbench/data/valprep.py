@@ -1,4 +1,4 @@
-"""ImageNet's validation pictures, flat as they are published, laid out in class folders; and back again."""
+"""ImageNet's validation images, flat as they are published, laid out in class folders; and back again."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ _META = "data/meta.mat"
 
 
 def make_class_folders(dataset: Dataset, target: Path, mode: Mode = "link") -> int:
-    """Place each picture of ``dataset`` at ``target/val/<wnid>/<picture>``; gives their number.
+    """Place each image of ``dataset`` at ``target/val/<wnid>/<image>``; gives their number.
 
     ``mode``: ``"link"`` and ``"copy"`` leave the user's files alone, ``"move"`` does not. What is done is first
     written to ``target/valprep.json``, by which ``undo`` takes it back, a call that was cut off included; one that
@@ -116,9 +116,9 @@ def _wnids(dataset: Dataset) -> list[str]:
 
 
 def write_labels_of_devkit(devkit: Path, root: Path, part: str, path: Path) -> None:
-    """Write the label file (``<image name> <wnid>``) of the pictures in ``root/part`` from the ILSVRC2012 devkit.
+    """Write the label file (``<image name> <wnid>``) of the images in ``root/part`` from the ILSVRC2012 devkit.
 
-    The devkit gives the n-th picture (in the order of names) an ILSVRC2012_ID, and its meta.mat gives that id's
+    The devkit gives the n-th image (in the order of names) an ILSVRC2012_ID, and its meta.mat gives that id's
     WordNet id; the ids are not the class indices that classifiers are trained with.
     """
     from scipy.io import loadmat
@@ -134,6 +134,6 @@ def write_labels_of_devkit(devkit: Path, root: Path, part: str, path: Path) -> N
     names = sorted(entry.name for entry in os.scandir(root / part) if not entry.name.startswith("."))
     if len(names) != len(words):
         raise DatasetError(
-            f"{one_line(truth)}: has {len(words)} lines, but {one_line(root / part)} {len(names)} pictures"
+            f"{one_line(truth)}: has {len(words)} lines, but {one_line(root / part)} {len(names)} images"
         )
     write_text(path, "".join(f"{name} {word}\n" for name, word in zip(names, words, strict=True)))

@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of a model.
 
-Multiply-adds are counted by torch's own FlopCounterMode (which gives two operations each) on one picture, as
+Multiply-adds are counted by torch's own FlopCounterMode (which gives two operations each) on one image, as
 torchvision publishes them; they are what stands in the summary.
 """
 
@@ -19,7 +19,7 @@ def parameter_count(model: torch.nn.Module) -> int:
 
 
 def multiply_adds(model: torch.nn.Module, size: int) -> int:
-    """Multiply-adds of convolutions and matrix products for one picture of ``size`` x ``size`` pixels."""
+    """Multiply-adds of convolutions and matrix products for one image of ``size`` x ``size`` pixels."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, size, size))
     return int(counter.get_total_flops()) // 2

@@ -81,11 +81,11 @@ def _strip_metadata(model: onnx.ModelProto) -> None:
 def _compare_with_torch(model: torch.nn.Module, exported: onnx.ModelProto, size: int) -> None:
     import onnxruntime
 
-    pictures = np.random.default_rng(0).standard_normal((3, 3, size, size)).astype(np.float32)
+    images = np.random.default_rng(0).standard_normal((3, 3, size, size)).astype(np.float32)
     with torch.no_grad():
-        expected = model(torch.from_numpy(pictures)).numpy()
+        expected = model(torch.from_numpy(images)).numpy()
     session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run([OUTPUT_NAME], {INPUT_NAME: pictures})[0]
+    found = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
     scale = max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else float("inf")
     if not difference <= LOGITS_TOLERANCE:

@@ -1,13 +1,13 @@
-"""Weights for the demo dataset: a real architecture, trained on the demo's own pictures in about a minute.
+"""Weights for the demo dataset: a real architecture, trained on the demo's own images in about a minute.
 
 A bag of small tricks, each measured to be worth its time on one core:
 
-- it trains on small crops at the resolution of the evaluation, not on shrunken pictures: hue and pattern are local, and
+- it trains on small crops at the resolution of the evaluation, not on shrunken images: hue and pattern are local, and
   the scale of the pattern stays what it will be;
 - residual branches start closed (their last BatchNorm's weight is 0) and the classifier starts at 0, so that a deep
   net learns from its first step (Goyal et al. 2017, section 5.1);
-- BatchNorm's statistics are taken anew from whole pictures after training ("precise BN", Wu and Johnson 2021);
-- the classifier is then fitted to whole pictures to the optimum of its convex problem.
+- BatchNorm's statistics are taken anew from whole images after training ("precise BN", Wu and Johnson 2021);
+- the classifier is then fitted to whole images to the optimum of its convex problem.
 """
 
 import io
@@ -37,8 +37,8 @@ _RATE = 5e-3
 _WEIGHT_DECAY = 0.02
 # Where the crop may lie: this many pixels off the middle, where the object is.
 _SHIFT = 32
-_STATISTICS_PICTURES = 192
-_HEAD_PICTURES = 720
+_STATISTICS_IMAGES = 192
+_HEAD_IMAGES = 720
 _HEAD_PENALTY = 1e-3
 
 Tensors = Callable[[UInt8Array], torch.Tensor]
@@ -48,7 +48,7 @@ Progress = Callable[[Iterable[int], int], Iterable[int]]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Whole pictures, uint8 (n, 3, crop, crop), their classes, and how a batch becomes a tensor."""
+    """Whole images, uint8 (n, 3, crop, crop), their classes, and how a batch becomes a tensor."""
 
     pixels: UInt8Array
     classes: torch.Tensor
@@ -60,7 +60,7 @@ class TrainingSet:
         return batch.contiguous(memory_format=torch.channels_last)
 
     def whole(self, count: int) -> Iterator[torch.Tensor]:
-        """The first ``count`` pictures (every class as often), whole, in batches."""
+        """The first ``count`` images (every class as often), whole, in batches."""
         for start in range(0, min(count, len(self.pixels)), _BATCH):
             yield self.tensor(self.pixels[start : min(start + _BATCH, count)])
 
@@ -103,11 +103,11 @@ def save_weights(state: "OrderedDict[str, torch.Tensor]", path: Path) -> None:
 
 
 def load_training_set(library: str, name: str, root: Path) -> TrainingSet:
-    """The pictures of ``root/train``, preprocessed as the architecture's publisher does."""
+    """The images of ``root/train``, preprocessed as the architecture's publisher does."""
     published = preset(library, name)
     p = Preprocessing(published.resize, published.crop, published.interpolation, mean=published.mean, std=published.std)
     found = scan(Dataset(root, part="train"))
-    paths = [root / picture for picture in found]
+    paths = [root / image for image in found]
     pixels = np.stack(list(map_in_processes(partial(pixels_of, p=p), paths, workers=1)))
     return TrainingSet(pixels, torch.tensor([file.class_index for file in found.values()]), p)
 
@@ -169,7 +169,7 @@ def _close_residual_branches(model: torch.nn.Module) -> None:
 
 
 def _crop_side(model: torch.nn.Module, whole: int) -> int:
-    """The side to train at: _CROP, or the whole picture for an architecture that takes no other size."""
+    """The side to train at: _CROP, or the whole image for an architecture that takes no other size."""
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, _CROP, _CROP))
@@ -189,14 +189,14 @@ def _random_crop(pixels: UInt8Array, side: int, rng: np.random.Generator) -> UIn
 
 @torch.no_grad()
 def _retake_statistics(model: torch.nn.Module, examples: TrainingSet) -> None:
-    """BatchNorm's statistics as the mean over batches of whole pictures."""
+    """BatchNorm's statistics as the mean over batches of whole images."""
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for a cumulative average
     model.train()
-    for batch in examples.whole(_STATISTICS_PICTURES):
+    for batch in examples.whole(_STATISTICS_IMAGES):
         model(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -204,11 +204,11 @@ def _retake_statistics(model: torch.nn.Module, examples: TrainingSet) -> None:
 
 
 def _fit_classifier(model: torch.nn.Module, classifier: torch.nn.Linear, examples: TrainingSet) -> None:
-    """Multinomial logistic regression on the features of whole pictures, with an L2 penalty, by L-BFGS."""
+    """Multinomial logistic regression on the features of whole images, with an L2 penalty, by L-BFGS."""
     seen: list[torch.Tensor] = []
     hook = classifier.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        for batch in examples.whole(_HEAD_PICTURES):
+        for batch in examples.whole(_HEAD_IMAGES):
             model(batch)
     hook.remove()
     features = torch.cat(seen)

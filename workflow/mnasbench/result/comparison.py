@@ -24,9 +24,9 @@ from mnasbench.result.statistics import CONFIDENCE, PairedComparison, wilson_int
 class RowComparison:
     """One row of both folders. Accuracies in percent, drops in points, ratios b / a; None is unknown.
 
-    Where both answered the same pictures (``paired``), ``top1_p`` is McNemar's mid-p and the interval is that of
+    Where both answered the same images (``paired``), ``top1_p`` is McNemar's mid-p and the interval is that of
     paired proportions; otherwise Fisher's exact p and Newcombe's interval of two independent ones. ``agreement`` is
-    the share of pictures with the same first class. ``throughput_p`` is Welch's t test between the windows of the two
+    the share of images with the same first class. ``throughput_p`` is Welch's t test between the windows of the two
     runs: it knows the scatter within a run, not what differs from one run to the next.
     """
 
@@ -101,7 +101,7 @@ def _ratio(over: float | None, under: float | None) -> float | None:
 
 
 def _paired(a: Sequence[Answer], b: Sequence[Answer]) -> dict[str, Any]:
-    """Fields of a RowComparison from answers to the same pictures."""
+    """Fields of a RowComparison from answers to the same images."""
     pairs = list(zip(a, b, strict=True))
     lost = sum(one.is_top1 and not other.is_top1 for one, other in pairs)
     gained = sum(other.is_top1 and not one.is_top1 for one, other in pairs)
@@ -221,7 +221,7 @@ def comparison_table(rows: Sequence[RowComparison]) -> str:
     ]
     numbers = ("left", "left", *["right"] * (len(_HEADERS) - 3), "left")
     text = tabulate(cells, _HEADERS, colalign=numbers, disable_numparse=True)
-    return text if all(row.paired for row in rows) else f"{text}\n* not the same pictures: unpaired test"
+    return text if all(row.paired for row in rows) else f"{text}\n* not the same images: unpaired test"
 
 
 def comparison_page(a: Results, b: Results, rows: Sequence[RowComparison], gates: Sequence[Gate]) -> str:

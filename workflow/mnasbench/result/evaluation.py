@@ -1,7 +1,7 @@
 """From the outputs of an accuracy run to answers, and from answers to accuracies.
 
 Outputs are paired with their inputs by name, never by position, and classes are compared by index, never by name.
-An answer is kept for each picture, so that shards add up exactly and two models can be compared picture by picture.
+An answer is kept for each image, so that shards add up exactly and two models can be compared image by image.
 """
 
 import csv
@@ -25,7 +25,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """One picture's label and the model's first classes, best first; sums of squares against the reference's logits.
+    """One image's label and the model's first classes, best first; sums of squares against the reference's logits.
 
     ``signal`` is the sum over classes of the reference's squared logits, ``noise`` that of the squared differences;
     both None where there was no reference.
@@ -48,8 +48,8 @@ class Answer:
         return self.label in self.classes[:TOP]
 
 
-def picture_key(name: str) -> str:
-    """What a picture is known by in label files, lists and outputs alike: its file name without folders and suffix."""
+def image_key(name: str) -> str:
+    """What an image is known by in label files, lists and outputs alike: its file name without folders and suffix."""
     return without_suffix(name.rpartition("/")[2])
 
 
@@ -57,7 +57,7 @@ def by_key(names: Iterable[str]) -> dict[str, str]:
     """Names by their key; DatasetError where two share one, because their answers could not be told apart."""
     found: dict[str, str] = {}
     for name in names:
-        key = picture_key(name)
+        key = image_key(name)
         if key in found:
             raise DatasetError(
                 f"{one_line(name)} and {one_line(found[key])}: have the same name without folder and suffix, "
@@ -75,13 +75,13 @@ def evaluate_outputs(
 ) -> list[Answer]:
     """Answers from output files (npz, ``output_0`` of shape (classes,) or (1, classes)), sorted by name.
 
-    ``outputs``, ``labels`` and ``reference`` map picture keys; ``progress`` goes round the loop over them.
+    ``outputs``, ``labels`` and ``reference`` map image keys; ``progress`` goes round the loop over them.
     Raises PairingError where an output is missing for a label or has no label, DatasetError where a label is not
     a class of the model.
     """
-    _same_pictures(outputs, labels, "an output", "a label")
+    _same_images(outputs, labels, "an output", "a label")
     if reference is not None:
-        _same_pictures(outputs, reference, "an output", "a reference output")
+        _same_images(outputs, reference, "an output", "a reference output")
     answers = []
     for key in progress(sorted(outputs), len(outputs)):
         scores = read_output(outputs[key])
@@ -101,12 +101,12 @@ def evaluate_outputs(
     return answers
 
 
-def _same_pictures(first: Mapping[str, object], second: Mapping[str, object], one: str, other: str) -> None:
+def _same_images(first: Mapping[str, object], second: Mapping[str, object], one: str, other: str) -> None:
     for have, lack, what, missing in ((first, second, one, other), (second, first, other, one)):
         extra = sorted(set(have) - set(lack))
         if extra:
             raise PairingError(
-                f"{one_line(extra[0])}: has {what} but not {missing} ({len(extra)} such pictures); "
+                f"{one_line(extra[0])}: has {what} but not {missing} ({len(extra)} such images); "
                 "run the accuracy measurement again, or give the list and labels it was made with"
             )
 
@@ -146,7 +146,7 @@ def read_answers(paths: Iterable[Path]) -> list[Answer]:
     answers.sort(key=lambda answer: answer.name)
     for before, after in itertools.pairwise(answers):
         if before.name == after.name:
-            raise PairingError(f"{one_line(after.name)}: answered twice; its picture is in two shards")
+            raise PairingError(f"{one_line(after.name)}: answered twice; its image is in two shards")
     return answers
 
 
@@ -164,10 +164,10 @@ def _answer(row: Sequence[str]) -> Answer:
 def accuracy(answers: Sequence[Answer], reference: Sequence[Answer] | None = None) -> dict[str, object]:
     """The figures of one model: percentages with 95 % intervals, and against ``reference`` what changed.
 
-    Raises PairingError where there is no answer, or the two are not about the same pictures.
+    Raises PairingError where there is no answer, or the two are not about the same images.
     """
     if not answers:
-        raise PairingError("no picture was evaluated, so there is no accuracy; is the dataset empty?")
+        raise PairingError("no image was evaluated, so there is no accuracy; is the dataset empty?")
     images = len(answers)
     top1, top5 = sum(answer.is_top1 for answer in answers), sum(answer.is_top5 for answer in answers)
     low, high = wilson_interval(top1, images)
@@ -187,7 +187,7 @@ def accuracy(answers: Sequence[Answer], reference: Sequence[Answer] | None = Non
 
 def _against(answers: Sequence[Answer], reference: Sequence[Answer]) -> dict[str, object]:
     if [answer.name for answer in answers] != [answer.name for answer in reference]:
-        raise PairingError("the model and its fp32 reference were not evaluated on the same pictures; run both again")
+        raise PairingError("the model and its fp32 reference were not evaluated on the same images; run both again")
     pairs = list(zip(reference, answers, strict=True))
     lost = [mine.name for theirs, mine in pairs if theirs.is_top1 and not mine.is_top1]
     gained = [mine.name for theirs, mine in pairs if mine.is_top1 and not theirs.is_top1]

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 from mnasbench.result.summary import Row
 
-# Two readers of the same pictures differ in a few decoded pixels; 0.05 points are 25 pictures of all 50,000.
+# Two readers of the same images differ in a few decoded pixels; 0.05 points are 25 images of all 50,000.
 TOLERANCE = 0.05
 # Published accuracies are those of the whole validation set.
 IMAGES = 50_000
 
 USUAL_CAUSES = (
     "another resize than the published one (torchvision's mnasnet0_75 and 1_3 want a short side of 232, not 256)",
-    "pictures squeezed to a square, or resized by OpenCV instead of PIL (see the parity certificate)",
+    "images squeezed to a square, or resized by OpenCV instead of PIL (see the parity certificate)",
     "classes in another order: class folders or WordNet ids that were not sorted",
     "a label file of ILSVRC2012_ID numbers instead of class indices (valprep.py --devkit translates them)",
     "means and standard deviations of another training, or BGR instead of RGB",

@@ -13,13 +13,13 @@ from mnasbench.result.evaluation import by_key
 
 
 def listed_inputs(path: Path) -> dict[str, Path]:
-    """The inputs of a run's list by picture key; DatasetError where it is empty or two share a name."""
+    """The inputs of a run's list by image key; DatasetError where it is empty or two share a name."""
     paths = {str(file): file for file in read_datalist(path)}
     return {key: paths[name] for key, name in by_key(paths).items()}
 
 
 def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
-    """The output of each input below ``folder``, by picture key.
+    """The output of each input below ``folder``, by image key.
 
     Raises PairingError for an input without output or an output without input, naming the first and their number.
     """
@@ -40,9 +40,9 @@ def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
 
 
 def labels_by_key(path: Path, shard: int | None = None) -> dict[str, int]:
-    """Class indices by picture key, from a label file or from a manifest (told apart by the manifest's first line)."""
+    """Class indices by image key, from a label file or from a manifest (told apart by the manifest's first line)."""
     if read_text(path).startswith(",".join(COLUMNS)):
-        labels = {picture.name: picture.class_index for picture in read_manifest(path, shard)}
+        labels = {image.name: image.class_index for image in read_manifest(path, shard)}
     else:
         labels = read_labels(path)
     return {key: labels[name] for key, name in by_key(labels).items()}
@@ -65,6 +65,6 @@ def labels_left_out(answered: Iterable[str], labels: dict[str, int], label_file:
     if not left:
         return 0, ""
     return len(left), (
-        f"{one_line(label_file)}: {len(left)} of its {len(labels)} labels have no picture here (the first: "
+        f"{one_line(label_file)}: {len(left)} of its {len(labels)} labels have no image here (the first: "
         f"{one_line(left[0])}); the accuracies are of the other {len(labels) - len(left)}"
     )

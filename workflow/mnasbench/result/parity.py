@@ -1,10 +1,10 @@
-"""The parity certificate: how far a way of preparing pictures is from torchvision's own, in pixels and in answers.
+"""The parity certificate: how far a way of preparing images is from torchvision's own, in pixels and in answers.
 
-One request a picture holds it as torchvision prepares it and as each other way does, so the model, the session and
+One request an image holds it as torchvision prepares it and as each other way does, so the model, the session and
 the batch are the same for all, and what differs comes from the preprocessing alone. A way whose tensor is torchvision's
 to the bit is not asked again.
 
-Preparing pictures as torchvision does is dear, so the pictures may be a sample of a dataset; what is then said of the
+Preparing images as torchvision does is dear, so the images may be a sample of a dataset; what is then said of the
 dataset has an interval beside it.
 """
 
@@ -21,10 +21,10 @@ import numpy.typing as npt
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vdsp_params import VdspParams, rounded_to_fp16
 from mnasbench.data.npz import read_npz
-from mnasbench.data.preprocess import Preprocessing, decode_rgb, open_image, read_picture
+from mnasbench.data.preprocess import Preprocessing, decode_rgb, open_image, read_image
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
 from mnasbench.model.torchvision_import import torchvision
-from mnasbench.result.evaluation import TOP, Answer, accuracy, picture_key
+from mnasbench.result.evaluation import TOP, Answer, accuracy, image_key
 from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.scores import best_classes
@@ -36,7 +36,7 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Way:
-    """A way from a picture to the model's input: its pixels, uint8 (3, height, width), and what is asked of them."""
+    """A way from an image to the model's input: its pixels, uint8 (3, height, width), and what is asked of them."""
 
     name: str
     pixels: Callable[[Path], UInt8Array]
@@ -45,7 +45,7 @@ class Way:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One picture in one way: its answer, and how far its pixels and its input are from torchvision's.
+    """One image in one way: its answer, and how far its pixels and its input are from torchvision's.
 
     ``different``: pixels of the crop that differ. ``largest``, ``total``: of the crop's absolute differences, in
     levels of 0 to 255. ``input_levels``: the largest difference of the normalised input, in the same levels.
@@ -59,15 +59,15 @@ class _Seen:
 
 
 def decoded(path: Path) -> UInt8Array:
-    """The whole picture, planar."""
+    """The whole image, planar."""
     return np.ascontiguousarray(decode_rgb(path).transpose(2, 0, 1))
 
 
 def from_npz(inputs: Mapping[str, Path]) -> Callable[[Path], UInt8Array]:
-    """Reads what the npz input of a picture holds; ``inputs`` maps picture keys. DatasetError where there is none."""
+    """Reads what the npz input of an image holds; ``inputs`` maps image keys. DatasetError where there is none."""
 
     def pixels(path: Path) -> UInt8Array:
-        key = picture_key(path.name)
+        key = image_key(path.name)
         if key not in inputs:
             raise DatasetError(
                 f"{one_line(path.name)}: has no npz among the listed inputs; give the lists of this dataset"
@@ -92,7 +92,7 @@ def usual_ways(reference: Preprocessing) -> list[Way]:
 def _short_side(reference: Preprocessing) -> int:
     if not isinstance(reference.resize, int) or reference.library != "pillow":
         raise SettingsError(
-            f"the model was built for pictures resized to {reference.resize} by {reference.library}, which torchvision "
+            f"the model was built for images resized to {reference.resize} by {reference.library}, which torchvision "
             "does not do; name torchvision's short side with --resize"
         )
     return reference.resize
@@ -102,7 +102,7 @@ def certificate(
     compiled: CompiledModel,
     reference: Preprocessing,
     ways: Sequence[Way],
-    pictures: Sequence[tuple[Path, int]],
+    images: Sequence[tuple[Path, int]],
     *,
     drawn_from: int | None = None,
     workers: int = 1,
@@ -110,8 +110,8 @@ def certificate(
 ) -> dict[str, Any]:
     """What each way changes against torchvision's ``Resize``, ``CenterCrop``, ``ToTensor``, ``Normalize`` on PIL.
 
-    ``compiled``: an fp32 model. ``reference``: what torchvision does for it. ``pictures``: files and their classes,
-    a sample of ``drawn_from`` pictures where that is given (then the shares of pictures and answers that differ have
+    ``compiled``: an fp32 model. ``reference``: what torchvision does for it. ``images``: files and their classes,
+    a sample of ``drawn_from`` images where that is given (then the shares of images and answers that differ have
     95 % intervals; that of the accuracies' drop, which takes the dataset itself for a sample, is always there).
     Percent for accuracies and shares, levels of 0 to 255 for differences, SQNR in dB over the logits.
     """
@@ -123,7 +123,7 @@ def certificate(
         engines.put(Engine(compiled))
     look = _Look(engines, reference, ways)
     with ThreadPoolExecutor(workers) as pool:
-        seen = list(progress(pool.map(look, pictures), len(pictures)))
+        seen = list(progress(pool.map(look, images), len(images)))
     theirs = [row[0].answer for row in seen]
     drawn_from = len(seen) if drawn_from is None else drawn_from
     described = [
@@ -144,7 +144,7 @@ def certificate(
 
 
 class _Look:
-    """Prepares a picture in every way, has the model answer to all, and compares."""
+    """Prepares an image in every way, has the model answer to all, and compares."""
 
     def __init__(self, engines: "queue.SimpleQueue[Engine]", reference: Preprocessing, ways: Sequence[Way]) -> None:
         engine = engines.get()
@@ -159,12 +159,12 @@ class _Look:
         )
         self._values = transforms.Compose([transforms.ToTensor(), transforms.Normalize(reference.mean, reference.std)])
 
-    def __call__(self, picture: tuple[Path, int]) -> list[_Seen]:
-        """The picture as torchvision prepares it, then in each way."""
-        path, label = picture
-        image = self._geometry(open_image(read_picture(path), path).convert("RGB"))
-        crop = np.asarray(image).transpose(2, 0, 1).astype(np.int16)
-        expected: Float32Array = self._values(image).numpy()
+    def __call__(self, image: tuple[Path, int]) -> list[_Seen]:
+        """The image as torchvision prepares it, then in each way."""
+        path, label = image
+        prepared = self._geometry(open_image(read_image(path), path).convert("RGB"))
+        crop = np.asarray(prepared).transpose(2, 0, 1).astype(np.int16)
+        expected: Float32Array = self._values(prepared).numpy()
         crops = [
             preprocess.geometry(way.pixels(path))
             for way, preprocess in zip(self._ways, self._preprocessors, strict=True)
@@ -205,7 +205,7 @@ def _describe(
     figures = accuracy([one.answer for one in seen], theirs)
     pixels = len(seen) * reference.crop**2
     different = {
-        "pictures": sum(one.different > 0 for one in seen),
+        "images": sum(one.different > 0 for one in seen),
         "answers": sum(one.answer.classes[0] != their.classes[0] for one, their in zip(seen, theirs, strict=True)),
     }
     shares = {what: _share(count, len(seen), drawn_from) for what, count in different.items()}
@@ -219,7 +219,7 @@ def _describe(
         "mean_difference": sum(one.total for one in seen) / (3 * pixels),
         "max_difference": max(one.largest for one in seen),
         "max_input_difference": max(one.input_levels for one in seen),
-        # Which pictures were lost or gained is a list as long as the dataset may be.
+        # Which images were lost or gained is a list as long as the dataset may be.
         **{key: value for key, value in figures.items() if key not in ("lost", "gained")},
     }
 

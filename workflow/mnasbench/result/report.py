@@ -31,8 +31,8 @@ def make_report(
 ) -> str:
     """The page, as HTML.
 
-    ``dataset_root``: where the pictures of the manifest are (None: no thumbnails). ``calibration``: the dataset that
-    calibration pictures were chosen from. ``imagenet``: whether published accuracies are comparable. Raises
+    ``dataset_root``: where the images of the manifest are (None: no thumbnails). ``calibration``: the dataset that
+    calibration images were chosen from. ``imagenet``: whether published accuracies are comparable. Raises
     InputError naming the file that is missing or damaged.
     """
     rows = [result.row for result in results.rows]

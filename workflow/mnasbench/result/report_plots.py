@@ -274,16 +274,16 @@ def layer_plot(result: RowResults, width: float) -> str:
         ):
             values = [float(layer[column]) if layer[column] else float("nan") for layer in result.layers]
             axes.plot(range(1, len(values) + 1), values, "o-", ms=3.5, lw=1.2, color=series_colour(number), label=label)
-        axes.set_xlabel("layer, from the picture to the logits")
+        axes.set_xlabel("layer, from the image to the logits")
         axes.set_ylabel("SQNR (dB)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2)
         return _svg(figure, f"layers-{result.name}")
 
 
-def coverage_plot(pictures_by_class: Mapping[int, int], width: float) -> str:
-    """How many classes have how many calibration pictures."""
-    counts = sorted(pictures_by_class.values())
+def coverage_plot(images_by_class: Mapping[int, int], width: float) -> str:
+    """How many classes have how many calibration images."""
+    counts = sorted(images_by_class.values())
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(width, width * 0.5)
         heights = {count: counts.count(count) for count in range(min(counts), max(counts) + 1)}
@@ -291,7 +291,7 @@ def coverage_plot(pictures_by_class: Mapping[int, int], width: float) -> str:
         axes.set_xlim(min(counts) - 0.9, max(counts) + 0.9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("calibration pictures of a class")
+        axes.set_xlabel("calibration images of a class")
         axes.set_ylabel("classes")
         return _svg(figure, "coverage")
 

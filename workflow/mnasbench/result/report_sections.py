@@ -13,14 +13,14 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.fingerprint import Dataset, Picture, read_manifest, scan
-from mnasbench.data.preprocess import open_image, read_picture
+from mnasbench.data.fingerprint import Dataset, IndexedImage, read_manifest, scan
+from mnasbench.data.preprocess import open_image, read_image
 from mnasbench.errors import InputError
 from mnasbench.files import read_json
-from mnasbench.result.evaluation import Answer, picture_key
+from mnasbench.result.evaluation import Answer, image_key
 from mnasbench.result.results_folder import Receipt, Results, RowResults
 
-# A page of some 1.5 MB can be mailed: 3 KB a picture of this size leave room for 240 of them.
+# A page of some 1.5 MB can be mailed: 3 KB an image of this size leave room for 240 of them.
 THUMBNAIL_SIDE = 96
 MOST_THUMBNAILS = 240
 THUMBNAILS_A_ROW = 12
@@ -45,7 +45,7 @@ def quantization_notes(result: RowResults) -> list[str]:
         if back and chosen:
             sentences.append(f"Of these, the configuration asks for {', '.join(chosen)} and what stands between.")
     if budget:
-        held = f"{budget['drop']:.2f} points of agreement lost on {budget['images']} held-out calibration pictures"
+        held = f"{budget['drop']:.2f} points of agreement lost on {budget['images']} held-out calibration images"
         allowed = f"{budget['max_drop']:g} allowed"
         back_text = ", ".join(budget["put_back"])
         why = f"; the most sensitive layers went back to float for it: {back_text}" if back_text else ", all in int8"
@@ -55,8 +55,8 @@ def quantization_notes(result: RowResults) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------------------ losses
 @dataclass(frozen=True)
-class LostPicture:
-    """A picture that fp32 answers rightly and the row does not; ``image`` is a data URI, empty where unreadable."""
+class LostImage:
+    """An image that fp32 answers rightly and the row does not; ``image`` is a data URI, empty where unreadable."""
 
     name: str
     image: str
@@ -66,43 +66,43 @@ class LostPicture:
 
 @dataclass(frozen=True)
 class Loss:
-    """What one row lost against fp32: the first few of the lost pictures, the greatest change of logits first."""
+    """What one row lost against fp32: the first few of the lost images, the greatest change of logits first."""
 
     result: RowResults
     lost: int
     gained: int
-    pictures: tuple[LostPicture, ...]
+    images: tuple[LostImage, ...]
 
 
 def losses(results: Results, dataset_root: Path | None, names: Sequence[str]) -> dict[str, list[Loss]]:
     """By variant, a Loss for each row that was compared with fp32. ``names``: class names, empty where unknown."""
     compared = [result for result in results.rows if "lost" in result.accuracy]
-    files = _picture_files(results, dataset_root) if compared and dataset_root else {}
+    files = _image_files(results, dataset_root) if compared and dataset_root else {}
     with_losses = sum(bool(result.accuracy["lost"]) for result in compared)
     most = min(THUMBNAILS_A_ROW, max(1, MOST_THUMBNAILS // max(1, with_losses)))
     found: dict[str, list[Loss]] = {}
     for result in compared:
-        pictures = tuple(_lost_picture(answer, files, names) for answer in _worst(result, most))
+        images = tuple(_lost_image(answer, files, names) for answer in _worst(result, most))
         lost, gained = len(result.accuracy["lost"]), len(result.accuracy["gained"])
-        found.setdefault(result.row.model, []).append(Loss(result, lost, gained, pictures))
+        found.setdefault(result.row.model, []).append(Loss(result, lost, gained, images))
     return found
 
 
-def excluded(results: Results) -> list[Picture]:
-    """The pictures that could not be read and count in no row, with what is wrong with each."""
+def excluded(results: Results) -> list[IndexedImage]:
+    """The images that could not be read and count in no row, with what is wrong with each."""
     if not any(result.accuracy.get("excluded") for result in results.rows):
         return []
     manifest = read_manifest(results.data_folder() / "manifest.csv", with_faulty=True)
-    return [picture for picture in manifest if picture.fault]
+    return [image for image in manifest if image.fault]
 
 
-def _picture_files(results: Results, root: Path) -> dict[str, Path]:
+def _image_files(results: Results, root: Path) -> dict[str, Path]:
     manifest = results.data_folder() / "manifest.csv"
-    return {picture_key(picture.name): root / picture.name for picture in read_manifest(manifest)}
+    return {image_key(image.name): root / image.name for image in read_manifest(manifest)}
 
 
 def _worst(result: RowResults, most: int) -> list[Answer]:
-    """Lost pictures whose logits changed most, in shares of the reference's."""
+    """Lost images whose logits changed most, in shares of the reference's."""
     lost = set(result.accuracy["lost"])
     if not lost:
         return []
@@ -113,9 +113,9 @@ def _worst(result: RowResults, most: int) -> list[Answer]:
     return sorted((answer for answer in result.answers() if answer.name in lost), key=change)[:most]
 
 
-def _lost_picture(answer: Answer, files: Mapping[str, Path], names: Sequence[str]) -> LostPicture:
+def _lost_image(answer: Answer, files: Mapping[str, Path], names: Sequence[str]) -> LostImage:
     file = files.get(answer.name)
-    return LostPicture(
+    return LostImage(
         answer.name,
         thumbnail(file) if file else "",
         class_label(answer.label, names),
@@ -124,9 +124,9 @@ def _lost_picture(answer: Answer, files: Mapping[str, Path], names: Sequence[str
 
 
 def thumbnail(path: Path, side: int = THUMBNAIL_SIDE) -> str:
-    """A square JPEG of ``side`` pixels of a picture's middle, as a data URI; empty where it cannot be read."""
+    """A square JPEG of ``side`` pixels of an image's middle, as a data URI; empty where it cannot be read."""
     try:
-        image = open_image(read_picture(path), path)
+        image = open_image(read_image(path), path)
         image.draft("RGB", (2 * side, 2 * side))
         small = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
     except (InputError, OSError, SyntaxError, ValueError):
@@ -139,12 +139,12 @@ def thumbnail(path: Path, side: int = THUMBNAIL_SIDE) -> str:
 # ------------------------------------------------------------------------------------------------------- calibration
 @dataclass(frozen=True)
 class Coverage:
-    """How many calibration pictures each class of the dataset has; ``missing`` are those with none.
+    """How many calibration images each class of the dataset has; ``missing`` are those with none.
 
-    ``unknown``: pictures that were calibrated with and that their dataset no longer has, so their class is not known.
+    ``unknown``: images that were calibrated with and that their dataset no longer has, so their class is not known.
     """
 
-    pictures: int
+    images: int
     unknown: int
     by_class: Mapping[int, int]
     missing: tuple[str, ...]
@@ -153,7 +153,7 @@ class Coverage:
 def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> Coverage | None:
     """The calibration list by class, against the classes of the dataset; None where there is no list or source.
 
-    ``source``: the dataset that the calibration pictures were chosen from.
+    ``source``: the dataset that the calibration images were chosen from.
     """
     chosen = results.data_folder() / "calibration.txt"
     if source is None or not chosen.is_file():
@@ -161,7 +161,7 @@ def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> 
     classes = {str((source.root / name).resolve()): found.class_index for name, found in scan(source).items()}
     paths = [str(path.resolve()) for path in read_datalist(chosen)]
     counts = Counter(classes[path] for path in paths if path in classes)
-    wanted = {picture.class_index for picture in read_manifest(results.data_folder() / "manifest.csv")}
+    wanted = {image.class_index for image in read_manifest(results.data_folder() / "manifest.csv")}
     by_class = {index: counts[index] for index in sorted(wanted | set(counts))}
     missing = tuple(class_label(index, names) for index, count in by_class.items() if not count)
     return Coverage(len(paths), len(paths) - counts.total(), by_class, missing)

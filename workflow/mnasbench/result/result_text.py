@@ -1,4 +1,4 @@
-"""Result texts: the vendor's form of answers, five lines a picture.
+"""Result texts: the vendor's form of answers, five lines an image.
 
 ``<path>: Relay top-{k} id: {i}, prob: {p:.8f}, class name: {c}`` with k from 0. A path may hold colons and anything
 else but line ends, so the line is taken apart from its fixed middle, not at its first colon.
@@ -18,7 +18,7 @@ _LINE = re.compile(
 
 
 def read_result_text(path: Path) -> dict[str, tuple[int, ...]]:
-    """First classes of each picture (best first) by picture path; DatasetError names a line that is not of the form."""
+    """First classes of each image (best first) by image path; DatasetError names a line that is not of the form."""
     ranked: dict[str, dict[int, int]] = {}
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -31,7 +31,7 @@ def read_result_text(path: Path) -> dict[str, tuple[int, ...]]:
             )
         ranks = ranked.setdefault(match["path"], {})
         if int(match["rank"]) in ranks:
-            raise DatasetError(f"{one_line(path)}, line {number}: a second top-{match['rank']} of the same picture")
+            raise DatasetError(f"{one_line(path)}, line {number}: a second top-{match['rank']} of the same image")
         ranks[int(match["rank"])] = int(match["id"])
     if not ranked:
         raise DatasetError(f"{one_line(path)}: holds no answers")
@@ -43,7 +43,7 @@ def read_result_text(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def answers_from_text(path: Path, labels: dict[str, int]) -> list[Answer]:
-    """Answers of a result text; ``labels`` maps picture keys to classes. DatasetError for a picture without a label."""
+    """Answers of a result text; ``labels`` maps image keys to classes. DatasetError for an image without a label."""
     classes = read_result_text(path)
     answers = []
     for key, name in sorted(by_key(classes).items()):

@@ -38,7 +38,7 @@ class RowResults:
         return f"{self.row.model}-{self.row.precision}"
 
     def answers(self) -> list[Answer]:
-        """The answers of all shards, by name of their pictures."""
+        """The answers of all shards, by name of their images."""
         return read_answers(self.answer_files)
 
 

@@ -1,6 +1,6 @@
 """The statistics of accuracies: intervals for one, paired comparison of two.
 
-All take counts of pictures and give proportions between 0 and 1; nothing here rounds.
+All take counts of images and give proportions between 0 and 1; nothing here rounds.
 """
 
 import math
@@ -48,7 +48,7 @@ def _length(one: float, other: float, correlation: float) -> float:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A model against its reference on the same pictures; ``drop`` is reference minus model, as a proportion."""
+    """A model against its reference on the same images; ``drop`` is reference minus model, as a proportion."""
 
     images: int
     lost: int
@@ -65,7 +65,7 @@ class PairedComparison:
         A limit of a difference lies from it as far as the limits of its two parts from them, added as standard errors
         of correlated estimates are (Zou, Psychol. Methods 12, 2007; Newcombe's method 10, Stat. Med. 17, 1998, has
         that form); lost and gained are two cells of one trinomial. Intervals of Wald's form are far too wide or too
-        narrow where few pictures flip; the test has this one's exact coverage.
+        narrow where few images flip; the test has this one's exact coverage.
         """
         if not self.images:
             return -1.0, 1.0
@@ -81,7 +81,7 @@ class PairedComparison:
 
     @property
     def mcnemar_p(self) -> float:
-        """Two-sided mid-p that pictures lost and gained are equally likely (McNemar's test); 1 without flips.
+        """Two-sided mid-p that images lost and gained are equally likely (McNemar's test); 1 without flips.
 
         The exact p less half the probability of flips exactly as uneven as these (Fagerland et al., BMC Med. Res.
         Methodol. 13:91, 2013). With few flips the exact one is far from uniform where there is no difference, and

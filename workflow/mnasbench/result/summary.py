@@ -17,7 +17,7 @@ from mnasbench.data.labels import named
 class Row:
     """A row of summary.csv, in the order of its columns; None is unknown, which is never zero.
 
-    Accuracies, drops and agreement in percent; throughput in pictures a second; latencies in microseconds.
+    Accuracies, drops and agreement in percent; throughput in images a second; latencies in microseconds.
     """
 
     model: str
@@ -51,7 +51,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-# Digits after the point: an accuracy's third is one picture of 50,000; a latency's is a nanosecond.
+# Digits after the point: an accuracy's third is one image of 50,000; a latency's is a nanosecond.
 _DIGITS = {"mcnemar_p": 6, "sqnr_db": 2, "throughput_qps": 2} | {name: 1 for name in COLUMNS if name.endswith("_us")}
 _DEFAULT_DIGITS = 3
 
@@ -180,15 +180,15 @@ def _plain(columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def exclusion_notes(accuracy: Mapping[str, Any]) -> list[str]:
-    """One line on the pictures that could not be read and so count nowhere; none where there is no such picture.
+    """One line on the images that could not be read and so count nowhere; none where there is no such image.
 
-    ``accuracy``: the content of a row's accuracy JSON; the pictures are the same for every row.
+    ``accuracy``: the content of a row's accuracy JSON; the images are the same for every row.
     """
     excluded = accuracy.get("excluded")
     if not excluded:
         return []
-    pictures = int(accuracy["images"]) + len(excluded)
-    return [f"excluded, as faulty: {len(excluded)} of {pictures} pictures ({named(excluded)}); the manifest says why"]
+    images = int(accuracy["images"]) + len(excluded)
+    return [f"excluded, as faulty: {len(excluded)} of {images} images ({named(excluded)}); the manifest says why"]
 
 
 def terminal_notes(
@@ -222,7 +222,7 @@ def terminal_notes(
         for engine in sorted(engines):
             ran = dict.fromkeys(row["precision"] for row in rows if row["engine"] == engine)
             notes.append(f"{ENGINES.get(engine, engine)} ran {', '.join(ran)}.")
-    notes.append("Drop (points) and agreement (%) are against the model's own fp32 row, on the same pictures.")
+    notes.append("Drop (points) and agreement (%) are against the model's own fp32 row, on the same images.")
     if alone:
         notes.append(f"Without an fp32 row, and so without a drop: {', '.join(alone)}.")
     return notes

@@ -74,7 +74,7 @@ def output_names(inputs: Sequence[Path]) -> list[str]:
     Raises InputError where two inputs would share an output.
     """
     # A `..` that stayed would lead out of the folder again; resolve() would follow the links of the inputs, too.
-    absolute = [os.path.abspath(path) for path in inputs]  # noqa: PTH100 - three paths a picture take a tenth of a run
+    absolute = [os.path.abspath(path) for path in inputs]  # noqa: PTH100 - three paths an image take a tenth of a run
     shared = len(os.path.join(os.path.commonpath({os.path.dirname(path) for path in absolute}), ""))  # noqa: PTH118,PTH120
     names = [f"{without_suffix(path[shared:])}.npz" for path in absolute]
     if len(set(names)) < len(names):
@@ -96,15 +96,15 @@ def run_accuracy(
 ) -> AccuracyRun:
     """Write the scores of each input npz, float32 (1, classes) under ``output_0``, below ``folder``.
 
-    ``instances`` sessions of ``threads`` threads each take batches of ``batch`` pictures; neither changes a
-    picture's scores. ``progress(done, total)`` is called after each batch. Raises MeasurementError where, at the
+    ``instances`` sessions of ``threads`` threads each take batches of ``batch`` images; neither changes a
+    image's scores. ``progress(done, total)`` is called after each batch. Raises MeasurementError where, at the
     end, an output is missing or the folder holds one that belongs to no input.
     """
     names = output_names(inputs)
     there = _prepare_folder(folder, names, _fingerprint(compiled, params, inputs, batch))
     pairs = [(source, folder / name) for source, name in zip(inputs, names, strict=True)]
     whole = [name in there and _is_whole(output) for name, (_, output) in zip(names, pairs, strict=True)]
-    # Whole batches are made again, so that a resumed run computes each picture in the same company.
+    # Whole batches are made again, so that a resumed run computes each image in the same company.
     waiting = [pairs[i : i + batch] for i in range(0, len(pairs), batch) if not all(whole[i : i + batch])]
     resumed = len(inputs) - sum(map(len, waiting))
     begin = loaded = time.perf_counter()
@@ -126,7 +126,7 @@ class _Pipeline:
     """Sessions and the workers that share them."""
 
     def __init__(self, compiled: CompiledModel, params: VdspParams, instances: int, batch: int, threads: int) -> None:
-        # Side by side: to load one, or numba, takes a core as long as several hundred pictures do. Only what is loaded
+        # Side by side: to load one, or numba, takes a core as long as several hundred images do. Only what is loaded
         # first would have to take turns with numba, for Python's lock; a session makes its kernels without it.
         load_runtime(compiled.info)
         with ThreadPoolExecutor(min(instances + 1, usable_cpus())) as pool:
@@ -141,7 +141,7 @@ class _Pipeline:
         self._shape = (batch, *engines[0].format.shape)
         self._engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
         crop = params.preprocessing.crop
-        for engine in engines:  # the first picture takes longest
+        for engine in engines:  # the first image takes longest
             tensor = self._tensor()
             self._preprocess.fill(tensor[0], np.zeros((3, crop, crop), np.uint8))
             engine.infer(tensor)
@@ -151,7 +151,7 @@ class _Pipeline:
         return np.zeros(self._shape, self._preprocess.format.dtype)
 
     def run(self, batches: Sequence[Batch]) -> Generator[int, None, None]:
-        """Write the outputs of all batches; yield the number of pictures of each that is done."""
+        """Write the outputs of all batches; yield the number of images of each that is done."""
         waiting: queue.SimpleQueue[Batch] = queue.SimpleQueue()
         for batch in batches:
             waiting.put(batch)
@@ -174,7 +174,7 @@ class _Pipeline:
                     one = done.get()
                     if isinstance(one, BaseException):
                         raise one
-                    yield one.pictures
+                    yield one.images
                     waited, total = waited + one.waited, total + one.seconds
                     is_waited_for = total > _SECONDS_TO_JUDGE and waited > _WAITED_SHARE * total
                     if is_waited_for and len(workers) == self._instances:
@@ -190,7 +190,7 @@ class _Pipeline:
 class _Done:
     """A batch that is done: in how many seconds, and how many of them its worker waited for files."""
 
-    pictures: int
+    images: int
     seconds: float
     waited: float
 

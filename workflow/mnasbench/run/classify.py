@@ -1,4 +1,4 @@
-"""The second road to the same answers: from pictures straight to class probabilities, without npz between."""
+"""The second road to the same answers: from images straight to class probabilities, without npz between."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from mnasbench.run.session import Engine
 
 @dataclass(frozen=True)
 class Prediction:
-    """The k most probable classes of one picture, best first; equal scores in class order."""
+    """The k most probable classes of one image, best first; equal scores in class order."""
 
     path: Path
     classes: tuple[int, ...]
@@ -31,16 +31,16 @@ class Prediction:
 def classify(
     compiled: CompiledModel,
     params: VdspParams,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     *,
     batch: int = 1,
     threads: int = 1,
     workers: int = 2,
     k: int = 5,
 ) -> Iterator[Prediction]:
-    """The ``k`` best classes of each picture file, in order, inferred in batches of ``batch``.
+    """The ``k`` best classes of each image file, in order, inferred in batches of ``batch``.
 
-    ``workers`` threads decode, resize and crop ahead of the inference. Raises DatasetError for a picture that
+    ``workers`` threads decode, resize and crop ahead of the inference. Raises DatasetError for an image that
     cannot be read. A model of fewer than ``k`` classes gives all it has.
     """
     engine = Engine(compiled, threads, batch, params.preprocessing)
@@ -58,14 +58,14 @@ def classify(
             yield Prediction(path, best, tuple(float(row[i]) for i in best))
 
     with ThreadPoolExecutor(workers) as pool:
-        for start, pixels in _ahead(pool, cropped, pictures, batch, depth=2 + workers // batch):
-            yield from infer(pictures[start : start + batch], pixels)
+        for start, pixels in _ahead(pool, cropped, images, batch, depth=2 + workers // batch):
+            yield from infer(images[start : start + batch], pixels)
 
 
 def _ahead(
     pool: ThreadPoolExecutor, load: Callable[[Path], UInt8Array], paths: Sequence[Path], batch: int, depth: int
 ) -> Iterator[tuple[int, list[UInt8Array]]]:
-    """Batches of loaded pictures with the index of their first, at most ``depth`` batches ahead in memory."""
+    """Batches of loaded images with the index of their first, at most ``depth`` batches ahead in memory."""
     waiting: deque[tuple[int, list[Future[UInt8Array]]]] = deque()
     starts = iter(range(0, len(paths), batch))
     while True:
@@ -80,7 +80,7 @@ def _ahead(
 
 
 def result_lines(prediction: Prediction, class_names: Sequence[str]) -> str:
-    """The vendor's result text for one picture: a line for each class, best first, each ended by a newline."""
+    """The vendor's result text for one image: a line for each class, best first, each ended by a newline."""
     ranked = enumerate(zip(prediction.classes, prediction.probabilities, strict=True))
     return "".join(
         f"{prediction.path}: Relay top-{rank} id: {i}, prob: {probability:.8f}, class name: {class_names[i]}\n"

@@ -99,14 +99,14 @@ def window_bounds(measured: Measured) -> Float64Array:
 
 
 def figures(measured: Measured, load: Load) -> dict[str, Any]:
-    """All figures of a run as plain JSON values; microseconds, seconds, bytes, pictures a second."""
+    """All figures of a run as plain JSON values; microseconds, seconds, bytes, images a second."""
     records = measured.records
     elapsed = measured.finished - measured.started
     bounds = window_bounds(measured)
     rates = np.array([_rate(measured, low, high) for low, high in itertools.pairwise(bounds)])
     window = np.clip(np.searchsorted(bounds, records.end) - 1, 0, len(rates) - 1)
     requests_per_second = _rate(measured, measured.started, measured.finished)
-    pictures = len(records.end) * load.batch
+    images = len(records.end) * load.batch
     in_flight = float(_overlap(records.due, records.end, measured.started, measured.finished).sum() / elapsed)
     latency = records.end - records.due
     expected_in_flight = requests_per_second * float(latency.mean())
@@ -118,7 +118,7 @@ def figures(measured: Measured, load: Load) -> dict[str, Any]:
         "preprocessing_us": distribution(records.ready - records.begin, window),
         "queue_us": distribution(records.begin - records.due, window),
         "requests": len(records.end),
-        "samples": pictures,
+        "samples": images,
         "elapsed_seconds": float(records.end[-1] - measured.started),
         "measured_seconds": elapsed,
         "windows": {
@@ -131,7 +131,7 @@ def figures(measured: Measured, load: Load) -> dict[str, Any]:
             "throughput_times_latency": expected_in_flight,
             "ratio": expected_in_flight / in_flight if in_flight else None,
         },
-        "cpu_us_per_image": measured.cpu_seconds / pictures * 1e6,
+        "cpu_us_per_image": measured.cpu_seconds / images * 1e6,
         "cpu_seconds": measured.cpu_seconds,
         "peak_memory_bytes": measured.peak_bytes,
         "load_seconds": measured.load_seconds,

@@ -48,43 +48,43 @@ class Preprocessor:
         cropped = pixels if already else resize_and_crop(np.ascontiguousarray(pixels.transpose(1, 2, 0)), p)
         return cropped[::-1] if self.params.swap_colours else cropped
 
-    def tensor(self, pictures: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
-        """Normalise cropped pictures, uint8 (3, size, size) each, into one tensor in the session's format.
+    def tensor(self, images: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
+        """Normalise cropped images, uint8 (3, size, size) each, into one tensor in the session's format.
 
         Into ``out`` where it is given, whose pages are in memory already, and which a session knows again.
         """
-        tensor: Tensor = np.empty((len(pictures), *self.format.shape), self.format.dtype) if out is None else out
-        for picture, place in zip(pictures, tensor, strict=True):
-            self._fill(place, picture)
+        tensor: Tensor = np.empty((len(images), *self.format.shape), self.format.dtype) if out is None else out
+        for image, place in zip(images, tensor, strict=True):
+            self._fill(place, image)
         return tensor
 
-    def _fill(self, place: npt.NDArray[Any], picture: UInt8Array) -> None:
-        """Normalise a cropped picture into its place in a tensor."""
+    def _fill(self, place: npt.NDArray[Any], image: UInt8Array) -> None:
+        """Normalise a cropped image into its place in a tensor."""
         from mnasbench.run import kernels  # here, because it takes long to load; see there
 
         if self.format.pixels:
-            place[...] = picture
+            place[...] = image
         elif self._quantized is None:
-            kernels.look_up(picture, self._table, place)
+            kernels.look_up(image, self._table, place)
         elif self.format.blocks is not None:
-            kernels.look_up_blocks(picture, self._quantized, place)
+            kernels.look_up_blocks(image, self._quantized, place)
         elif self._line is None:
-            kernels.look_up_interleaved(picture, self._quantized, place)
+            kernels.look_up_interleaved(image, self._quantized, place)
         else:  # arithmetic on many bytes at once is faster than a table, which takes one by one
-            planar = np.empty(picture.shape, np.uint8)
-            kernels.follow_line(picture, *self._line, planar)
+            planar = np.empty(image.shape, np.uint8)
+            kernels.follow_line(image, *self._line, planar)
             kernels.interleave(planar, place)
 
     def fill(self, place: npt.NDArray[Any], pixels: UInt8Array) -> None:
-        """Preprocess one picture as it comes, uint8 (3, height, width), into its place in a tensor.
+        """Preprocess one image as it comes, uint8 (3, height, width), into its place in a tensor.
 
         At once after it was read, its bytes are still in the core's own cache.
         """
         self._fill(place, self.geometry(pixels))
 
-    def __call__(self, pictures: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
-        """The tensor of pictures as they come: uint8 (3, height, width) each, of any sizes."""
-        return self.tensor([self.geometry(picture) for picture in pictures], out)
+    def __call__(self, images: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
+        """The tensor of images as they come: uint8 (3, height, width) each, of any sizes."""
+        return self.tensor([self.geometry(image) for image in images], out)
 
 
 def _quantized(table: npt.NDArray[np.float32], scale: float, zero_point: int) -> UInt8Array:
@@ -115,19 +115,19 @@ def _line_of(
 
 
 def load_kernels() -> None:
-    """Have in memory what ``Preprocessor`` would load with its first picture."""
+    """Have in memory what ``Preprocessor`` would load with its first image."""
     from mnasbench.run import kernels
 
     kernels.load()
 
 
-def listed_pictures(paths: Sequence[Path], limit: int) -> list[UInt8Array]:
-    """Up to ``limit`` pictures of a list, spread evenly over it, for a performance run that cycles them."""
+def listed_images(paths: Sequence[Path], limit: int) -> list[UInt8Array]:
+    """Up to ``limit`` images of a list, spread evenly over it, for a performance run that cycles them."""
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
     return [read_npz(paths[i]) for i in chosen]
 
 
-def synthetic_pictures(shape: tuple[int, int, int], count: int, seed: int = 0) -> list[UInt8Array]:
-    """``count`` different pictures of seeded noise, uint8 of ``shape``, for a run that has no real ones."""
+def synthetic_images(shape: tuple[int, int, int], count: int, seed: int = 0) -> list[UInt8Array]:
+    """``count`` different images of seeded noise, uint8 of ``shape``, for a run that has no real ones."""
     generator = np.random.default_rng(seed)
     return [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]

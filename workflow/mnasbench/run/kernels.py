@@ -1,6 +1,6 @@
-"""The loops that fill a session's tensor with a picture, compiled.
+"""The loops that fill a session's tensor with an image, compiled.
 
-Their libraries take longer to load than to be used on a hundred pictures; who imports this module when a session is
+Their libraries take longer to load than to be used on a hundred images; who imports this module when a session is
 being loaded by another thread does not wait for them.
 """
 

@@ -21,7 +21,7 @@ _HOPELESS_RUNS = 4
 
 
 def measure_performance(
-    compiled: CompiledModel, params: VdspParams, pictures: Sequence[UInt8Array], load: Load, retries: int = 0
+    compiled: CompiledModel, params: VdspParams, images: Sequence[UInt8Array], load: Load, retries: int = 0
 ) -> dict[str, Any]:
     """The report of a performance run, as written by ``--json``.
 
@@ -30,17 +30,17 @@ def measure_performance(
     """
     attempts: list[str] = []
     while True:
-        report = _measure_once(compiled, params, pictures, load)
+        report = _measure_once(compiled, params, images, load)
         attempts.append(report["verdict"]["status"])
         if attempts[-1] == VALID or len(attempts) > retries:
             return {**report, "attempts": attempts}
 
 
 def _measure_once(
-    compiled: CompiledModel, params: VdspParams, pictures: Sequence[UInt8Array], load: Load
+    compiled: CompiledModel, params: VdspParams, images: Sequence[UInt8Array], load: Load
 ) -> dict[str, Any]:
     with Monitor() as monitor:
-        measured = measure(compiled, params, pictures, load)
+        measured = measure(compiled, params, images, load)
     found = figures(measured, load)
     threads = load.sessions * load.threads
     seen = monitor.observation(measured.started, float(measured.records.end[-1]), measured.cpu_seconds, threads)
@@ -53,14 +53,14 @@ def _measure_once(
         "verdict": verdict(seen, found),
         "machine": {**machine(), "usable_cpus": usable_cpus()},
         "digests": compiled.digests,
-        "inputs": {"distinct": len(pictures), "shape": list(pictures[0].shape)},
+        "inputs": {"distinct": len(images), "shape": list(images[0].shape)},
     }
 
 
 def find_peak(
     compiled: CompiledModel,
     params: VdspParams,
-    pictures: Sequence[UInt8Array],
+    images: Sequence[UInt8Array],
     load: Load,
     latency_bound_us: float,
     *,
@@ -74,7 +74,7 @@ def find_peak(
     saturation_rps, peak_rps, peak_report, curve: [{rate, p99_us, met, verdict}]}``; ``peak_rps`` is None where not
     even a sixteenth of the saturation throughput met the bound.
     """
-    saturation = _measure_once(compiled, params, pictures, replace(load, scenario="offline", rate=None))
+    saturation = _measure_once(compiled, params, images, replace(load, scenario="offline", rate=None))
     low, high = 0.0, saturation["throughput_qps"] / load.batch
     curve, best = [], None
     for turn in range(runs):
@@ -85,7 +85,7 @@ def find_peak(
         open_loop = replace(load, scenario="open_loop", rate=rate, requests=requests)
         met = False
         for attempt in range(_TRIES):
-            report = _measure_once(compiled, params, pictures, replace(open_loop, seed=load.seed + attempt))
+            report = _measure_once(compiled, params, images, replace(open_loop, seed=load.seed + attempt))
             p99 = report["latency_us"]["p99"]
             met = p99 <= latency_bound_us
             curve.append({"rate": rate, "p99_us": p99, "met": met, "verdict": report["verdict"]["status"]})

@@ -34,7 +34,7 @@ class Load:
 
     ``scenario``: ``offline`` (every session issues its next request as soon as it is free: saturation),
     ``single_stream`` (the same with one session) or ``open_loop`` (Poisson arrivals at ``rate`` requests a
-    second, whatever the sessions manage). A request is ``batch`` pictures. The run ends after ``seconds``, or
+    second, whatever the sessions manage). A request is ``batch`` images. The run ends after ``seconds``, or
     after ``requests`` requests where they are given. ``threads`` is for one session.
     """
 
@@ -110,11 +110,11 @@ class Measured:
 def measure(
     compiled: CompiledModel,
     params: VdspParams,
-    pictures: Sequence[UInt8Array],
+    images: Sequence[UInt8Array],
     load: Load,
     kept: dict[int, list[Engine]] | None = None,
 ) -> Measured:
-    """Run ``load`` over ``pictures`` (uint8 (3, height, width) each), which the requests cycle through.
+    """Run ``load`` over ``images`` (uint8 (3, height, width) each), which the requests cycle through.
 
     Preprocessing by ``params`` is part of each request. ``kept`` holds sessions, by their threads, from one run of a
     search to the next (of loads with one process); without it every run loads its own. Raises MeasurementError where
@@ -123,10 +123,10 @@ def measure(
     context = multiprocessing.get_context("spawn")  # a fork would inherit the threads of numba and ONNX Runtime
     shared = _Shared(context.Barrier(load.processes), context.Value("q", 0), context.Value("d", 0.0))
     if load.processes == 1:
-        return _merged([_work(compiled, params, pictures, load, shared, kept)])
+        return _merged([_work(compiled, params, images, load, shared, kept)])
     pool = ProcessPoolExecutor(load.processes, context, initializer=_share, initargs=(shared,))
     with pool:
-        jobs = [pool.submit(_work_in_process, compiled.prefix, params, pictures, load) for _ in range(load.processes)]
+        jobs = [pool.submit(_work_in_process, compiled.prefix, params, images, load) for _ in range(load.processes)]
         try:
             return _merged([job.result() for job in jobs])
         except (BrokenExecutor, threading.BrokenBarrierError) as error:
@@ -168,15 +168,15 @@ def _share(shared: _Shared) -> None:
     _shared = shared
 
 
-def _work_in_process(prefix: Path, params: VdspParams, pictures: Sequence[UInt8Array], load: Load) -> Measured:
+def _work_in_process(prefix: Path, params: VdspParams, images: Sequence[UInt8Array], load: Load) -> Measured:
     assert _shared is not None
-    return _work(read_package(prefix), params, pictures, load, _shared)
+    return _work(read_package(prefix), params, images, load, _shared)
 
 
 def _work(
     compiled: CompiledModel,
     params: VdspParams,
-    pictures: Sequence[UInt8Array],
+    images: Sequence[UInt8Array],
     load: Load,
     shared: _Shared,
     kept: dict[int, list[Engine]] | None = None,
@@ -189,11 +189,11 @@ def _work(
         )
     engines = loaded[: load.instances]
     preprocess = Preprocessor(params, engines[0].format)
-    first = _first_inference(engines[0], preprocess, pictures[:1])
+    first = _first_inference(engines[0], preprocess, images[:1])
     schedule = _arrivals(load)
 
     def request(engine: Engine, index: int) -> tuple[float, float]:
-        chosen = [pictures[i % len(pictures)] for i in range(index * load.batch, (index + 1) * load.batch)]
+        chosen = [images[i % len(images)] for i in range(index * load.batch, (index + 1) * load.batch)]
         tensor = preprocess(chosen, out=engine.tensor)
         ready = time.monotonic()
         engine.infer(tensor)
@@ -235,8 +235,8 @@ def _work(
     )
 
 
-def _first_inference(engine: Engine, preprocess: Preprocessor, pictures: Sequence[UInt8Array]) -> float:
-    tensor = preprocess(pictures)
+def _first_inference(engine: Engine, preprocess: Preprocessor, images: Sequence[UInt8Array]) -> float:
+    tensor = preprocess(images)
     begin = time.monotonic()
     engine.infer(tensor)
     return time.monotonic() - begin

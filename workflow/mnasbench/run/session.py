@@ -47,7 +47,7 @@ class InputFormat:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of one picture."""
+        """Shape of one image."""
         if self.interleaved is not None:
             return self.size, self.size, 3
         if self.blocks is None:
@@ -136,7 +136,7 @@ class Engine:
     ) -> None:
         """Load the graph; ModelError where its runtime refuses it, SettingsError for a thread count below 1.
 
-        ``batch`` is how many pictures come at a time, which OpenVINO makes its kernels for. With ``pixels`` it also
+        ``batch`` is how many images come at a time, which OpenVINO makes its kernels for. With ``pixels`` it also
         normalises as that preprocessing does, or takes bytes that are quantized; what comes in, ``format`` says.
         ``tensor`` is memory for such a batch, to be filled anew for each request.
         """

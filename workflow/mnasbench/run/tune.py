@@ -35,7 +35,7 @@ _TIE = 0.01
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best setting found, its throughput in pictures a second, and what every candidate reached (median)."""
+    """The best setting found, its throughput in images a second, and what every candidate reached (median)."""
 
     instances: int
     threads: int
@@ -61,7 +61,7 @@ def candidates(cpus: int, load: Load) -> list[tuple[int, int]]:
 def tune(
     compiled: CompiledModel,
     params: VdspParams,
-    pictures: Sequence[UInt8Array],
+    images: Sequence[UInt8Array],
     load: Load,
     *,
     budget_seconds: float = SEARCH_SECONDS,
@@ -79,7 +79,7 @@ def tune(
     trial = replace(load, rate=None, requests=None, warmup_seconds=_WARMUP_SECONDS)
     trial = trial if load.scenario == "single_stream" else replace(trial, scenario="offline")
     with Monitor() as monitor:
-        rates, is_disturbed = _halving(compiled, params, pictures, trial, monitor, budget_seconds)
+        rates, is_disturbed = _halving(compiled, params, images, trial, monitor, budget_seconds)
     medians = {setting: statistics.median(values) for setting, values in rates.items()}
     finalists = [setting for setting, values in rates.items() if len(values) == max(map(len, rates.values()))]
     top = max(medians[setting] for setting in finalists)
@@ -97,7 +97,7 @@ def tune(
 def _halving(
     compiled: CompiledModel,
     params: VdspParams,
-    pictures: Sequence[UInt8Array],
+    images: Sequence[UInt8Array],
     load: Load,
     monitor: Monitor,
     budget_seconds: float,
@@ -114,7 +114,7 @@ def _halving(
             slice_load = replace(
                 load, instances=instances, threads=threads, seconds=min(max(share, _SHORTEST_SLICE), _LONGEST_SLICE)
             )
-            measured = measure(compiled, params, pictures, slice_load, kept)
+            measured = measure(compiled, params, images, slice_load, kept)
             found = figures(measured, slice_load)
             rates[instances, threads].append(found["throughput_qps"])
             end = float(measured.records.end[-1])

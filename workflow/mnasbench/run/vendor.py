@@ -31,7 +31,7 @@ _NO_VERDICT = "vamp does not say what else the card and the host were doing"
 class Vamp:
     """How vamp is called: the tool, the model's prefix, the preprocessing, and the load.
 
-    ``shape``: of one picture as vamp reads it, (3, height, width). ``device``: as vamp's ``-d`` takes it.
+    ``shape``: of one image as vamp reads it, (3, height, width). ``device``: as vamp's ``-d`` takes it.
     """
 
     tool: str
@@ -59,11 +59,11 @@ class Vamp:
 def measure_performance(vamp: Vamp, requests: int | None, log: TextIO) -> dict[str, Any]:
     """One performance run, in the shape of the embedded engine's report; what vamp does not say is None.
 
-    ``requests`` of ``vamp.batch`` pictures each; None leaves vamp its default (1,024 pictures).
+    ``requests`` of ``vamp.batch`` images each; None leaves vamp its default (1,024 images).
     Raises ToolError where vamp fails or its report lacks a line.
     """
     files = describe_files(vamp.prefix)
-    # vamp's --iterations counts pictures: its published reports have as many samples, whatever the batch.
+    # vamp's --iterations counts images: its published reports have as many samples, whatever the batch.
     command = vamp.command(*(["--iterations", str(requests * vamp.batch)] if requests else []))
     said = read_report(call_tool(command, log))
     per_second = said["throughput_qps"] / vamp.batch
@@ -85,7 +85,7 @@ def measure_performance(vamp: Vamp, requests: int | None, log: TextIO) -> dict[s
 
 
 def read_report(text: str) -> dict[str, Any]:
-    """The figures of vamp's report: samples, seconds, pictures a second, microseconds, percent, megabytes.
+    """The figures of vamp's report: samples, seconds, images a second, microseconds, percent, megabytes.
 
     ``latency_us`` and ``service_us`` (vamp's e2e and model latency) have avg, min, max and, of newer versions,
     percentiles; None where they are not said. ToolError names the line that is missing or no number.

@@ -1,4 +1,4 @@
-"""Take the picture of a report that stands in README.md: its decision, as a small PNG (for maintainers).
+"""Take the image of a report that stands in README.md: its decision, as a small PNG (for maintainers).
 
 Needs Chromium (Debian: apt-get install chromium) and playwright, which the environment has for the tests.
 """
@@ -25,12 +25,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
     parser.add_argument("page", type=Path, help="a report: results/report.html")
-    parser.add_argument("picture", type=Path, help="PNG to write: docs/report.png")
+    parser.add_argument("image", type=Path, help="PNG to write: docs/report.png")
     return parser
 
 
 def take(arguments: argparse.Namespace) -> None:
-    """Open the page, take the picture, shrink it."""
+    """Open the page, take the image, shrink it."""
     if not arguments.page.is_file():
         raise InputError(f"{one_line(arguments.page)}: there is no such page; make it with `make run`")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -51,13 +51,13 @@ def take(arguments: argparse.Namespace) -> None:
         )
         browser.close()
     small = Image.open(io.BytesIO(seen)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    with written_atomically(arguments.picture) as temporary:
+    with written_atomically(arguments.image) as temporary:
         small.save(temporary, "PNG", optimize=True)
-    print(f"{arguments.picture}: {small.width} x {small.height}, {arguments.picture.stat().st_size / 1e3:.0f} KB")
+    print(f"{arguments.image}: {small.width} x {small.height}, {arguments.image.stat().st_size / 1e3:.0f} KB")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Take the picture."""
+    """Take the image."""
     return run(build_parser(), take, argv)
 
 

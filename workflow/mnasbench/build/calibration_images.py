@@ -1,4 +1,4 @@
-"""The calibration pictures as a stream of batches that can be read again and again in constant memory."""
+"""The calibration images as a stream of batches that can be read again and again in constant memory."""
 
 import os
 import tempfile
@@ -17,34 +17,34 @@ from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import refusal_named
 
 Pixels = npt.NDArray[np.uint8]
-# Of 224 x 224 float32 pictures this is 5 MB: large enough to keep the cores busy, small beside the activations.
+# Of 224 x 224 float32 images this is 5 MB: large enough to keep the cores busy, small beside the activations.
 BATCH = 8
 
 
-def find_pictures(folder: Path, suffix: str, images: int | None) -> list[Path]:
-    """The first ``images`` pictures (all, if None) below ``folder`` whose names end in ``suffix``, in sorted order.
+def find_images(folder: Path, suffix: str, images: int | None) -> list[Path]:
+    """The first ``images`` images (all, if None) below ``folder`` whose names end in ``suffix``, in sorted order.
 
     Raises DatasetError where there are fewer.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{one_line(folder)}: no such folder of calibration pictures; check dataset.path")
+        raise DatasetError(f"{one_line(folder)}: no such folder of calibration images; check dataset.path")
     ending = "." + suffix.lower().lstrip(".")
     found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(ending) and path.is_file())
     wanted = len(found) if images is None else images
     if not found or len(found) < wanted:
         raise DatasetError(
-            f"{one_line(folder)}: holds {len(found)} pictures named *{one_line(ending)}, but {max(wanted, 1)} are "
+            f"{one_line(folder)}: holds {len(found)} images named *{one_line(ending)}, but {max(wanted, 1)} are "
             "wanted for calibration (dataset.sampler.get_data_num)"
         )
     return found[:wanted]
 
 
-class PictureStream:
-    """Preprocessed pictures, decoded once into a temporary file and read from there a batch at a time.
+class ImageStream:
+    """Preprocessed images, decoded once into a temporary file and read from there a batch at a time.
 
     Calling it gives an iterator over float32 batches (n, 3, H, W), normalised, always in the same order; with
     ``swap_colours`` red and blue change places before that. The file
-    has no name, so nothing is left behind whatever happens; 1,000 pictures of 224 x 224 take 150 MB of disk.
+    has no name, so nothing is left behind whatever happens; 1,000 images of 224 x 224 take 150 MB of disk.
     """
 
     def __init__(
