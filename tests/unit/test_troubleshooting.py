@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mnasbench.data.available import check_data, check_results, check_room
+from mnasbench.data.available import check_data, check_results
 from mnasbench.data.manifest import look_at
+from mnasbench.disk_room import require_room
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import refusal_named
 from mnasbench.model.architecture import create, load, require_digest
@@ -133,7 +134,7 @@ BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     "is cut short or damaged": _cut_image,
     "was changed after the workflow made it": _recorded,
     "are free, too little to begin with": lambda folder: _no_results(folder, free=1000),
-    "for a file for each image": lambda folder: _raised(lambda: check_room({folder: 1 << 60})),
+    "make room, or write to another disk": lambda folder: _raised(lambda: require_room({folder: 1 << 60}, "this run")),
     "No space left on device": lambda folder: _raised(lambda: _write_to_the_full_device(folder)),
     "cannot be written to; run in a copy": lambda folder: _no_results(folder, free=1 << 40),
     "has a line break or a word in braces": lambda _: _configured(

@@ -15,12 +15,12 @@ import mnasbench
 from mnasbench.data.available import (
     check_data,
     check_results,
-    check_room,
     input_bytes,
     output_bytes,
     whole_input_bytes,
 )
 from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, read_manifest
+from mnasbench.disk_room import require_room
 from mnasbench.errors import MnasbenchError, OutputError, one_line
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
 from mnasbench.processes import former_holder, is_gone, sign, take, this_process
@@ -361,7 +361,7 @@ def check_room_for_planned():
         there = sum(len(names) for _, _, names in os.walk(folder))
         missing[folder] = size * max(0, images_a_shard() - there)
     try:
-        check_room(missing)
+        require_room(missing, "this run")
     except OutputError as error:
         print(f"mnasbench: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

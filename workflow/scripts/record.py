@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 from command_line import coloured, not_enough_memory, parser_for, run, tells_of_memory, whole
 from mnasbench import provenance
+from mnasbench.disk_room import free_bytes
 from mnasbench.errors import InputError, OutputError, ToolError, one_line
 from mnasbench.files import flush_to_disk, read_json, write_json
 from mnasbench.processes import end_with_parent, former_holder, is_gone
@@ -223,7 +223,7 @@ def _check_addresses() -> None:
 def _found_no_room(log: Path) -> bool:
     """Whether the step could not end its last line, and the disk is full: then it could not say why it failed."""
     text = log.read_bytes()
-    return not text.endswith(b"\n") and shutil.disk_usage(log.parent).free < _FULL_BYTES
+    return not text.endswith(b"\n") and free_bytes(log.parent) < _FULL_BYTES
 
 
 def _tell_failure(line: str) -> None:

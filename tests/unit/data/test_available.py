@@ -1,9 +1,7 @@
 """What cannot be done with the images and files at hand is told before any job starts."""
 
 import inspect
-import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +11,13 @@ from PIL import Image
 from mnasbench.data.available import (
     Extent,
     check_data,
-    check_room,
     input_bytes,
     output_bytes,
     whole_input_bytes,
 )
 from mnasbench.data.demo import CLASSES, make_demo
 from mnasbench.data.npz import OUTPUT_KEY, write_npz
-from mnasbench.errors import MnasbenchError, OutputError
+from mnasbench.errors import MnasbenchError
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, load_settings
 
 
@@ -84,15 +81,6 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
     assert 0 <= input_bytes(224) - written["crop"] <= 4096
     assert 0 <= whole_input_bytes(tmp_path) - (written["a"] + written["b"]) / 2 <= 4096
     assert 0 <= output_bytes(1000) - (tmp_path / "scores.npz").stat().st_size <= 4096
-
-
-def test_a_disk_without_room_for_all_folders_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000_000))
-    needs = {tmp_path / "npz/0": 3_000_000_000, tmp_path / "npz/1": 2_000_000_000}
-    check_room(needs)
-    told = f"{re.escape(str(tmp_path))}: this run needs about 5.1 GB there .*, but 5.0 GB are free"
-    with pytest.raises(OutputError, match=told):
-        check_room(needs | {tmp_path / "outputs": 100_000_000})
 
 
 @pytest.mark.parametrize(

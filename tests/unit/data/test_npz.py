@@ -205,7 +205,7 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypa
     images = index_dataset(Dataset(root), tmp_path / "manifest.csv")
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match=r"need \d+\.\d MB, but 0\.0 MB are free"):
+    with pytest.raises(OutputError, match=r"writing 1 npz files needs about \d+\.\d MB there, but 0\.0 MB are free"):
         write_npz_inputs(root, images, tmp_path / "npz", None)
     assert list((tmp_path / "npz").rglob("*.npz")) == []
 

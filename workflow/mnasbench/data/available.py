@@ -6,7 +6,6 @@ Light on purpose (no numpy, no Pillow): Snakemake asks it before it plans anythi
 import contextlib
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from mnasbench.data.fingerprint import Dataset, Listing, sample_of, scan, walk
 from mnasbench.data.labels import named
+from mnasbench.disk_room import free_bytes, on_disk
 from mnasbench.errors import DatasetError, OutputError, SettingsError, one_line
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, Settings
 
@@ -24,8 +24,6 @@ _LEFT_TO_A_SHELL = re.compile(r"""['"$`\\]""")
 # Snakemake takes {word} in a path for a wildcard, and knows no way to write it otherwise.
 _NO_PATH = re.compile(r"\{\s*\w+\s*[,}]|[\r\n]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# What a file takes is rounded up to this, on the file systems that most have; some say far more of themselves.
-_BLOCK = 4096
 # Headers of an npz file.
 _NPZ_HEADERS = 512
 # Whole images that the size of the others is estimated from.
@@ -78,7 +76,7 @@ def check_results(folder: Path) -> None:
                 f"{one_line(place.resolve())}: cannot be written to; run in a copy of the checkout that is yours, or "
                 "ask who it belongs to"
             )
-        free = shutil.disk_usage(place).free if place.exists() else LEAST_FREE_BYTES
+        free = free_bytes(place)
         if free < LEAST_FREE_BYTES:
             raise OutputError(
                 f"{one_line(place.resolve())}: {free / 1e6:.1f} MB are free, too little to begin with; make room for "
@@ -86,33 +84,14 @@ def check_results(folder: Path) -> None:
             )
 
 
-def check_room(needs: Mapping[Path, int]) -> None:
-    """Raise OutputError where a disk has less room than the folders on it, which need not be there yet, will need.
-
-    ``needs``: bytes by folder, of files that are not written yet.
-    """
-    disks: dict[int, tuple[Path, int]] = {}
-    for folder, need in needs.items():
-        place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-        first, others = disks.get(place.stat().st_dev, (place, 0))
-        disks[place.stat().st_dev] = (first, others + need)
-    for place, need in disks.values():
-        free = shutil.disk_usage(place).free
-        if need > free:
-            raise OutputError(
-                f"{one_line(place.resolve())}: this run needs about {need / 1e9:.1f} GB there for a file for each "
-                f"image, but {free / 1e9:.1f} GB are free; make room, or run in a checkout on another disk"
-            )
-
-
 def input_bytes(size: int) -> int:
     """What the npz of an image that was cropped to ``size`` takes on a disk."""
-    return _on_disk(3 * size**2)
+    return on_disk(3 * size**2 + _NPZ_HEADERS)
 
 
 def output_bytes(classes: int) -> int:
     """What the npz of an image's scores takes on a disk."""
-    return _on_disk(4 * classes)
+    return on_disk(4 * classes + _NPZ_HEADERS)
 
 
 def whole_input_bytes(root: Path) -> int:
@@ -122,12 +101,8 @@ def whole_input_bytes(root: Path) -> int:
     sizes = []
     for name in sample_of([name for name, _ in walk(root, "val")], _SAMPLE):
         with contextlib.suppress(Exception), Image.open(root / name) as image:  # said when they are indexed
-            sizes.append(_on_disk(3 * image.width * image.height))
+            sizes.append(on_disk(3 * image.width * image.height + _NPZ_HEADERS))
     return sum(sizes) // max(1, len(sizes))
-
-
-def _on_disk(content: int) -> int:
-    return -(-(content + _NPZ_HEADERS) // _BLOCK) * _BLOCK
 
 
 def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[str, Mapping[str, int]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -16,7 +15,8 @@ from mnasbench.data.npz import without_suffix, write_npz
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_image
 from mnasbench.data.resample import compile_now
-from mnasbench.errors import DatasetError, InputError, one_line
+from mnasbench.disk_room import require_room
+from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import make_folders, sha256_of_bytes
 
 # Zip and npy headers of one file.
@@ -61,11 +61,7 @@ def write_npz_inputs(
     need = bytes_needed(images, preprocessing)
     # What is there is replaced, so its space is free.
     there = 0 if is_new else sum(path.stat().st_size for path in paths if path.is_file())
-    free = shutil.disk_usage(target).free + there
-    if need > free:
-        raise InputError(
-            f"{one_line(target)}: {len(paths)} npz files need {need / 1e6:.1f} MB, but {free / 1e6:.1f} MB are free"
-        )
+    require_room({target: need - there}, f"writing {len(paths)} npz files")
     if preprocessing is not None:
         compile_now()
     jobs = list(zip(images, paths, strict=True))
