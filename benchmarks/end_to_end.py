@@ -91,7 +91,7 @@ def ours(root: Path, prefix: Path, params: Path, work: Path) -> float:
     listed, outputs = work / "list.txt", work / "outputs"
     call(SCRIPTS / "image2npz.py", *source, *geometry, "--target_path", work / "npz", "--text_path", listed)
     load = ("-i", cores, "-p", 1, "-b", 8, "--datalist", listed, "--path_output", outputs)
-    call(SCRIPTS / "ort_vamp.py", "-m", prefix, "--vdsp_params", params, *load)
+    call("-m", "mnasbench.commands.ort_vamp", "-m", prefix, "--vdsp_params", params, *load)
     labels = ("--label", root / "manifest.csv", "--json", work / "accuracy.json")
     call(SCRIPTS / "eval_imagenet.py", "--result_path", outputs, "--datalist", listed, *labels)
     return float(json.loads((work / "accuracy.json").read_text())["top1"])

@@ -82,9 +82,11 @@ def test_a_file_of_the_vendors_is_built(
 ) -> None:
     file = tmp_path / "build.yaml"
     file.write_text(yaml.safe_dump(content(checkpoint, images / "val", tmp_path)))
-    assert card_step("ort_vamc", "check", file).endswith(f"net int8-percentile -> {tmp_path / prefix}\n")
+    assert card_step("mnasbench.commands.ort_vamc", "check", file).endswith(
+        f"net int8-percentile -> {tmp_path / prefix}\n"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["build.yaml"]
-    card_step("ort_vamc", command, file)
+    card_step("mnasbench.commands.ort_vamc", command, file)
     assert "cluster_mode' is the card's and has no effect here" in capsys.readouterr().err
     compiled = read_package(tmp_path / prefix)
     # The stem and the first block's projection, by their number among the Convs.
@@ -92,7 +94,7 @@ def test_a_file_of_the_vendors_is_built(
     assert compiled.info["preprocessing"]["resize"] == [73, 73]
     assert compiled.info["preprocessing"]["library"] == "opencv"
     assert compiled.info["outputs"][0]["softmax"] is True
-    told = card_step("ort_vamc", "inspect", tmp_path / prefix)
+    told = card_step("mnasbench.commands.ort_vamc", "inspect", tmp_path / prefix)
     assert "net (int8-percentile, engine ort, run by openvino)" in told and "checkpoint sha256" in told
     engine = Engine(compiled)
     assert engine.format.size == 64

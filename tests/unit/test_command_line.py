@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import parser_for, real, run, whole
+from mnasbench.commands.arguments import parser_for, real, whole
+from mnasbench.commands.command_line import run
 from mnasbench.files import write_text
 
 # Commands that write 1 MB, fill the memory, or wait, after a first half was written.
@@ -57,7 +58,7 @@ def test_wrong_arguments_are_one_line(arguments: list[str], told: str, capsys: p
 def _program(body: str) -> str:
     inner = "\n".join(f"    {line}" for line in body.strip().splitlines())
     return (
-        "import argparse, sys, time\nfrom pathlib import Path\nfrom command_line import run\n"
+        "import argparse, sys, time\nfrom pathlib import Path\nfrom mnasbench.commands.command_line import run\n"
         f"def act(arguments):\n{inner}\n"
         "parser = argparse.ArgumentParser(prog='step'); parser.add_argument('folder')\n"
         "sys.exit(run(parser, act))\n"
@@ -93,7 +94,7 @@ def test_what_cannot_be_said_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_a_closed_stream_ends_nothing(closed: str, tmp_path: Path) -> None:
     descriptor = {"stdout": 1, "stderr": 2}[closed]
-    body = "from command_line import coloured; print(coloured('x', 'red', sys.stdout)); print('y', file=sys.stderr)"
+    body = "from mnasbench.commands.colour import coloured; print(coloured('x', 'red', sys.stdout)); print('y', file=sys.stderr)"
     child = _start(body, tmp_path, preexec_fn=lambda: os.close(descriptor))
     said, error = child.communicate(timeout=60)
     assert (child.returncode, said + error) == (0, "y\n" if closed == "stdout" else "x\n")

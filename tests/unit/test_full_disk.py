@@ -27,8 +27,6 @@ import gather_manifest
 import image2npz
 import index_dataset
 import make_demo
-import ort_vamc
-import ort_vamp
 import record
 import report
 import sample_calibration
@@ -39,6 +37,7 @@ import valprep
 import vamp_npz_decode
 import write_build_config
 from made_results import make_results
+from mnasbench.commands import ort_vamc, ort_vamp
 from mnasbench.errors import one_line
 from mnasbench.files import canonical_json
 from mnasbench.model import architecture

@@ -13,7 +13,7 @@ import pytest
 
 LOOP = """
 import sys, time
-from progress import progress, step
+from mnasbench.commands.progress import progress, step
 step("laying out")
 for _ in progress("drawing")(range(30), 30):
     time.sleep(0.13)
@@ -84,7 +84,7 @@ def test_a_step_that_says_nothing_is_said_to_run(tmp_path: Path, repository: Pat
     ("variable", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]
 )
 def test_no_color_is_obeyed(environment: dict[str, str], variable: dict[str, str], is_coloured: bool) -> None:
-    program = "import sys; from command_line import coloured; print(coloured('failed', 'red', sys.stdout))"
+    program = "import sys; from mnasbench.commands.colour import coloured; print(coloured('failed', 'red', sys.stdout))"
     said = _on_a_terminal([sys.executable, "-c", program], environment | variable)
     assert ("\x1b[31m" in said) == is_coloured and "failed" in said
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

@@ -58,7 +58,8 @@ def test_no_command_takes_a_number_without_bounds(repository: Path) -> None:
     # A process number of -1, a rate of NaN, 10^30 images: argparse's int and float take them all.
     found = [
         f"{path.name}: {line.strip()}"
-        for path in sorted((repository / "workflow/scripts").glob("*.py"))
+        for folder in ("workflow/scripts", "workflow/mnasbench/commands")
+        for path in sorted((repository / folder).glob("*.py"))
         for line in path.read_text().splitlines()
         if re.search(r"type=(int|float)\b(?!.*choices=)", line)
     ]

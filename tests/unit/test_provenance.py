@@ -47,21 +47,19 @@ def test_the_digest_sees_an_edit_in_what_the_step_imports_and_in_nothing_else(ch
     assert _digest(checkout, "export_timm_torchvision_model.py") == before["export_timm_torchvision_model.py"]
 
 
-def _scripts() -> list[str]:
-    folder = Path(provenance.__file__).parents[1] / "scripts"
-    # progress.py is no step, and imports nothing of ours.
-    return sorted(path.name for path in folder.glob("*.py") if path.name != "progress.py")
+def _scripts() -> list[Path]:
+    library = Path(provenance.__file__).parent
+    return sorted([*(library.parent / "scripts").glob("*.py"), *(library / "commands").glob("ort_*.py")])
 
 
-@pytest.mark.parametrize("script", _scripts())
-def test_the_digest_covers_every_module_that_the_script_really_imports(repository: Path, script: str) -> None:
-    path = repository / "workflow/scripts" / script
+@pytest.mark.parametrize("path", _scripts(), ids=lambda path: path.name)
+def test_the_digest_covers_every_module_that_the_script_really_imports(repository: Path, path: Path) -> None:
     # The oracle: run the script's imports, and ask Python which of our files it then holds.
     program = (
-        f"import runpy, sys; sys.path.insert(0, {str(path.parent)!r}); "
+        "import runpy, sys; "
         f"runpy.run_path({str(path)!r}, run_name='imported'); "
         "print('\\n'.join(m.__file__ for n, m in list(sys.modules.items())"
-        " if (n.startswith('mnasbench') or n in ('command_line', 'progress')) and getattr(m, '__file__', None)))"
+        " if n.startswith('mnasbench') and getattr(m, '__file__', None)))"
     )
     environment = {"PYTHONPATH": str(repository / "workflow"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
@@ -70,17 +68,16 @@ def test_the_digest_covers_every_module_that_the_script_really_imports(repositor
     assert loaded or "mnasbench" not in path.read_text(), "the oracle saw no module of ours"
 
 
-def test_torch_is_imported_by_the_steps_that_need_it_alone(repository: Path) -> None:
+def test_torch_is_imported_by_the_steps_that_need_it_alone() -> None:
     """Importing it takes seconds, which a job for each shard and row would pay again."""
-    scripts = repository / "workflow/scripts"
-    using = {script for script in _scripts() if "torch" in provenance.library_versions(scripts / script)}
+    using = {path.name for path in _scripts() if "torch" in provenance.library_versions(path)}
     # The last one is called by hand.
     assert using == {"train_demo.py", "export_timm_torchvision_model.py", "check_parity.py", "write_presets.py"}
 
 
 def test_what_is_imported_where_it_is_used_counts_as_used() -> None:
-    scripts = Path(__file__).parents[2] / "workflow/scripts"
-    assert {"openvino", "onnxruntime", "numba"} <= set(provenance.library_versions(scripts / "ort_vamp.py"))
+    command = Path(provenance.__file__).parent / "commands/ort_vamp.py"
+    assert {"openvino", "onnxruntime", "numba"} <= set(provenance.library_versions(command))
 
 
 def _receipt(tmp_path: Path) -> tuple[Path, Path, Path]:

@@ -124,8 +124,8 @@ def test_every_command_in_the_documents_is_one_that_works(checkout: Workflow, sa
     elif name == "snakemake":
         _plan(checkout, arguments)
     elif name == "python" or name.startswith("ort-vam"):
-        script, *arguments = (f"{name.replace('-', '_')}.py", *arguments) if name != "python" else arguments
-        _parse(Path(script).name, arguments)
+        script, *arguments = arguments if name == "python" else (name, *arguments)
+        _parse(script, arguments)
     else:
         assert name in NOT_OURS, f"{said.document}: nothing here tries `{said.text}`; run it, plan it, or say why not"
 
@@ -159,9 +159,14 @@ def _plan(checkout: Workflow, arguments: list[str]) -> None:
     _planned.add(tuple(arguments))
 
 
+def _installed(program: str) -> str:
+    """The module of a command that is installed by name."""
+    return f"mnasbench.commands.{program.replace('-', '_')}"
+
+
 def _parse(script: str, arguments: list[str]) -> None:
-    """Have a script take the arguments; the ones that a reader fills in may stand for anything."""
-    module: Any = importlib.import_module(script.removesuffix(".py"))
+    """Have a command take the arguments; the ones that a reader fills in may stand for anything."""
+    module: Any = importlib.import_module(_installed(script) if script.startswith("ort-") else Path(script).stem)
     module.build_parser().parse_args(arguments)
 
 
@@ -196,7 +201,7 @@ def _run(checkout: Workflow, folder: Path, *arguments: str) -> subprocess.Comple
 def test_the_chain_by_hand_runs_as_it_stands(checkout: Workflow, tmp_path: Path) -> None:
     """Every command of the last part of docs/chain.md in turn, on fewer images and for a shorter time."""
     block = _blocks((REPOSITORY / "docs/chain.md").read_text(), "sh")[-1].replace("\\\n", " ")
-    cheaper = {"make_demo.py": "--validation 24 --training 200", "ort_vamp.py": "--seconds 0.3 --warmup 0"}
+    cheaper = {"make_demo.py": "--validation 24 --training 200", "ort-vamp": "--seconds 0.3 --warmup 0"}
     torch.manual_seed(0)
     net = create("torchvision", "mnasnet0_5", 24)
     for module in net.modules():  # with the initial statistics an untrained net's activations vanish
@@ -211,13 +216,13 @@ def test_the_chain_by_hand_runs_as_it_stands(checkout: Workflow, tmp_path: Path)
         program, *arguments = shlex.split(line)
         if program == ".":
             continue
+        name = Path(arguments[0]).name if program == "python" else program
         if program != "python":
-            arguments = [f"workflow/scripts/{program.replace('-', '_')}.py", *arguments]
-        name = Path(arguments[0]).name
+            arguments = ["-m", _installed(program), *arguments]
         done = _run(checkout, tmp_path, *arguments, *cheaper.get(name, "").split())
         assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
         said[name] = done.stdout
-    assert len(said) == 7 and "throughput (qps)" in said["ort_vamp.py"] and "top1" in said["eval_topk.py"].lower()
+    assert len(said) == 7 and "throughput (qps)" in said["ort-vamp"] and "top1" in said["eval_topk.py"].lower()
 
 
 def test_every_column_of_the_summary_is_defined() -> None:

@@ -129,8 +129,9 @@ def settings(**used):
 
 
 def code(script):
-    """The digest of the code that a script runs."""
-    return code_digest(SCRIPTS / script)
+    """The digest of the code that a script runs, or one of the two commands that are installed."""
+    file = SCRIPTS / script
+    return code_digest(file if file.is_file() else SCRIPTS.parent / "mnasbench" / "commands" / script)
 
 
 # ------------------------------------------------------------------------------------------------------------- data

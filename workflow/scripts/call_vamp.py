@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run, whole
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.command_line import run
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
 from mnasbench.result.pairing import listed_inputs

@@ -15,17 +15,18 @@ from typing import Any
 
 from tabulate import tabulate
 
-from command_line import parser_for, run, whole
-from dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import read_vdsp_params
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.command_line import run
+from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
+from mnasbench.commands.progress import progress
 from mnasbench.data.fingerprint import read_manifest, sample_of, scan
 from mnasbench.data.preprocess import Preprocessing, preprocessing_from
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
 from mnasbench.result.pairing import listed_inputs
 from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
-from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

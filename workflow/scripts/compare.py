@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
 from mnasbench.files import write_text
 from mnasbench.result.comparison import (
     GATE_COLUMNS,

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
+from mnasbench.commands.progress import progress
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
 from mnasbench.result.pairing import find_outputs, labels_by_key, labels_left_out, labels_of, listed_inputs
-from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run, whole
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.command_line import run
 from mnasbench.errors import SettingsError
 from mnasbench.files import sha256_of_file, write_json
 from mnasbench.presets import LIBRARIES, preset

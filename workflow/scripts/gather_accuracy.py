@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
 from mnasbench.data.fingerprint import read_manifest
 from mnasbench.errors import PairingError, one_line
 from mnasbench.files import write_json

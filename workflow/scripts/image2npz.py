@@ -9,14 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run, whole
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.command_line import run
+from mnasbench.commands.progress import progress
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import IndexedImage, read_manifest
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.npz_inputs import write_npz_inputs
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import SettingsError
-from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

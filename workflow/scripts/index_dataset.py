@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run, whole
-from dataset_arguments import add_dataset_arguments, dataset_of
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.command_line import run
+from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
+from mnasbench.commands.progress import progress
 from mnasbench.data.manifest import index_dataset
-from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run, whole
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.command_line import run
+from mnasbench.commands.progress import progress
 from mnasbench.data.demo import make_demo
-from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

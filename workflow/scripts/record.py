@@ -19,8 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from command_line import coloured, not_enough_memory, parser_for, run, tells_of_memory, whole
 from mnasbench import provenance
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.colour import coloured
+from mnasbench.commands.command_line import not_enough_memory, run, tells_of_memory
 from mnasbench.disk_room import free_bytes
 from mnasbench.errors import InputError, OutputError, ToolError, one_line
 from mnasbench.files import flush_to_disk, read_json, write_json
@@ -29,7 +31,7 @@ from mnasbench.processes import end_with_parent, former_holder, is_gone
 FAILURES = Path("results/logs/failures.txt")
 # Names the run that works on these results (common.smk).
 LOCK = Path(".snakemake/mnasbench.lock")
-# Where a step says how far it is (progress.py), as a descriptor.
+# Where a step says how far it is (mnasbench.commands.progress), as a descriptor.
 PROGRESS_VARIABLE = "MNASBENCH_PROGRESS"
 _UNWANTED = "the run that wanted this was killed, and another may have begun"
 # Less than this is free on a disk where a step could not end its last line.

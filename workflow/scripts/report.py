@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
 from mnasbench.data.fingerprint import Dataset
 from mnasbench.data.labels import read_class_names
 from mnasbench.files import write_text

@@ -9,14 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import MOST_IMAGES, MOST_SESSIONS, parser_for, run, whole
 from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
+from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, parser_for, whole
+from mnasbench.commands.command_line import run
+from mnasbench.commands.progress import progress
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.run.classify import classify, write_result_text
-from progress import progress
 
 _DEMO = Path("results/data/demo/images")
 _DEMO_MODEL = Path("results/build/mnasnet0_5/int8-percentile/mnasnet0_5-int8-percentile-3_224_224-ort/mnasnet0_5")

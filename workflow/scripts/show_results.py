@@ -5,7 +5,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from command_line import coloured, parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.colour import coloured
+from mnasbench.commands.command_line import run
 from mnasbench.errors import InputError
 from mnasbench.files import read_json, read_text
 from mnasbench.result.summary import COLUMNS, exclusion_notes, read_csv, terminal_notes, terminal_table

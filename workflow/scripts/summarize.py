@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
 from mnasbench.files import read_json, write_text
 from mnasbench.result.expected import deviations
 from mnasbench.result.summary import Row, exclusion_notes, make_row, read_csv, to_csv, to_markdown

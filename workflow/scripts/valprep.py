@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
 from mnasbench.data.fingerprint import Dataset
 from mnasbench.data.valprep import make_class_folders, undo, write_labels_of_devkit
 from mnasbench.errors import SettingsError

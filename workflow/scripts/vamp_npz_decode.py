@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
+from mnasbench.commands.progress import progress
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.npz import read_output
 from mnasbench.result.pairing import find_outputs, listed_inputs
 from mnasbench.run.classify import Prediction, write_result_text
 from mnasbench.run.scores import best_classes, softmax
-from progress import progress
 
 
 def build_parser() -> argparse.ArgumentParser:

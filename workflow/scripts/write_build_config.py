@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import parser_for, run, whole
 from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
 from mnasbench.build.runtime import RUNTIMES
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 from mnasbench.build.vendor import for_the_card
+from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.command_line import run
 from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml

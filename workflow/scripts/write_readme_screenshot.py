@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
 from mnasbench.errors import InputError, ToolError, one_line
 from mnasbench.files import written_atomically
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from command_line import parser_for, run
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
 from mnasbench.files import canonical_json, read_text, write_text
 from mnasbench.settings import SCHEMA_FILE, schema
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import yaml
 
-import ort_vamc
+from mnasbench.commands import ort_vamc
 from readers import tiny_onnx
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import ort_vamp
 import report as report_script
 from made_results import HOSTILE, make_results
+from mnasbench.commands import ort_vamp
 from mnasbench.data.calibration import sample_calibration, write_calibration
 from mnasbench.data.fingerprint import Dataset
 from mnasbench.errors import InputError

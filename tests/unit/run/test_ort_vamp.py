@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-import ort_vamp
 from mnasbench.build.vdsp_params import vdsp_params
+from mnasbench.commands import ort_vamp
 from mnasbench.data.npz import read_output, write_npz
 from mnasbench.files import write_json
 

@@ -11,9 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from command_line import MOST_IMAGES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, run, whole
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
+from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, whole
+from mnasbench.commands.command_line import run
+from mnasbench.commands.progress import bar, waiting
 from mnasbench.data.datalist import read_datalist
 from mnasbench.errors import InputError, did_you_mean
 from mnasbench.files import write_json
@@ -24,7 +26,6 @@ from mnasbench.run.performance import SCENARIOS, Load
 from mnasbench.run.report_text import report_text
 from mnasbench.run.session import input_format, usable_cpus
 from mnasbench.run.tune import SEARCH_SECONDS, tune
-from progress import bar, waiting
 
 # 10 MB of different 224 x 224 images: more than the L2 caches of the cores that work on them hold.
 DISTINCT_INPUTS = 64
@@ -124,6 +125,10 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Vds
         raise InputError("--path_output needs --datalist, the list of inputs")
     inputs = read_datalist(arguments.datalist)
     with bar("scoring", len(inputs)) as shown:
+
+        def update(done: int, _total: int) -> None:
+            shown.update(done - shown.n)
+
         run = run_accuracy(
             compiled,
             params,
@@ -132,7 +137,7 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Vds
             instances=load_of(arguments).sessions,
             batch=arguments.batch_size,
             threads=arguments.threads,
-            progress=lambda done, total: shown.update(done - shown.n) and None,
+            progress=update,
         )
     return {**asdict(run), "throughput_qps": run.throughput_qps}
 

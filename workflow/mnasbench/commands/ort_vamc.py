@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from command_line import parser_for, run
 from mnasbench.build.config import read_build_config
 from mnasbench.build.package import read_package
+from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.command_line import run
+from mnasbench.commands.progress import progress, step
 from mnasbench.files import write_text
-from progress import progress, step
 
 _GENERATIONS = {"build": 1, "compile": 2, "check": None}
 

@@ -1,16 +1,14 @@
-"""What every command does alike: parse, act, and turn an error of ours into one line and an exit code."""
+"""How a command ends: any error becomes one line and an exit code."""
 
 import argparse
 import contextlib
 import errno
-import math
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Literal, NoReturn, TextIO
 
 from mnasbench.errors import MnasbenchError, one_line
 
@@ -35,62 +33,6 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = number
-
-
-class HelpfulFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults that say something, and keeps the description's line breaks."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, as of any other input; argparse would repeat all its flags."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the message and exit code 2."""
-        self.exit(2, f"{self.prog}: error: {one_line(message)}; --help says what is expected\n")
-
-
-def parser_for(description: str | None) -> argparse.ArgumentParser:
-    """A parser that wants its flags whole (an abbreviation in a script breaks with the next new flag)."""
-    return OneLineParser(description=description, formatter_class=HelpfulFormatter, allow_abbrev=False)
-
-
-# More images, pixels, processes or requests than this nobody has; larger numbers break what they are handed to.
-MOST = 1_000_000_000
-# Of one request, and of sessions, threads or processes: the schema's bounds.
-MOST_IMAGES = MOST_SESSIONS = 1024
-
-
-def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:
-    """The type of an argument that is a whole number within these bounds."""
-
-    def number(text: str) -> int:
-        try:
-            value = int(text) if len(text) <= 20 else most + 1
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text[:40]} is not within {least} to {most}")
-        return value
-
-    return number
-
-
-def real(least: float = 0.0, most: float = MOST, *, above: bool = False) -> Callable[[str], float]:
-    """The type of an argument that is a finite number within these bounds, or ``above`` the lower one."""
-
-    def number(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
-            raise argparse.ArgumentTypeError(f"{text[:40]} is not within {least:g} to {most:g}")
-        return value
-
-    return number
 
 
 def run(
@@ -128,8 +70,8 @@ def _run(
         code = action(arguments) or 0
         sys.stdout.flush()
         # For a caller in this process. After a signal they stay: a second one must not disturb what is to be said.
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for handled, handler in handlers.items():
+            signal.signal(handled, handler)
         return code
     except MnasbenchError as error:
         if error.__cause__ is not None and is_out_of_memory(error.__cause__):
@@ -143,7 +85,7 @@ def _run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Stopped, KeyboardInterrupt) as stop:
-        number = stop.signal if isinstance(stop, Stopped) else signal.SIGINT
+        number = stop.signal if isinstance(stop, Stopped) else int(signal.SIGINT)
         print(f"{parser.prog}: {'interrupted' if number == signal.SIGINT else 'terminated'}", file=sys.stderr)
         return 128 + number
     except Exception as error:
@@ -182,11 +124,3 @@ def not_enough_memory(said: str = "") -> str:
     where = f" ({said})" if said else ""
     advice = "free some, or give it less to do at once (fewer instances or workers, a smaller batch)"
     return f"not enough memory{where}; {advice}"
-
-
-def coloured(text: str, colour: Literal["red", "green", "yellow"], stream: TextIO) -> str:
-    """``text`` in a colour where ``stream`` is a terminal and NO_COLOR (no-color.org) is not set."""
-    if not stream.isatty() or os.environ.get("NO_COLOR"):
-        return text
-    code = {"red": 31, "green": 32, "yellow": 33}[colour]
-    return f"\x1b[{code}m{text}\x1b[0m"

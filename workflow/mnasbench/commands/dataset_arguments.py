@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from command_line import whole
+from mnasbench.commands.arguments import whole
 from mnasbench.data.fingerprint import Dataset
 
 

@@ -60,7 +60,7 @@ def waiting(what: str, seconds: float) -> Iterator[None]:
 class _Lines(tqdm):  # type: ignore[type-arg] # tqdm is generic in its stubs alone
     """A line a second for record.py, which shows one now and then."""
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         state = self.format_dict
         if state["elapsed"] >= 1 and state["n"]:  # before, nothing is known of the rate
             rate = state["n"] / state["elapsed"]
@@ -69,7 +69,6 @@ class _Lines(tqdm):  # type: ignore[type-arg] # tqdm is generic in its stubs alo
             # The rate of waiting is no news.
             pace = "" if state["unit"] == "second" else f", {rate:,.3g} a second, {left} left"
             _say(f"{self.desc.removesuffix(': ')}, {done}{pace}")
-        return True
 
 
 def _is_listened_to() -> bool:

@@ -1,0 +1,1 @@
+"""The commands ort-vamc and ort-vamp, and what all commands share."""
