@@ -22,11 +22,11 @@ from pathlib import Path
 from engine import P, compiled, torch_model
 
 from mnasbench.build.vdsp_params import vdsp_params
+from mnasbench.cpus import usable_cpus
 from mnasbench.data.fingerprint import Dataset
 from mnasbench.data.manifest import index_dataset
 from mnasbench.files import write_json
 from mnasbench.model.export import export_onnx
-from mnasbench.run.session import usable_cpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = REPOSITORY / "workflow" / "scripts"

@@ -37,6 +37,7 @@ import torch  # noqa: E402
 from mnasbench.build.config import BuildConfig  # noqa: E402
 from mnasbench.build.vamc import build  # noqa: E402
 from mnasbench.build.vdsp_params import VdspParams  # noqa: E402
+from mnasbench.cpus import usable_cpus  # noqa: E402
 from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of  # noqa: E402
 from mnasbench.model import architecture  # noqa: E402
 from mnasbench.model.export import export_onnx  # noqa: E402
@@ -44,7 +45,7 @@ from mnasbench.model.torchvision_import import torchvision  # noqa: E402
 from mnasbench.provenance import machine  # noqa: E402
 from mnasbench.run.inputs import Preprocessor  # noqa: E402
 from mnasbench.run.interference import Monitor  # noqa: E402
-from mnasbench.run.session import Engine, usable_cpus  # noqa: E402
+from mnasbench.run.session import Engine  # noqa: E402
 
 P = Preprocessing()
 CROPPED = VdspParams(Preprocessing(resize=P.crop, crop=P.crop))

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 import yaml
 
+from mnasbench.cpus import usable_cpus
 from mnasbench.data.available import input_bytes, output_bytes
-from mnasbench.data.parallel import available_cores
 from mnasbench.model.architecture import create
 from mnasbench.result.summary import read_csv, terminal_table
 from mnasbench.result.times import find_receipts, recorded_jobs, times_table, wall_seconds
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path(default), help="folder of the photographs and weights")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--shards", type=int, default=16)
-    parser.add_argument("--cores", type=int, default=available_cores())
+    parser.add_argument("--cores", type=int, default=usable_cpus())
     parser.add_argument("--variants", nargs="*", default=[], help=f"besides {LEARNED}, with weights drawn by a seed")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16", "int8-percentile"])
     parser.add_argument("--keep", type=Path, help="folder to make and leave; default: a temporary one")

@@ -30,10 +30,11 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from mnasbench.cpus import usable_cpus  # noqa: E402
 from mnasbench.data.fingerprint import Dataset  # noqa: E402
 from mnasbench.data.manifest import index_dataset  # noqa: E402
 from mnasbench.data.npz_inputs import write_npz_inputs  # noqa: E402
-from mnasbench.data.parallel import available_cores, map_in_processes  # noqa: E402
+from mnasbench.data.parallel import map_in_processes  # noqa: E402
 from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of  # noqa: E402
 from mnasbench.model.torchvision_import import torchvision  # noqa: E402
 
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return statistics.median(other / ours for other, ours in zip(times[name], times["ours"], strict=True))
 
     scalings: dict[str, object] = {"two_cores": None}
-    if available_cores() > 1:
+    if usable_cpus() > 1:
         print("on the disk")
         found = scaling(paths, arguments.rounds, None)
         scalings = median_and_range("two_cores", found["npz"])

@@ -21,6 +21,7 @@ import numpy as np
 from engine import CROPPED, P, compiled, spread, torch_model
 
 from mnasbench.build.package import CompiledModel, read_package
+from mnasbench.cpus import usable_cpus
 from mnasbench.data.npz import write_npz
 from mnasbench.data.preprocess import normalise, pixels_of
 from mnasbench.model.export import export_onnx
@@ -29,7 +30,6 @@ from mnasbench.run.accuracy import run_accuracy
 from mnasbench.run.figures import figures
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.performance import Load, measure
-from mnasbench.run.session import usable_cpus
 from mnasbench.run.tune import tune
 
 REPOSITORY = Path(__file__).resolve().parents[1]

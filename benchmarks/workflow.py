@@ -29,12 +29,12 @@ from pathlib import Path
 
 import yaml
 
-from mnasbench.data.parallel import available_cores
+from mnasbench.cpus import usable_cpus
+from mnasbench.precisions import PRECISIONS
 from mnasbench.result.times import held_seconds, longest_chain, makespan, recorded_jobs, times_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VARIANTS = ("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3")
-PRECISIONS = ("fp32", "fp16", "int8-percentile", "int8-max", "int8-kl_divergence", "int8-mse")
 PARTS = ("planning", "orchestration", "end_to_end")
 STAND_IN = """
 import subprocess, sys
@@ -153,7 +153,7 @@ def orchestration(checkout: Path) -> dict[str, float]:
     jobs = recorded_jobs(checkout / "results")
     plans = {key: job.plan for key, job in jobs.items()}
     seconds = {key: job.time.seconds for key, job in jobs.items()}
-    cores = available_cores()
+    cores = usable_cpus()
     chain = longest_chain(plans, seconds)
     print(f"\n{times_table(job.time for job in jobs.values())}\n")
     print("longest chain: " + ", ".join(f"{plans[key].rule} {seconds[key]:.1f}" for key in chain))

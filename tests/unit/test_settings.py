@@ -67,7 +67,7 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
         ({"models": {}}, "models"),
         (
             {**DEMO, "engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16", "int8-mse"]},
-            r"int8-mse is none of the calibration modes .* set vacc.generation: 2",
+            r"int8-mse is none that vamc's generation 1 builds; .* set vacc.generation: 2",
         ),
         ({"models": {None: {}}}, "models.None: a name is expected here"),
         ({"models": {"mnasnet0_5": {}}, True: 1}, "True: a name is expected here; put it in quotes"),

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mnasbench.cpus import usable_cpus
 from mnasbench.errors import InputError, OutputError, one_line
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, sha256_of_file, write_json, write_text
 
@@ -136,7 +137,7 @@ def machine() -> dict[str, Any]:
     """The CPU and system that a job ran on; no host name, which says nothing of a measurement."""
     return {
         "cpu": _cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": usable_cpus(),
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
         "python": platform.python_version(),
@@ -206,7 +207,7 @@ def folder_content(folder: Path) -> str:
     """SHA-256 (hexadecimal) over the names and contents of the files below ``folder``, read by several threads."""
     names = [name for name, _ in folder_listing(folder)]
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing runs outside the interpreter's lock
+    with ThreadPoolExecutor(usable_cpus()) as pool:  # hashing runs outside the interpreter's lock
         for name, found in zip(names, pool.map(lambda name: sha256_of_file(folder / name), names), strict=True):
             digest.update(f"{name}\0{found}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

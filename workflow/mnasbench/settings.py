@@ -1,6 +1,7 @@
 """The configuration: validated once, with every default filled in, and asked by name from then on.
 
-``config/schema.yaml`` is the only place where keys, types and defaults stand.
+``config/schema.yaml`` is the only place where keys, types and defaults stand; what can be named as a precision
+stands in :mod:`mnasbench.precisions`.
 """
 
 import functools
@@ -14,6 +15,7 @@ import jsonschema
 
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
+from mnasbench.precisions import PRECISIONS
 from mnasbench.presets import Preset, preset
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
@@ -31,6 +33,7 @@ IMAGENET_NAMES = frozenset({"imagenet", "imagenet1k", "imagenet-1k", "ilsvrc2012
 def schema() -> dict[str, Any]:
     """The JSON schema of the configuration."""
     content: dict[str, Any] = read_yaml(SCHEMA_FILE)
+    content["properties"]["precisions"]["items"]["enum"] = list(PRECISIONS)
     return content
 
 
@@ -160,8 +163,8 @@ class Settings:
         return bool(self["dataset"]["root"] == DEMO)
 
     def engine_of(self, precision: str) -> str:
-        """The engine that makes the rows of a precision (the card knows no fp32)."""
-        return "ort" if precision == "fp32" else self["engine"]
+        """The engine that makes the rows of a precision: the embedded one also where the card has no such precision."""
+        return self["engine"] if PRECISIONS[precision].card_generations else "ort"
 
     @property
     def dataset_is_imagenet(self) -> bool:
@@ -210,11 +213,14 @@ def _no_word(value: Any, place: str = "") -> str | None:
 
 def _check_card(settings: Settings) -> None:
     """SettingsError for what only the embedded engine can do."""
-    if settings["vacc"]["generation"] == 1 and "int8-mse" in settings["precisions"]:
-        raise SettingsError(
-            "precisions: int8-mse is none of the calibration modes of vamc's generation 1 (percentile, max, "
-            "kl_divergence); leave it out, or set vacc.generation: 2"
-        )
+    generation = settings["vacc"]["generation"]
+    for name in settings["precisions"]:
+        generations = PRECISIONS[name].card_generations
+        if generations and generation not in generations:
+            raise SettingsError(
+                f"precisions: {name} is none that vamc's generation {generation} builds; leave it out, or set "
+                f"vacc.generation: {generations[0]}"
+            )
     if settings["vamp"]["instances"] == "auto":
         raise SettingsError(
             "vamp.instances: auto is searched on a CPU only; with engine: vacc name a number (the model card: 8)"

@@ -23,6 +23,7 @@ from mnasbench.data.fingerprint import Dataset, changed_files, dataset_changes, 
 from mnasbench.disk_room import require_room
 from mnasbench.errors import MnasbenchError, OutputError, one_line
 from mnasbench.files import canonical_json, read_yaml, sha256_of_bytes, sha256_of_file
+from mnasbench.precisions import is_quantized
 from mnasbench.processes import former_holder, is_gone, sign, take, this_process
 from mnasbench.provenance import RECEIPT_SUFFIX, code_digest, damaged_receipts
 from mnasbench.result.times import PlannedJob, duration, estimate, job_times
@@ -225,7 +226,7 @@ def data_receipts(variants):
     yield from demo_files(None)
     yield from (f"{DATA}/manifests/{shard}.receipt.json" for shard in SHARDS)
     yield f"{DATA}/manifest.receipt.json"
-    if any(precision.startswith("int8") for precision in PRECISIONS):
+    if any(map(is_quantized, PRECISIONS)):
         yield f"{DATA}/calibration.receipt.json"
     for name in dict.fromkeys(inputs_name(variant) for variant in variants):
         yield from (f"{DATA}/lists/{name}-{shard}.receipt.json" for shard in SHARDS)
@@ -563,7 +564,7 @@ def build_arguments(variant, precision):
         arguments += ["--generation", str(SETTINGS["vacc"]["generation"])]
     else:
         arguments += ["--runtime", SETTINGS["runtime"]]
-    if precision.startswith("int8"):
+    if is_quantized(precision):
         arguments += ["--quantize", canonical_json(SETTINGS["quantize"])]
         arguments += ["--calibration", f"{DATA}/calibration/images"]
         arguments += ["--images", str(SETTINGS["calibration"]["images"])]
@@ -571,11 +572,11 @@ def build_arguments(variant, precision):
 
 
 def calibration_list(precision):
-    return f"{DATA}/calibration.txt" if precision.startswith("int8") else []
+    return f"{DATA}/calibration.txt" if is_quantized(precision) else []
 
 
 def calibration_receipt(precision):
-    return f"{DATA}/calibration.receipt.json" if precision.startswith("int8") else []
+    return f"{DATA}/calibration.receipt.json" if is_quantized(precision) else []
 
 
 def shell_words(*words):
@@ -618,7 +619,7 @@ def compiled_files(variant, precision):
     if on_card(precision):
         return [*(prefix + suffix for suffix in (".so", ".json", ".params")), description(variant, precision)]
     made = [prefix + suffix for suffix in (".onnx", ".params", ".json")]
-    if precision.startswith("int8"):
+    if is_quantized(precision):
         made.append(str(Path(prefix).with_name("quantization.csv")))
     return made
 
@@ -726,7 +727,7 @@ def report_arguments():
         arguments += ["--class_names", names]
     if SETTINGS.dataset_is_imagenet:
         arguments += ["--imagenet"]
-    if any(precision.startswith("int8") for precision in PRECISIONS):
+    if any(map(is_quantized, PRECISIONS)):
         arguments += calibration_source("--calibration_")
     return arguments
 

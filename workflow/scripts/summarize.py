@@ -14,6 +14,7 @@ from typing import Any
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.files import read_json, write_text
+from mnasbench.precisions import precision_named
 from mnasbench.result.expected import deviations
 from mnasbench.result.summary import Row, exclusion_notes, make_row, read_csv, to_csv, to_markdown
 
@@ -67,8 +68,9 @@ def notes_on(rows: Sequence[dict[str, Any]]) -> list[str]:
             )
         if described["parity"] is not None and described["identity"]["precision"] == "fp32":
             notes += [_on_parity(described["identity"]["model"], read_json(Path(described["parity"])))]
-        if described["identity"]["precision"] == "fp16" and described["identity"]["engine"] == "ort":
-            note = "fp16 on a CPU: fp16 weights, fp32 arithmetic; half the bytes, the speed of fp32"
+        cpu_note = precision_named(described["identity"]["precision"]).cpu_note
+        if cpu_note is not None and described["identity"]["engine"] == "ort":
+            note = f"{described['identity']['precision']} on a CPU: {cpu_note}"
             notes += [] if note in notes else [note]
     return notes
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnasbench.build.config import PRECISIONS, BuildConfig, build_file
+from mnasbench.build.config import BuildConfig, build_file
 from mnasbench.build.runtime import RUNTIMES
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 from mnasbench.build.vendor import for_the_card
@@ -18,6 +18,7 @@ from mnasbench.commands.command_line import run
 from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml
+from mnasbench.precisions import PRECISIONS
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Write the table of settings in config/README.md from config/schema.yaml (for maintainers; a test compares them)."""
+"""Write the tables of settings and precisions in config/README.md (for maintainers; a test compares them)."""
 
 import argparse
 import sys
@@ -9,11 +9,13 @@ from typing import Any
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.files import canonical_json, read_text, write_text
+from mnasbench.precisions import PRECISIONS
 from mnasbench.settings import SCHEMA_FILE, schema
 
 README = SCHEMA_FILE.with_name("README.md")
 MARK = (
-    "<!-- settings: written by workflow/scripts/write_settings_table.py from schema.yaml; a test compares the two -->\n"
+    "<!-- the rest: written by workflow/scripts/write_settings_table.py from schema.yaml and mnasbench/precisions.py; "
+    "a test compares them -->\n"
 )
 
 
@@ -36,9 +38,19 @@ def settings_table() -> str:
     return "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *_rows(schema())]) + "\n"
 
 
+def precisions_table() -> str:
+    """The precisions, one a row, with the generations of the card's compiler that build them."""
+    rows = [
+        f"| `{one.name}` | {one.meaning} | {', '.join(map(str, one.card_generations)) or 'none'} |"
+        for one in PRECISIONS.values()
+    ]
+    head = ["| precision | what it is | card generations |", "| --- | --- | --- |"]
+    return "\n".join([*head, *rows]) + "\n"
+
+
 def readme_with_table(text: str) -> str:
-    """``text`` of the README with the table behind its mark, whatever stood there before."""
-    return text.partition(MARK)[0] + MARK + "\n" + settings_table()
+    """``text`` of the README with the tables behind their mark, whatever stood there before."""
+    return f"{text.partition(MARK)[0]}{MARK}\n{settings_table()}\n## Precisions\n\n{precisions_table()}"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -6,13 +6,14 @@ import pytest
 from onnx import ModelProto
 
 from mnasbench.build import compiler, gate
-from mnasbench.build.compiler import PRECISIONS, Compiled, Recipe, compile_model
+from mnasbench.build.compiler import Compiled, Recipe, compile_model
 from mnasbench.build.gate import check_exact, check_levels, check_operators, logits_of, sqnr_db
 from mnasbench.build.graph import constants, optimized, prepare, with_constants
 from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, quantized_tensors, weight_scales, write_qdq
 from mnasbench.build.ranges import Range
 from mnasbench.build.sensitivity import sensitivities
 from mnasbench.errors import BuildError, DatasetError, ModelError, SettingsError
+from mnasbench.precisions import PRECISIONS
 from unit.build.nets import random_images, small_mnasnet
 
 CALIBRATION, UNSEEN = random_images(64, seed=1), random_images(200, seed=2)

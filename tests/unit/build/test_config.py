@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnasbench.build.config import PRECISIONS, BuildConfig, build_file, read_build_config
+from mnasbench.build.config import BuildConfig, build_file, read_build_config
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import InputError, SettingsError
+from mnasbench.precisions import PRECISIONS
 
 # As published for this model (generation 1) and in the layout of 2025 (generation 2).
 FIRST = """
@@ -164,7 +165,7 @@ _CONFIGS = st.builds(
     checkpoint=st.just(Path("net.onnx")),
     input_name=st.just("input"),
     shape=st.just((1, 3, 224, 224)),
-    precision=st.sampled_from(PRECISIONS),
+    precision=st.sampled_from(tuple(PRECISIONS)),
     preprocessing=st.builds(
         Preprocessing,
         resize=st.one_of(st.integers(224, 400), st.tuples(st.integers(224, 400), st.integers(224, 400))),

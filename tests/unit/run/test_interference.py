@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from mnasbench.run import session
 from mnasbench.run.interference import Monitor, Observation, verdict
 
 QUIET = Observation(
@@ -95,23 +94,3 @@ def test_another_process_that_computes_is_seen():
     assert seen.other_share > 0.5 / seen.cpus
     assert verdict(seen, STEADY)["status"] == "DISTURBED" or seen.cpus > 10
     assert abs(seen.clock_step_seconds) < 0.5
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 8),
-        ({"cpu.max": "250000 100000\n"}, 2),
-        ({"cpu.max": "50000 100000\n"}, 1),
-        ({"cpu.max": "max 100000\n"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
-    ],
-)
-def test_usable_cpus_obey_mask_and_quota(files, expected, tmp_path, monkeypatch):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(session, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(session.os, "sched_getaffinity", lambda pid: set(range(8)))
-    assert session.usable_cpus() == expected

@@ -104,7 +104,7 @@ def test_the_report_says_what_it_rests_on(compiled, params, images):
     assert report["verdict"]["status"] in ("UNSTABLE", "DISTURBED")  # far too short
     assert len(report["attempts"]) == 2
     assert report["inputs"] == {"distinct": 24, "shape": [3, 32, 32]}
-    assert report["machine"]["usable_cpus"] >= 1
+    assert report["machine"]["cpus"] >= 1
 
 
 def test_the_vendors_report_has_its_fields_in_its_order(compiled, params, images):

@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from mnasbench.build.graph import session, tensor_shapes
+from mnasbench.cpus import usable_cpus
 from mnasbench.errors import DatasetError, ModelError
 
 Batches = Callable[[], Iterator[np.ndarray]]
@@ -29,7 +30,7 @@ def observe(model: ModelProto, observers: Mapping[str, Sequence[Observer]], batc
     ``batches`` yields float32 (n, 3, H, W), normalised, afresh at each call. Memory depends on the model and not on
     the number of images. Raises DatasetError where there is no image.
     """
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         for values in run_chunks(model, list(observers), batches):
             work = [(observer, values[name]) for name, seeing in observers.items() for observer in seeing]
             for _ in pool.map(lambda pair: pair[0].add(pair[1]), work):

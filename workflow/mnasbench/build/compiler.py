@@ -1,4 +1,4 @@
-"""From the exported float graph to the graph that is run, in one of the six precisions."""
+"""From the exported float graph to the graph that is run, in one of the precisions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +16,11 @@ from mnasbench.build.half import to_half_weights
 from mnasbench.build.layers import layer_rows
 from mnasbench.build.observer import Histogram, Moments
 from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, float_closure, quantized_tensors, write_qdq
-from mnasbench.build.ranges import MODES, Range, range_of
+from mnasbench.build.ranges import Range, range_of
 from mnasbench.build.sensitivity import sensitivities
 from mnasbench.build.sequential import Corrected, correct
 from mnasbench.errors import BuildError, SettingsError, did_you_mean, one_line
-
-PRECISIONS = ("fp32", "fp16", *(f"int8-{mode}" for mode in MODES))
+from mnasbench.precisions import Precision, precision_named
 
 # Activations of one tensor of all correction images; bounds the memory of the sequential pass.
 _CORRECTION_BYTES = 128 << 20
@@ -93,31 +92,27 @@ def compile_model(
     missing images or an unknown layer, ModelError for a graph that is no classifier, BuildError where the gate
     (:mod:`mnasbench.build.gate`) or the budget does not hold.
     """
-    if precision not in PRECISIONS:
-        raise SettingsError(
-            f"precision: unknown precision '{one_line(precision)}'{did_you_mean(precision, PRECISIONS)}"
-        )
+    asked = precision_named(precision)
     prepared = prepare(model)
-    if precision == "fp32":
-        return Compiled(prepared, None, [])
-    if precision == "fp16":
-        return Compiled(to_half_weights(prepared), None, [])
+    if not asked.is_quantized:
+        return Compiled(_FLOAT_GRAPHS[asked.dtype](prepared), None, [])
     if batches is None:
         raise SettingsError(f"precision: {precision} needs calibration images, and none were given")
-    build = _Int8Build(
-        model, prepared, precision.removeprefix("int8-"), recipe or Recipe(), progress or (lambda _: None)
-    )
-    return build.run(batches)
+    return _Int8Build(model, prepared, asked, recipe or Recipe(), progress or (lambda _: None)).run(batches)
+
+
+# What becomes of the prepared graph in a precision that is not quantized, by the element type of its weights.
+_FLOAT_GRAPHS: dict[str, Callable[[ModelProto], ModelProto]] = {"fp32": lambda model: model, "fp16": to_half_weights}
 
 
 class _Int8Build:
     """One int8 build: what is measured once, and the graphs that are made from it."""
 
     def __init__(
-        self, exported: ModelProto, prepared: ModelProto, mode: str, recipe: Recipe, progress: Progress
+        self, exported: ModelProto, prepared: ModelProto, precision: Precision, recipe: Recipe, progress: Progress
     ) -> None:
         self.exported, self.float_model = exported, prepared
-        self.mode, self.recipe, self.progress = mode, recipe, progress
+        self.precision, self.recipe, self.progress = precision, recipe, progress
         self.floats = float_closure(prepared, _resolve_layers(prepared, recipe.float_layers))
         self.reduced = not sums_int8_exactly() if recipe.reduce_range is None else recipe.reduce_range
         self.exact_change: dict[str, float] = {}
@@ -164,7 +159,7 @@ class _Int8Build:
         recipe = self.recipe
         factor = 1 + recipe.headroom / self.count
         chosen = {
-            name: range_of(self.histograms[name], self.mode, recipe.percentile)
+            name: range_of(self.histograms[name], self.precision.calibrator or "", recipe.percentile)
             for name in quantized_tensors(self.float_model, floats)
         }
         return {name: Range(value.low * factor, value.high * factor) for name, value in chosen.items()}
@@ -226,7 +221,7 @@ class _Int8Build:
             notes.append(f"rounded to the nearest, too wide for rounding by error: {', '.join(corrected.nearest)}")
         recipe = asdict(self.recipe) | {"float_layers": sorted(self.floats), "reduce_range": self.reduced}
         return {
-            "mode": self.mode,
+            "mode": self.precision.mode,
             "images": self.count,
             **recipe,
             "float_macs_share": _share_of_macs(self.float_model, self.floats),

@@ -6,7 +6,7 @@ options that only the embedded compiler has (written for it alone, so the vendor
 integer ``size`` of Resize, which is the short side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from typing import Any
 from mnasbench.data.preprocess import LONGEST_SIDE, Preprocessing
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
+from mnasbench.precisions import PRECISIONS, calibration_modes, float_dtypes
 
-QUANT_MODES = ("percentile", "max", "kl_divergence", "mse")
-PRECISIONS = ("fp32", "fp16", *(f"int8-{mode}" for mode in QUANT_MODES))
 # The vendor's default is unknown; its published build files say percentile.
 _DEFAULT_MODE = "percentile"
 
@@ -118,12 +117,17 @@ class BuildConfig:
     @property
     def dtype(self) -> str:
         """``fp32``, ``fp16`` or ``int8``."""
-        return self.precision.partition("-")[0]
+        return PRECISIONS[self.precision].dtype
 
     @property
     def mode(self) -> str | None:
-        """The calibration mode of an int8 build."""
-        return self.precision.partition("-")[2] or None
+        """The calibration mode of a quantized build."""
+        return PRECISIONS[self.precision].mode
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it needs calibration images."""
+        return PRECISIONS[self.precision].is_quantized
 
     @property
     def prefix(self) -> Path:
@@ -201,10 +205,10 @@ class _Reader:
             raise SettingsError(f"{self.where}: '{place}' is {one_line(repr(value))}, expected a name for files")
         return value
 
-    def choice(self, place: str, known: Sequence[str], default: str) -> str:
+    def choice(self, place: str, choices: Collection[str], default: str) -> str:
         value = str(self.get(place, str, default))
-        if value not in known:
-            raise SettingsError(f"{self.where}: '{place}' is '{one_line(value)}'{did_you_mean(value, known)}")
+        if value not in choices:
+            raise SettingsError(f"{self.where}: '{place}' is '{one_line(value)}'{did_you_mean(value, choices)}")
         return value
 
     def shape(self, place: str) -> tuple[str, tuple[int, int, int, int]]:
@@ -272,8 +276,9 @@ def _kinds(kind: type | tuple[type, ...]) -> tuple[type, ...]:
 def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
     name, shape = reader.shape("model.inputs")
     quantized = reader.get("engine.common.do_quantization", bool, False)
-    mode = reader.choice("engine.calibration.quant_mode", QUANT_MODES, _DEFAULT_MODE)
-    plain = reader.choice("ort.dtype", ("fp32", "fp16"), "fp16")
+    modes = calibration_modes()
+    mode = reader.choice("engine.calibration.quant_mode", modes, _DEFAULT_MODE)
+    float_dtype = reader.choice("ort.dtype", float_dtypes(), "fp16")
     return BuildConfig(
         generation=1,
         name=reader.name("model.name"),
@@ -281,7 +286,7 @@ def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         input_name=name,
         shape=shape,
         backend=reader.choice("engine.type", ("ort", "vacc", "debug"), "vacc"),
-        precision=f"int8-{mode}" if quantized else plain,
+        precision=modes[mode].name if quantized else float_dtype,
         per_channel=reader.get("engine.calibration.per_channel", bool, True),
         skip_layers=reader.layers("engine.calibration.skip_conv_layers"),
         softmax=reader.softmax("engine.add_extra_ops_to_graph.type"),
@@ -295,8 +300,9 @@ def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
 
 def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
     name, shape = reader.shape("frontend.shape")
-    dtype = reader.choice("backend.dtype", ("int8", "fp16", "fp32"), "fp16")
-    mode = reader.choice("backend.quantize.calibrate_mode", QUANT_MODES, _DEFAULT_MODE)
+    modes = calibration_modes()
+    quantized = modes[reader.choice("backend.quantize.calibrate_mode", modes, _DEFAULT_MODE)]
+    dtype = reader.choice("backend.dtype", dict.fromkeys(one.dtype for one in PRECISIONS.values()), "fp16")
     return BuildConfig(
         generation=2,
         name=reader.name("name"),
@@ -305,7 +311,7 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         shape=shape,
         frontend=reader.get("frontend.type", str, "onnx"),
         backend="ort" if reader.get("backend.type", str, "tvm_vacc") == "ort" else "vacc",
-        precision=f"int8-{mode}" if dtype == "int8" else dtype,
+        precision=dtype if dtype in float_dtypes() else quantized.name,
         per_channel=reader.get("backend.quantize.quantize_per_channel", bool, True),
         skip_layers=reader.layers("backend.quantize.skip_conv_layers", "backend.quantize.exclude_layers"),
         softmax=reader.softmax("graph.extra_ops.type"),
@@ -435,7 +441,7 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     content = (_write_first if config.generation == 1 else _write_second)(config)
     if config.backend == "ort":
         options = {"equalize": config.equalize, "bias_correction": config.bias_correction, "max_drop": config.max_drop}
-        content["ort"] = {**(options if config.dtype == "int8" else {"dtype": config.dtype}), "runtime": config.runtime}
+        content["ort"] = {**(options if config.is_quantized else {"dtype": config.dtype}), "runtime": config.runtime}
     return content
 
 
@@ -463,7 +469,7 @@ def _write_first(config: BuildConfig) -> dict[str, Any]:
         },
         "engine": {
             "type": config.backend,
-            "common": {"do_quantization": config.dtype == "int8"},
+            "common": {"do_quantization": config.is_quantized},
             "add_extra_ops_to_graph": {"type": "softmax" if config.softmax else "None"},
         },
     }

@@ -1,24 +1,23 @@
-"""From what an observer saw of a tensor to the range that eight bits are spread over: the vendor's four modes.
+"""From what an observer saw of a tensor to the range that eight bits are spread over: by the method of a precision.
 
 Every mode returns a range that holds zero, which the zero padding of Conv needs to be exact.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from onnxruntime.quantization.quant_utils import compute_scale_zp
 
 from mnasbench.build.observer import BINS, Histogram
-from mnasbench.errors import SettingsError, did_you_mean
 
-MODES = ("percentile", "max", "kl_divergence", "mse")
 # Steps of an unsigned 8-bit activation.
 LEVELS = 256
 # ONNX Runtime's and TensorRT's entropy calibrators compare distributions of this many levels.
 _KL_LEVELS = 128
 # Counts that an empty bin is given; the logarithm of zero would decide everything else.
 _SMOOTHING = 1e-4
-# Candidate ranges that `mse` compares, evenly spaced down from the full one.
+# Candidate ranges that `least_squares` compares, evenly spaced down from the full one.
 _CANDIDATES = 128
 
 
@@ -37,23 +36,24 @@ class Range:
         return np.float32(scale), int(zero_point)
 
 
-def range_of(histogram: Histogram, mode: str, percentile: float = 99.999) -> Range:
-    """The range of a whole tensor by ``mode`` (percentile, max, kl_divergence, mse).
+# From a tensor's histogram and a percentage to the largest magnitude that its range holds.
+Calibrator = Callable[[Histogram, float], float]
+CALIBRATORS: dict[str, Calibrator] = {}
 
-    ``percentile`` in percent of the values' magnitude, used by that mode alone. SettingsError for an unknown mode.
+
+def _calibrator(function: Calibrator) -> Calibrator:
+    """Make ``function`` known under its name, by which an entry of ``mnasbench.precisions`` asks for it."""
+    CALIBRATORS[function.__name__] = function
+    return function
+
+
+def range_of(histogram: Histogram, calibrator: str, percent: float = 99.999) -> Range:
+    """The range of a whole tensor as the named calibrator chooses it.
+
+    ``percent``: how many of the values, by magnitude, the range of ``percentile`` holds; the others do not ask.
     """
-    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    if mode == "max":
-        limit = max(high, -low)
-    elif mode == "percentile":
-        limit = _percentile(histogram, percentile)
-    elif mode == "kl_divergence":
-        limit = _kl_divergence(histogram)
-    elif mode == "mse":
-        limit = _least_squares(histogram)
-    else:
-        raise SettingsError(f"quant_mode: unknown mode '{mode}'{did_you_mean(mode, MODES)}")
-    return Range(max(low, -limit), min(high, limit))
+    limit = CALIBRATORS[calibrator](histogram, percent)
+    return Range(max(min(histogram.low, 0.0), -limit), min(max(histogram.high, 0.0), limit))
 
 
 def _magnitudes(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
@@ -64,15 +64,23 @@ def _magnitudes(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
     return counts, np.arange(1, len(counts) + 1) * histogram.width
 
 
-def _percentile(histogram: Histogram, percentile: float) -> float:
-    """The magnitude that ``percentile`` percent of all values (zeros counted) do not exceed, to one bin."""
+@_calibrator
+def largest(histogram: Histogram, percent: float) -> float:
+    """The largest magnitude that was seen."""
+    return max(histogram.high, -histogram.low, 0.0)
+
+
+@_calibrator
+def percentile(histogram: Histogram, percent: float) -> float:
+    """The magnitude that ``percent`` percent of all values (zeros counted) do not exceed, to one bin."""
     counts, edges = _magnitudes(histogram)
     reached = histogram.zeros + np.cumsum(counts)
-    wanted = percentile / 100 * histogram.seen
-    return float(edges[min(int(np.searchsorted(reached, wanted)), len(edges) - 1)])
+    enough = percent / 100 * histogram.seen
+    return float(edges[min(int(np.searchsorted(reached, enough)), len(edges) - 1)])
 
 
-def _least_squares(histogram: Histogram) -> float:
+@_calibrator
+def least_squares(histogram: Histogram, percent: float) -> float:
     """The limit of magnitude with the smallest squared error of rounding and clipping over the histogram."""
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     limits = max(high, -low) * np.arange(_CANDIDATES, 0, -1) / _CANDIDATES
@@ -91,7 +99,8 @@ def squared_error(histogram: Histogram, chosen: Range) -> float:
     return float(histogram.counts[filled] @ np.square(steps * scale - centres))
 
 
-def _kl_divergence(histogram: Histogram) -> float:
+@_calibrator
+def kl_divergence(histogram: Histogram, percent: float) -> float:
     """The limit of magnitude whose quantized distribution diverges least from the clipped one (TensorRT's method).
 
     Szymon Migacz, "8-bit inference with TensorRT", GTC 2017; candidates are the bin edges from 128 bins on.

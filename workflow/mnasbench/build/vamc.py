@@ -1,6 +1,5 @@
 """What ort-vamc does: from a build file to the three files, or no file at all."""
 
-import platform
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
 from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
 from mnasbench.files import read_regular, sha256_of_bytes, sha256_of_file
+from mnasbench.precisions import PRECISIONS
 
 Progress = Callable[[Iterable[Pixels], int], Iterable[Pixels]]
 # torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
@@ -109,9 +109,9 @@ def build(
     known = {"checkpoint": sha256_of_file(config.checkpoint), **(sources or {})}
     with ExitStack() as stack:
         batches = None
-        if config.dtype == "int8":
+        if config.is_quantized:
             if config.dataset is None:
-                raise SettingsError(f"{config.name}: int8 needs calibration images; give 'dataset.path'")
+                raise SettingsError(f"{config.name}: {config.precision} needs calibration images; give 'dataset.path'")
             paths = find_images(config.dataset, config.suffix, config.images)
             known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
             shown = progress or (lambda items, total: items)
@@ -180,8 +180,8 @@ def _model_info(
 ) -> dict[str, Any]:
     notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored] + laid_out.notes
     blocks = {"blocks": asdict(laid_out.blocks)} if laid_out.blocks else {}
-    if config.dtype == "fp16" and platform.machine() in {"x86_64", "AMD64"}:
-        notes.append("fp16 weights, fp32 arithmetic: this CPU's runtime has no fp16 convolution")
+    note = PRECISIONS[config.precision].cpu_note
+    notes += [] if note is None else [note]
     resize = preprocessing.resize
     return {
         "name": config.name,

@@ -16,6 +16,7 @@ from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
 from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import bar, waiting
+from mnasbench.cpus import usable_cpus
 from mnasbench.data.datalist import read_datalist
 from mnasbench.errors import InputError, did_you_mean
 from mnasbench.files import write_json
@@ -24,7 +25,7 @@ from mnasbench.run.inputs import UInt8Array, listed_images, synthetic_images
 from mnasbench.run.measurement import find_peak, measure_performance
 from mnasbench.run.performance import SCENARIOS, Load
 from mnasbench.run.report_text import report_text
-from mnasbench.run.session import input_format, usable_cpus
+from mnasbench.run.session import input_format
 from mnasbench.run.tune import SEARCH_SECONDS, tune
 
 # 10 MB of different 224 x 224 images: more than the L2 caches of the cores that work on them hold.

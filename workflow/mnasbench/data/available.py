@@ -15,6 +15,7 @@ from mnasbench.data.fingerprint import Dataset, Listing, sample_of, scan, walk
 from mnasbench.data.labels import named
 from mnasbench.disk_room import free_bytes, on_disk
 from mnasbench.errors import DatasetError, OutputError, SettingsError, one_line
+from mnasbench.precisions import is_quantized
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, Settings
 
 # What logs, locks and receipts of a small run take; the inputs' own needs are told by the steps that write them.
@@ -59,7 +60,7 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
     images = min(len(scored), chosen["limit"] or len(scored))
     if settings["shards"] > images:
         raise SettingsError(f"shards: {settings['shards']} parts of {images} images; give at most {images}")
-    if any(precision.startswith("int8") for precision in settings["precisions"]):
+    if any(map(is_quantized, settings["precisions"])):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
     return Extent(images, 1 + max(scored.values()), files)

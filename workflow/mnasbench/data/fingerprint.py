@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mnasbench.cpus import usable_cpus
 from mnasbench.data.labels import class_order, named, read_labels
 from mnasbench.errors import DatasetError, MnasbenchError, one_line
 from mnasbench.files import canonical_json, read_json, read_text, sha256_of_bytes, sha256_of_file, write_text
@@ -377,7 +378,7 @@ def _digests(
             stale.append(name)
     if not stale:
         return digests
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cpus()) as pool:
         digests.update(zip(stale, pool.map(lambda name: digest_or_empty(root / name), stale), strict=True))
     touched = set()
     for name in stale:

@@ -1,13 +1,13 @@
 """Work on many images spread over processes; results come back in order, and a dead worker is an error."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from mnasbench.cpus import usable_cpus
 from mnasbench.errors import MnasbenchError
 from mnasbench.processes import end_with_parent
 
@@ -17,20 +17,15 @@ Result = TypeVar("Result")
 _CHUNK = 16
 
 
-def available_cores() -> int:
-    """Cores that this process may run on (the affinity mask, which containers and SLURM set)."""
-    return len(os.sched_getaffinity(0))
-
-
 def map_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
 ) -> Iterator[Result]:
-    """``function`` of each item, in order, by ``workers`` processes (None: one a core; 1: in this process).
+    """``function`` of each item, in order, by ``workers`` processes (None: one a usable CPU; 1: in this process).
 
     The first exception of a worker is raised here and the rest of the work dropped. A worker that dies (killed,
     out of memory) is a MnasbenchError.
     """
-    workers = min(workers or available_cores(), max(1, len(items) // _CHUNK))
+    workers = min(workers or usable_cpus(), max(1, len(items) // _CHUNK))
     if workers == 1:
         yield from map(function, items)
         return

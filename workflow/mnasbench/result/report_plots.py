@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from mnasbench.precisions import PRECISIONS
 from mnasbench.result.results_folder import RowResults
 from mnasbench.result.summary import Row
 
@@ -31,14 +32,6 @@ _ROLES = {
     "front": "#0a0b05",
     "published": "#0a0b06",
     **{f"series-{number}": f"#0a0b{number + 16:02x}" for number in range(_SERIES)},
-}
-_MARKERS = {
-    "fp32": "o",
-    "fp16": "s",
-    "int8-percentile": "^",
-    "int8-max": "v",
-    "int8-kl_divergence": "D",
-    "int8-mse": "P",
 }
 _STYLE = matplotlib.RcParams(
     {
@@ -97,7 +90,7 @@ def series_colour(number: int) -> str:
 
 
 def _marker(precision: str) -> str:
-    return _MARKERS.get(precision, "X")
+    return PRECISIONS[precision].marker if precision in PRECISIONS else "X"
 
 
 # ------------------------------------------------------------------------------------------------------- decision

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described, load_runtime
 from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.cpus import usable_cpus
 from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_names, npz_parts, read_output, without_suffix
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
 from mnasbench.files import (
@@ -35,7 +36,7 @@ from mnasbench.files import (
     write_json,
 )
 from mnasbench.run.inputs import Preprocessor, Tensor, load_kernels
-from mnasbench.run.session import Engine, usable_cpus
+from mnasbench.run.session import Engine
 
 _MARKER = ".accuracy-run.json"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

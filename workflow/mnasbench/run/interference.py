@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mnasbench.cpus import usable_cpu_numbers
+
 VALID, UNSTABLE, DISTURBED = "VALID", "UNSTABLE", "DISTURBED"
 
 _SAMPLE_SECONDS = 0.1
@@ -86,7 +88,7 @@ class Monitor:
         columns = {name: np.array([getattr(s, name) for s in self._samples]) for name in _Sample.__annotations__}
         times = columns["monotonic"]
         inside = (times >= started) & (times <= finished)
-        seconds, cpus = finished - started, len(os.sched_getaffinity(0))
+        seconds, cpus = finished - started, len(usable_cpu_numbers())
 
         def gained(name: str) -> float | None:
             low, high = np.interp([started, finished], times, columns[name])
@@ -130,7 +132,7 @@ def _proc_stat() -> tuple[float, float, float]:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
     except OSError:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
-    mask = {f"cpu{index}" for index in os.sched_getaffinity(0)}
+    mask = {f"cpu{index}" for index in usable_cpu_numbers()}
     busy = steal = 0
     running = _UNKNOWN
     for line in lines:
@@ -148,12 +150,12 @@ def _proc_stat() -> tuple[float, float, float]:
 def _frequency_mhz() -> float:
     """Mean current frequency of the usable CPUs, where the kernel tells it."""
     pattern = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_cur_freq"
-    return float(np.mean([_number(pattern.format(i)) for i in os.sched_getaffinity(0)])) / 1000
+    return float(np.mean([_number(pattern.format(i)) for i in usable_cpu_numbers()])) / 1000
 
 
 def _thermal_throttles() -> float:
     pattern = "/sys/devices/system/cpu/cpu{}/thermal_throttle/core_throttle_count"
-    return sum(_number(pattern.format(i)) for i in os.sched_getaffinity(0))
+    return sum(_number(pattern.format(i)) for i in usable_cpu_numbers())
 
 
 def _quota_throttles() -> float:

@@ -12,7 +12,6 @@ from mnasbench.run.figures import figures, requests_needed
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import VALID, Monitor, verdict
 from mnasbench.run.performance import Load, measure
-from mnasbench.run.session import usable_cpus
 
 # A missed bound counts when it is missed again: one stall of the machine fills the p99 of a whole run.
 _TRIES = 2
@@ -51,7 +50,7 @@ def _measure_once(
         "runtime": described(compiled.info),
         **found,
         "verdict": verdict(seen, found),
-        "machine": {**machine(), "usable_cpus": usable_cpus()},
+        "machine": machine(),
         "digests": compiled.digests,
         "inputs": {"distinct": len(images), "shape": list(images[0].shape)},
     }

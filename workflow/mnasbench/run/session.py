@@ -5,7 +5,6 @@ other does not.
 """
 
 import copy
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Float32Array = npt.NDArray[np.float32]
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -72,43 +70,6 @@ def input_format(info: Mapping[str, Any]) -> InputFormat:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"model_info: its input is unknown ({one_line(error)}); build the model again") from error
     return found
-
-
-def usable_cpus() -> int:
-    """Whole CPUs that this process may use: the affinity mask, cut to the cgroup's CPU quota; at least 1."""
-    cpus = len(os.sched_getaffinity(0))
-    quota = _cgroup_quota()
-    return max(1, min(cpus, int(quota))) if quota is not None else cpus
-
-
-def _cgroup_quota() -> float | None:
-    """The tightest CPU quota from this process's cgroup up to the root, in CPUs; None without one."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    folders = (_CGROUPS / own, *(_CGROUPS / own).parents)
-    quotas = [_cpu_max(folder) for folder in folders if folder.is_relative_to(_CGROUPS)]
-    v1 = _cpu_cfs_quota(_CGROUPS / "cpu")
-    found = [quota for quota in (*quotas, v1) if quota is not None]
-    return min(found, default=None)
-
-
-def _cpu_max(folder: Path) -> float | None:
-    try:
-        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
-
-
-def _cpu_cfs_quota(folder: Path) -> float | None:
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
-        return quota / int((folder / "cpu.cfs_period_us").read_text(encoding="ascii")) if quota > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
 
 
 def session_options(threads: int) -> "onnxruntime.SessionOptions":

@@ -16,6 +16,7 @@ from typing import Any
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
 from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.cpus import usable_cpus
 from mnasbench.errors import InputError, OutputError
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, write_json
 from mnasbench.provenance import machine
@@ -23,7 +24,7 @@ from mnasbench.run.figures import figures
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import DISTURBED, Monitor, verdict
 from mnasbench.run.performance import Load, measure
-from mnasbench.run.session import Engine, usable_cpus
+from mnasbench.run.session import Engine
 
 # The whole search stays well below 20 s, loading included; a slice holds some tens of requests.
 SEARCH_SECONDS, _LONGEST_SLICE, _SHORTEST_SLICE = 5.0, 0.6, 0.2
@@ -127,7 +128,7 @@ def _halving(
 
 def _memory_file(compiled: CompiledModel, load: Load) -> Path:
     key = {
-        "machine": {**machine(), "usable_cpus": usable_cpus()},
+        "machine": machine(),
         "runtime": described(compiled.info),
         "digests": compiled.digests,
         "load": [load.scenario == "single_stream", load.processes, load.batch],
