@@ -36,19 +36,19 @@ import torch  # noqa: E402
 
 from mnasbench.build.config import BuildConfig  # noqa: E402
 from mnasbench.build.vamc import build  # noqa: E402
-from mnasbench.build.vdsp_params import VdspParams  # noqa: E402
 from mnasbench.cpus import usable_cpus  # noqa: E402
-from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of  # noqa: E402
+from mnasbench.data.preprocess import normalise, pixels_of  # noqa: E402
 from mnasbench.model import architecture  # noqa: E402
 from mnasbench.model.export import export_onnx  # noqa: E402
 from mnasbench.model.torchvision_import import torchvision  # noqa: E402
+from mnasbench.preprocessing import Preprocessing  # noqa: E402
 from mnasbench.provenance import machine  # noqa: E402
 from mnasbench.run.inputs import Preprocessor  # noqa: E402
 from mnasbench.run.interference import Monitor  # noqa: E402
 from mnasbench.run.session import Engine  # noqa: E402
 
 P = Preprocessing()
-CROPPED = VdspParams(Preprocessing(resize=P.crop, crop=P.crop))
+CROPPED = Preprocessing(resize=P.crop, crop=P.crop)
 DISTINCT, CALIBRATION = 64, 50
 
 Request = Callable[[list[np.ndarray]], object]

@@ -35,8 +35,9 @@ from mnasbench.data.fingerprint import Dataset  # noqa: E402
 from mnasbench.data.manifest import index_dataset  # noqa: E402
 from mnasbench.data.npz_inputs import write_npz_inputs  # noqa: E402
 from mnasbench.data.parallel import map_in_processes  # noqa: E402
-from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of  # noqa: E402
+from mnasbench.data.preprocess import decode_rgb, pixels_of  # noqa: E402
 from mnasbench.model.torchvision_import import torchvision  # noqa: E402
+from mnasbench.preprocessing import Preprocessing  # noqa: E402
 
 P = Preprocessing()
 _MEMORY = Path("/dev/shm")  # noqa: S108

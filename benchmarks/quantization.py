@@ -25,7 +25,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of
+from mnasbench.data.preprocess import normalise, pixels_of
+from mnasbench.preprocessing import Preprocessing
 
 MODE = "int8-percentile"
 STEPS = ("equalize", "round_by_error", "correct_bias")

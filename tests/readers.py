@@ -26,10 +26,11 @@ from mnasbench.data.fingerprint import read_cache, read_manifest
 from mnasbench.data.labels import class_order, read_class_names, read_labels
 from mnasbench.data.manifest import look_at
 from mnasbench.data.npz import read_npz, read_output
-from mnasbench.data.preprocess import Preprocessing, pixels_of, preprocessing_from
+from mnasbench.data.preprocess import pixels_of
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import read_text, read_yaml, sha256_of_bytes
 from mnasbench.model.architecture import read_state_dict
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.provenance import damaged_outputs
 from mnasbench.result.evaluation import accuracy, by_key, read_answers
 from mnasbench.result.result_text import read_result_text
@@ -71,7 +72,7 @@ def _build_yaml(path: Path) -> None:
 
 
 def _build_yaml_examples() -> list[bytes]:
-    wanted = Preprocessing(resize=256, crop=224)
+    wanted = Preprocessing(resize=256, crop=224, colours="BGR")
     configs = [
         BuildConfig(
             generation=generation,
@@ -88,7 +89,6 @@ def _build_yaml_examples() -> list[bytes]:
             backend=backend,
             skip_layers=(0, "conv_1") if generation == 2 else (0,),
             softmax=True,
-            swap_colours=True,
             max_drop=0.5,
         )
         for generation, precision, backend in (
@@ -105,7 +105,7 @@ def _vdsp_examples() -> list[bytes]:
     return [
         *(json.dumps(vdsp_params(Preprocessing(), variant)).encode() for variant in VARIANTS),
         json.dumps(squeezed).encode(),
-        json.dumps(vdsp_params(Preprocessing(), resized=True)).encode(),
+        json.dumps(vdsp_params(Preprocessing(colours="BGR"), resized=True)).encode(),
     ]
 
 
@@ -122,7 +122,7 @@ def _model_info(path: Path) -> None:
     path.with_name("m.params").write_bytes(_PARAMS)
     compiled = read_package(path.with_name("m"))
     _ = compiled.digests, compiled.size_bytes, describe(compiled), input_format(compiled.info)
-    preprocessing_from(compiled.info["preprocessing"])
+    Preprocessing.from_json(compiled.info["preprocessing"])
 
 
 def _model_info_examples() -> list[bytes]:
@@ -133,7 +133,6 @@ def _model_info_examples() -> list[bytes]:
         "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 3, 224, 224]}],
         "outputs": [{"name": "output", "dtype": "float32", "shape": ["batch", 1000], "softmax": False}],
         "preprocessing": {"resize": 256, "crop": 224, "interpolation": "bilinear", "library": "pillow"},
-        "swap_colours": False,
         "normalisation": "outside",
         "layout": "NCHW",
         "quantization": None,

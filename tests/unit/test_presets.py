@@ -17,7 +17,7 @@ def test_the_published_accuracies_of_the_mnasnets() -> None:
     for width, expected in published.items():
         found = preset("torchvision", f"mnasnet{width}", "IMAGENET1K_V1")
         assert (found.top1, found.top5) == expected
-        assert found.resize == (232 if width in ("0_75", "1_3") else 256)
+        assert found.preprocessing.short_side == (232 if width in ("0_75", "1_3") else 256)
 
 
 def test_an_unknown_library_is_named() -> None:

@@ -32,21 +32,22 @@ def test_defaults_are_complete() -> None:
     assert settings["calibration"] == {"images": 1000, "seed": 0, "source": None}
     assert settings["precisions"] == ["fp32", "fp16", "int8-percentile"]
     model = settings.models["mnasnet0_5"]
-    assert (model.name, model.size, model.resize) == ("mnasnet0_5", 224, 256)
+    assert (model.name, model.size, model.preprocessing.resize) == ("mnasnet0_5", 224, 256)
 
 
 def test_preprocessing_follows_the_weights() -> None:
     models = {"mnasnet0_75": {}, "mnasnet1_3": {}, "small": {"library": "timm", "name": "mnasnet_small", "size": 128}}
     settings = load_settings({"models": models}).models
-    assert (settings["mnasnet0_75"].resize, settings["mnasnet1_3"].resize) == (232, 232)
-    assert (settings["small"].resize, settings["small"].preset.interpolation) == (146, "bicubic")
+    assert [settings[name].preprocessing.resize for name in ("mnasnet0_75", "mnasnet1_3")] == [232, 232]
+    small = settings["small"].preprocessing
+    assert (small.resize, small.crop, small.interpolation) == (146, 128, "bicubic")
     explicit = load_settings({"models": {"mnasnet0_75": {"resize": [256, 256]}}}).models["mnasnet0_75"]
-    assert explicit.geometry == "resize256x256-crop224-bilinear"
+    assert explicit.preprocessing.label == "resize256x256-crop224-bilinear"
 
 
 def test_variants_of_one_geometry_share_their_inputs() -> None:
     settings = load_settings({"models": {"mnasnet0_5": {}, "mnasnet1_0": {}, "mnasnet0_75": {}}}).models
-    assert len({model.geometry for model in settings.values()}) == 2
+    assert len({model.preprocessing.label for model in settings.values()}) == 2
 
 
 @pytest.mark.parametrize(

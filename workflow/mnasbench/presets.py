@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mnasbench.errors import SettingsError, did_you_mean
+from mnasbench.preprocessing import Preprocessing
 
 PRESETS_FILE = Path(__file__).with_name("presets.json")
 LIBRARIES = ("torchvision", "timm")
@@ -19,20 +20,24 @@ LIBRARIES = ("torchvision", "timm")
 
 @dataclass(frozen=True)
 class Preset:
-    """How a model wants its images, and what its publisher says that it then scores (percent; None: not said)."""
+    """How a model wants its images, and what its publisher says that it then scores (percent; None: not said).
 
-    resize: int
-    crop: int
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    Published are a short side and a square crop.
+    """
+
+    preprocessing: Preprocessing
     top1: float | None = None
     top5: float | None = None
     source: str = ""
 
+    @property
+    def size(self) -> int:
+        """The side of the published crop."""
+        return self.preprocessing.size[0]
+
     def resize_for(self, size: int) -> int:
         """The short side for a crop of another size, in the published proportion of the two."""
-        return round(self.resize * size / self.crop)
+        return round((self.preprocessing.short_side or self.size) * size / self.size)
 
 
 @functools.cache
@@ -56,13 +61,8 @@ def preset(library: str, name: str, weights: str | None = None) -> Preset:
         raise SettingsError(f"{library} publishes no weights '{weights}' of {name}{did_you_mean(weights, published)}")
     weights = weights or next(iter(published))
     entry = published[weights]
-    group = models["preprocessing"][entry["preprocessing"]]
     return Preset(
-        resize=group["resize"],
-        crop=group["crop"],
-        interpolation=group["interpolation"],
-        mean=tuple(group["mean"]),
-        std=tuple(group["std"]),
+        preprocessing=Preprocessing.from_json(models["preprocessing"][entry["preprocessing"]]),
         top1=entry.get("top1"),
         top5=entry.get("top5"),
         source=f"{library} {weights}" if weights else "",

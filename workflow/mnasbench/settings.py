@@ -7,7 +7,7 @@ stands in :mod:`mnasbench.precisions`.
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import jsonschema
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS
+from mnasbench.preprocessing import Preprocessing, Resize, resize_from_json
 from mnasbench.presets import Preset, preset
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
@@ -96,27 +97,13 @@ class ModelSettings:
     name: str
     weights: str
     sha256: str | None
-    size: int
-    resize: int | tuple[int, int]
+    preprocessing: Preprocessing
     preset: Preset
 
     @property
-    def preprocessing(self) -> dict[str, Any]:
-        """The fields of ``mnasbench.data.preprocess.Preprocessing``, as JSON values."""
-        return {
-            "resize": self.resize if isinstance(self.resize, int) else list(self.resize),
-            "crop": self.size,
-            "interpolation": self.preset.interpolation,
-            "library": "pillow",
-            "mean": list(self.preset.mean),
-            "std": list(self.preset.std),
-        }
-
-    @property
-    def geometry(self) -> str:
-        """Names what decides the pixels of a preprocessed image; variants that share it share their npz."""
-        resize = self.resize if isinstance(self.resize, int) else "x".join(map(str, self.resize))
-        return f"resize{resize}-crop{self.size}-{self.preset.interpolation}"
+    def size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.preprocessing.size[0]
 
     @property
     def weights_are_file(self) -> bool:
@@ -133,18 +120,18 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
     library, name, weights = entry["library"], entry["name"] or variant, entry["weights"]
     named = None if weights in {DEMO, TIMM_PRETRAINED} or _is_path(weights) else weights
     try:
-        wanted = preset(library, name, named)
+        published = preset(library, name, named)
     except SettingsError as error:
         raise SettingsError(one_line(f"models.{variant}: {error}")) from None
-    size = entry["size"] or wanted.crop
-    resize = entry["resize"] or wanted.resize_for(size)
-    resize = resize if isinstance(resize, int) else tuple(resize)
-    if min((resize,) if isinstance(resize, int) else resize) < size:
-        raise SettingsError(
-            f"models.{variant}.resize: {resize} is smaller than the crop of {size} x {size} pixels that follows it; "
-            f"give at least {size}, or a smaller models.{variant}.size"
-        )
-    return ModelSettings(variant, library, name, weights, entry["sha256"], size, resize, wanted)
+    size = entry["size"] or published.size
+    resize: Resize = published.resize_for(size)
+    if entry["resize"] is not None:
+        resize = resize_from_json(entry["resize"], f"models.{variant}.resize")
+    try:
+        preprocessing = replace(published.preprocessing, resize=resize, crop=size)
+    except SettingsError as error:
+        raise SettingsError(f"models.{variant}: {error} (resize and size)") from None
+    return ModelSettings(variant, library, name, weights, entry["sha256"], preprocessing, published)
 
 
 @dataclass(frozen=True)
@@ -228,8 +215,9 @@ def _check_card(settings: Settings) -> None:
     if settings["npz"] == "preprocessed":
         return
     for model in settings.models.values():
-        if isinstance(model.resize, int) and settings["vdsp_params"] == "current":
+        if model.preprocessing.fixed_size is None and settings["vdsp_params"] == "current":
             raise SettingsError(
-                f"models.{model.variant}.resize: {model.resize} is a short side, which vdsp_params of the form "
-                "'current' cannot tell the card; use npz: preprocessed, vdsp_params: '2023', or resize: [height, width]"
+                f"models.{model.variant}.resize: {model.preprocessing.resize} is a short side, which vdsp_params of "
+                "the form 'current' cannot tell the card; use npz: preprocessed, vdsp_params: '2023', or "
+                "resize: [height, width]"
             )

@@ -176,12 +176,12 @@ def datalist_receipt(variant, shard):
 
 def inputs_name(variant):
     """Names the npz inputs that a variant reads: those of its geometry, or the whole images."""
-    return "original" if SETTINGS["npz"] == "original" else MODELS[variant].geometry
+    return "original" if SETTINGS["npz"] == "original" else MODELS[variant].preprocessing.label
 
 
 def geometry_model(geometry):
     """Some variant with this geometry (all of them give the same pixels)."""
-    return next(model for model in MODELS.values() if geometry in (model.geometry, "original"))
+    return next(model for model in MODELS.values() if geometry in (model.preprocessing.label, "original"))
 
 
 # ------------------------------------------------------------------------------------------------------------ model
@@ -533,16 +533,7 @@ def npz_arguments(wildcards):
     if wildcards.geometry == "original":
         return [*arguments, "--original"]
     model = geometry_model(wildcards.geometry)
-    resize = [model.resize] if isinstance(model.resize, int) else model.resize
-    return [
-        *arguments,
-        "--resize",
-        *map(str, resize),
-        "--crop",
-        str(model.size),
-        "--interpolation",
-        model.preset.interpolation,
-    ]
+    return [*arguments, "--preprocessing", canonical_json(model.preprocessing.geometry_json())]
 
 
 def export_arguments(variant):
@@ -555,7 +546,7 @@ def export_arguments(variant):
 def build_arguments(variant, precision):
     """What the build file says, as arguments; one list for the command and for the record of its settings."""
     arguments = ["--name", variant, "--precision", precision, "--engine", SETTINGS.engine_of(precision)]
-    arguments += ["--preprocessing", canonical_json(MODELS[variant].preprocessing)]
+    arguments += ["--preprocessing", canonical_json(MODELS[variant].preprocessing.to_json())]
     # Beside the card's rows fp32 is the reference: its means are not rounded to fp16, whatever form the card reads.
     form = "current" if SETTINGS.engine_of(precision) != SETTINGS["engine"] else SETTINGS["vdsp_params"]
     arguments += ["--npz", SETTINGS["npz"], "--vdsp_variant", form]

@@ -22,9 +22,9 @@ from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.commands.progress import progress
 from mnasbench.data.fingerprint import read_manifest, sample_of, scan
-from mnasbench.data.preprocess import Preprocessing, preprocessing_from
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.result.pairing import listed_inputs
 from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
 
@@ -91,7 +91,7 @@ def table(found: dict[str, Any]) -> str:
 def check(arguments: argparse.Namespace) -> None:
     """Compare, print, write."""
     compiled = read_package(arguments.model)
-    reference = preprocessing_from(compiled.info["preprocessing"])
+    reference = Preprocessing.from_json(compiled.info["preprocessing"])
     if arguments.resize is not None:
         reference = replace(reference, resize=arguments.resize, library="pillow")
     images, drawn_from = images_of(arguments)

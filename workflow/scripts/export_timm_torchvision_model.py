@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 def export(arguments: argparse.Namespace) -> None:
     """Load, export, describe."""
     name, library = arguments.model_name, arguments.model_library
-    size = arguments.size or preset(library, name).crop
+    size = arguments.size or preset(library, name).size
     if not 32 <= size <= 1024:
         raise SettingsError(f"--size {size}: expected 32 to 1024 pixels")
 

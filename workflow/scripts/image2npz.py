@@ -5,6 +5,7 @@ it is the whole image, (3, height, width), as the vendor's tools prepare it them
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import IndexedImage, read_manifest
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.npz_inputs import write_npz_inputs
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import SettingsError
+from mnasbench.preprocessing import Preprocessing, resize_from_json
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--crop", type=whole(), help="side of the centre crop")
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
     parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
+    parser.add_argument("--preprocessing", type=json.loads, metavar="JSON", help="resize, crop, ... in one, as JSON")
     parser.add_argument("--original", action="store_true", help="whole images (as without --resize and --crop)")
     parser.add_argument("--exact", action="store_true", help="remove other npz files from the target folder")
     parser.add_argument("--relative", action="store_true", help="list paths relative to the list's folder")
@@ -42,13 +44,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def preprocessing_of(arguments: argparse.Namespace) -> Preprocessing | None:
     """The preprocessing that the arguments describe; None for whole images."""
+    ways = {"--original": arguments.original, "--preprocessing": arguments.preprocessing is not None}
+    ways["--resize and --crop"] = arguments.resize is not None or arguments.crop is not None
+    given = [flags for flags, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise SettingsError(f"{given[0]} and {given[1]} exclude each other")
+    if arguments.preprocessing is not None:
+        return Preprocessing.from_json(arguments.preprocessing)
     if arguments.resize is None and arguments.crop is None:
         return None
-    if arguments.original:
-        raise SettingsError("--original and --resize or --crop exclude each other")
-    if arguments.resize is None or arguments.crop is None or len(arguments.resize) > 2:
+    if arguments.resize is None or arguments.crop is None:
         raise SettingsError("--resize (one or two numbers) and --crop belong together")
-    resize = arguments.resize[0] if len(arguments.resize) == 1 else (arguments.resize[0], arguments.resize[1])
+    resize = resize_from_json(arguments.resize, "--resize")
     return Preprocessing(resize, arguments.crop, arguments.interpolation, arguments.library)
 
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnasbench.build.package import read_package
-from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
+from mnasbench.build.vdsp_params import read_vdsp_params
 from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import progress
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.manifest import look_at_folder
-from mnasbench.data.preprocess import preprocessing_from
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.classify import classify, write_result_text
 
 _DEMO = Path("results/data/demo/images")
@@ -46,9 +46,7 @@ def sample(arguments: argparse.Namespace) -> None:
     if arguments.vdsp_params_info:
         params = read_vdsp_params(arguments.vdsp_params_info)
     else:
-        params = VdspParams(
-            preprocessing_from(compiled.info["preprocessing"]), compiled.info.get("swap_colours", False)
-        )
+        params = Preprocessing.from_json(compiled.info["preprocessing"])
     names = read_class_names(arguments.label_txt)
     if arguments.file_path.is_dir():
         images = [arguments.file_path / image.name for image in look_at_folder(arguments.file_path, None)]

@@ -15,10 +15,10 @@ from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 from mnasbench.build.vendor import for_the_card
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
-from mnasbench.data.preprocess import preprocessing_from
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml
 from mnasbench.precisions import PRECISIONS
+from mnasbench.preprocessing import Preprocessing
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,7 +47,7 @@ def write(arguments: argparse.Namespace) -> None:
     exported = read_json(arguments.model)
     if not isinstance(exported, dict) or not {"file", "size"} <= set(exported):
         raise ModelError(f"{arguments.model}: is not the description that the export writes; export the model again")
-    wanted = preprocessing_from(arguments.preprocessing)
+    wanted = Preprocessing.from_json(arguments.preprocessing)
     config = BuildConfig(
         generation=arguments.generation,
         name=arguments.name,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnasbench.build.config import BuildConfig, build_file, read_build_config
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import InputError, SettingsError
 from mnasbench.precisions import PRECISIONS
+from mnasbench.preprocessing import Preprocessing
 
 # As published for this model (generation 1) and in the layout of 2025 (generation 2).
 FIRST = """

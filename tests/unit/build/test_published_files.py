@@ -1,5 +1,6 @@
 """Every shape of build file that the vendor publishes for classifiers, and what is read from it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from PIL import Image
 
 from mnasbench.build.calibration_images import ImageStream
 from mnasbench.build.config import build_file, read_build_config
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import SettingsError
+from mnasbench.preprocessing import Preprocessing
 
 HEAD = {
     "name": "net_int8",
@@ -46,17 +47,16 @@ def _read(tmp_path: Path, operations: list[dict] | None, **backend: object):
 
 
 @pytest.mark.parametrize(
-    ("operations", "preprocessing", "swap"),
+    ("operations", "preprocessing"),
     [
         # mnasnet, resnet, mobilenet, ... : nearly all
-        ([DECODE, RESIZE, CROP, NORMALIZE, TENSOR], SQUEEZED, False),
+        ([DECODE, RESIZE, CROP, NORMALIZE, TENSOR], SQUEEZED),
         # swin, vit, mobilevit: no dataset at all
-        (None, None, False),
+        (None, None),
         # PP-LCNet document orientation: no crop
         (
             [DECODE, {**RESIZE, "size": [224, 224]}, {**NORMALIZE, "div255": True}, TENSOR],
             Preprocessing(resize=(224, 224), library="opencv"),
-            False,
         ),
         # keras resnet: values of 0 to 255
         (
@@ -64,27 +64,22 @@ def _read(tmp_path: Path, operations: list[dict] | None, **backend: object):
             Preprocessing(
                 resize=(256, 256), library="opencv", mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255,) * 3
             ),
-            False,
         ),
         # megvii's shufflenet: blue, green, red
         (
             [DECODE, RESIZE, CROP, {"type": "CvtColor", "code": "COLOR_RGB2BGR"}, NORMALIZE, TENSOR],
-            SQUEEZED,
-            True,
+            replace(SQUEEZED, colours="BGR"),
         ),
         # the options of the notes
         (
             [DECODE, {**RESIZE, "adaptive_side": "short", "interpolation": "bilinear", "backend": "pillow"}, CROP, NORMALIZE, TENSOR],
             Preprocessing(resize=256),
-            False,
         ),
     ],
 )  # fmt: skip
-def test_operations(
-    tmp_path: Path, operations: list[dict] | None, preprocessing: Preprocessing | None, swap: bool
-) -> None:
+def test_operations(tmp_path: Path, operations: list[dict] | None, preprocessing: Preprocessing | None) -> None:
     config = _read(tmp_path, operations)
-    assert (config.preprocessing, config.swap_colours) == (preprocessing, swap)
+    assert config.preprocessing == preprocessing
     assert (config.precision, config.softmax, config.prefix) == (
         "int8-percentile",
         True,
@@ -96,7 +91,7 @@ def test_operations(
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(build_file(config)))
     again = read_build_config(file, 2)
-    assert (again.preprocessing, again.swap_colours) == (preprocessing, swap)
+    assert again.preprocessing == preprocessing
 
 
 def test_what_stays_in_float_and_what_is_the_cards(tmp_path: Path) -> None:
@@ -138,7 +133,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, operations: list[dict] | None, b
 
 def test_swapped_colours_reach_the_calibration(tmp_path: Path) -> None:
     Image.new("RGB", (40, 32), (200, 100, 0)).save(tmp_path / "a.png")
-    p = Preprocessing(resize=32, crop=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    with ImageStream([tmp_path / "a.png"], p, swap_colours=True) as stream:
+    p = Preprocessing(resize=32, crop=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), colours="BGR")
+    with ImageStream([tmp_path / "a.png"], p) as stream:
         (batch,) = stream()
     np.testing.assert_allclose(batch[0, :, 16, 16] * 255, [0, 100, 200], atol=1e-4)

@@ -13,8 +13,9 @@ from mnasbench.build.compiler import Recipe, compile_model
 from mnasbench.build.gate import check_runtime, logits_of, sqnr_db
 from mnasbench.build.graph import prepare
 from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
-from mnasbench.data.preprocess import Preprocessing, normalise
+from mnasbench.data.preprocess import normalise
 from mnasbench.errors import BuildError, ModelError, SettingsError, ToolError
+from mnasbench.preprocessing import Preprocessing
 from unit.build.nets import SIZE, random_images, small_mnasnet
 
 IMAGES = random_images(24, seed=3)

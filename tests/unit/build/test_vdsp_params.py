@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnasbench.build.vdsp_params import VARIANTS, read_vdsp_params, vdsp_params
-from mnasbench.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from mnasbench.errors import SettingsError
+from mnasbench.preprocessing import COLOURS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 BITS = {"meanr": 14275, "meang": 14156, "meanb": 13951, "stdr": 13140, "stdg": 13099, "stdb": 13107}
 FLAT = {
@@ -66,9 +66,8 @@ def read(content, tmp_path):
 
 @pytest.mark.parametrize(("content", "resize"), [(FLAT, 256), (LISTED, 256), (CURRENT, (256, 256))])
 def test_the_vendors_own_files_are_read(content, resize, tmp_path):
-    params = read(content, tmp_path)
-    p = params.preprocessing
-    assert (p.resize, p.crop, p.library, params.swap_colours) == (resize, 224, "opencv", False)
+    p = read(content, tmp_path)
+    assert (p.resize, p.crop, p.library, p.colours) == (resize, 224, "opencv", "RGB")
     assert p.mean == tuple(float(np.float16(value)) for value in IMAGENET_MEAN)
     assert p.std == tuple(float(np.float16(value)) for value in IMAGENET_STD)
 
@@ -81,20 +80,20 @@ preprocessings = st.builds(
     library=st.sampled_from(["pillow", "opencv"]),
     mean=st.tuples(halves, halves, halves),
     std=st.tuples(halves, halves, halves),
+    colours=st.sampled_from(COLOURS),
 )
 
 
 @given(p=preprocessings, variant=st.sampled_from(VARIANTS))
 def test_what_is_written_is_read_back(p, variant, tmp_path_factory):
-    params = read(vdsp_params(p, variant), tmp_path_factory.mktemp("vdsp"))
-    assert params.preprocessing == p
-    assert not params.swap_colours
+    assert read(vdsp_params(p, variant), tmp_path_factory.mktemp("vdsp")) == p
 
 
 def test_only_the_current_form_keeps_exact_means_and_squeezes(tmp_path):
-    p = Preprocessing(resize=(256, 288), crop=224, library="opencv")
-    assert read(vdsp_params(p), tmp_path).preprocessing == p
-    rounded = read(vdsp_params(p, fp16=True), tmp_path).preprocessing
+    for crop in (224, (192, 224)):
+        p = Preprocessing(resize=(256, 288), crop=crop, library="opencv")
+        assert read(vdsp_params(p), tmp_path) == p
+    rounded = read(vdsp_params(p, fp16=True), tmp_path)
     assert rounded.mean[0] == 0.485107421875
     for variant in ("2023", "sdk1.0"):
         with pytest.raises(SettingsError, match="short side"):
@@ -106,7 +105,7 @@ def test_resized_inputs_leave_only_the_normalisation(variant, tmp_path):
     p = Preprocessing(resize=248, crop=224, interpolation="bicubic")
     with pytest.raises(SettingsError, match="bilinear"):
         vdsp_params(p, variant)
-    found = read(vdsp_params(p, variant, resized=True), tmp_path).preprocessing
+    found = read(vdsp_params(p, variant, resized=True), tmp_path)
     assert (found.resize, found.crop) == (224, 224)
 
 
@@ -123,7 +122,7 @@ def test_resized_inputs_leave_only_the_normalisation(variant, tmp_path):
 def test_every_normalisation_is_its_formula(norma, expected, tmp_path):
     content = json.loads(json.dumps(CURRENT))
     content["OpConfig"] |= {"NormaType": norma, "Mean": [0.5, 0.25, 0.125], "Std": [0.25, 0.5, 2.0]}
-    p = read(content, tmp_path).preprocessing
+    p = read(content, tmp_path)
     for x in (0, 1, 100, 255):
         for channel in range(3):
             mean, std = content["OpConfig"]["Mean"][channel], content["OpConfig"]["Std"][channel]
@@ -132,8 +131,8 @@ def test_every_normalisation_is_its_formula(norma, expected, tmp_path):
 
 @pytest.mark.parametrize("code", ["RGB2BGR", "BGR2RGB"])
 def test_colours_that_change_places(code, tmp_path):
-    assert read({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "ColorCvtCode": code}}, tmp_path).swap_colours
-    assert read({**FLAT, "color_cvt_code": 3}, tmp_path).swap_colours
+    assert read({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "ColorCvtCode": code}}, tmp_path).colours == "BGR"
+    assert read({**FLAT, "color_cvt_code": 3}, tmp_path).colours == "BGR"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_colours_that_change_places(code, tmp_path):
         ({**FLAT, "crop_size": "224"}, "crop_size is '224'"),
         ({**FLAT, "norma_type": 7}, "norma_type is 7"),
         ({**FLAT, "resize_type": True}, "resize_type is True"),
-        ({**FLAT, "crop_size": 512}, "crop is 512"),
+        ({**FLAT, "crop_size": 512}, "smaller than the crop of 512"),
         ({**LISTED, "config": [*LISTED["config"], LISTED["config"][3]]}, "stands twice"),
         ({**LISTED, "config": {"crop_size": 1}}, "config is not a list"),
         ({**LISTED, "config": [{"Property": "crop_size"}]}, "must have 'Property'"),
@@ -155,7 +154,7 @@ def test_colours_that_change_places(code, tmp_path):
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "CropX": 3}}, "only the centre crop"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Mean": [0.5, 0.5]}}, "expected three numbers"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Std": [0, 1, 1]}}, "std"),
-        ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "OimageHeight": 192}}, "only square"),
+        ({**FLAT, "vdsp_op_type": 301, "oimage_width": 224, "oimage_height": 192}, "only square"),
         ({**CURRENT, "OpConfig": 3}, "OpConfig is not an object"),
     ],
 )

@@ -15,8 +15,9 @@ from mnasbench.data.fingerprint import Dataset, read_manifest
 from mnasbench.data.manifest import index_dataset
 from mnasbench.data.npz import PixelReader, read_npz, read_output, write_npz
 from mnasbench.data.npz_inputs import npz_path, write_npz_inputs
-from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of
+from mnasbench.data.preprocess import decode_rgb, pixels_of
 from mnasbench.errors import DatasetError, InputError, MnasbenchError, OutputError
+from mnasbench.preprocessing import Preprocessing
 from unit.data.image_files import flat_dataset, write_image
 
 PIXELS = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)

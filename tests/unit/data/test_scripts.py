@@ -14,7 +14,8 @@ import train_demo
 import valprep
 from mnasbench.data.fingerprint import read_manifest
 from mnasbench.data.npz import read_npz
-from mnasbench.data.preprocess import Preprocessing, decode_rgb, pixels_of
+from mnasbench.data.preprocess import decode_rgb, pixels_of
+from mnasbench.preprocessing import Preprocessing
 from unit.data.image_files import foldered_dataset
 
 SCRIPTS = [image2npz, index_dataset, make_demo, sample_calibration, train_demo, valprep]
@@ -101,8 +102,10 @@ def test_valprep_and_back(root: Path, tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[Callable[[list[str]], int], list[str], str]] = {
     "crop alone": (image2npz.main, ["--crop", "224"], "belong together"),
-    "three sizes": (image2npz.main, ["--resize", "1", "2", "3", "--crop", "1"], "belong together"),
-    "crop too large": (image2npz.main, ["--resize", "200", "--crop", "224"], "must be in 1..200"),
+    "three sizes": (image2npz.main, ["--resize", "1", "2", "3", "--crop", "1"], "expected a number of pixels"),
+    "crop too large": (image2npz.main, ["--resize", "200", "--crop", "224"], "smaller than the crop of 224"),
+    "two ways": (image2npz.main, ["--preprocessing", "{}", "--crop", "9"], "exclude each other"),
+    "an unknown key": (image2npz.main, ["--preprocessing", '{"croop": 9}'], "did you mean 'crop'"),
     "both": (image2npz.main, ["--resize", "9", "--crop", "9", "--original"], "exclude each other"),
     "shard alone": (image2npz.main, ["--shard", "0"], "needs --manifest"),
     "no images": (image2npz.main, [], "cannot be listed"),

@@ -11,10 +11,11 @@ import onnxruntime
 import pytest
 import torch
 
-from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of
+from mnasbench.data.preprocess import normalise, pixels_of
 from mnasbench.errors import BuildError
 from mnasbench.model import architecture, complexity
 from mnasbench.model.export import _compare_with_torch, export_torchscript
+from mnasbench.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")

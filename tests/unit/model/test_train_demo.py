@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from mnasbench.data.demo import make_demo
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import DatasetError, SettingsError
 from mnasbench.model import train_demo as module
 from mnasbench.model.architecture import load
 from mnasbench.model.train_demo import load_training_set, save_weights, train_demo
+from mnasbench.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")

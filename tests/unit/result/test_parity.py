@@ -12,13 +12,13 @@ from scipy.stats import binomtest
 from mnasbench.build.config import BuildConfig
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vamc import build
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.demo import make_demo
 from mnasbench.data.fingerprint import sample_of
 from mnasbench.data.npz import write_npz
-from mnasbench.data.preprocess import Preprocessing, pixels_of
+from mnasbench.data.preprocess import pixels_of
 from mnasbench.errors import DatasetError, ModelError, SettingsError
 from mnasbench.model.export import export_onnx
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
 
 SIZE = 32
@@ -85,7 +85,7 @@ def test_the_inputs_of_a_run_are_judged_as_they_are(compiled: CompiledModel, ima
     spoilt = pixels_of(images[7][0], REFERENCE)
     spoilt[1, 3, 4] ^= 1
     write_npz(inputs[images[7][0].stem], spoilt)
-    cropped = VdspParams(Preprocessing(resize=SIZE, crop=SIZE))
+    cropped = Preprocessing(resize=SIZE, crop=SIZE)
     (way,) = certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], images)["ways"]
     assert (way["different_images"], way["max_difference"]) == (1, 1)
     assert way["different_pixels"] == pytest.approx(100 / (24 * SIZE**2))

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.preprocess import Preprocessing
+from mnasbench.preprocessing import Preprocessing
 from small_classifier import float_classifier, package, quantized
 
 
@@ -29,7 +28,7 @@ def compiled_float(tmp_path_factory):
 @pytest.fixture(scope="session")
 def params():
     """Preprocessing of images that have the model's size."""
-    return VdspParams(Preprocessing(resize=32, crop=32))
+    return Preprocessing(resize=32, crop=32)
 
 
 @pytest.fixture(scope="session")

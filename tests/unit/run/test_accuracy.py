@@ -36,7 +36,7 @@ def test_each_input_gets_its_own_scores(instances, compiled_float, params, input
     assert sorted(found) == sorted(f"n0{i % 2}/image_{i}.npz" for i in range(11))
     engine = Engine(compiled_float)
     for i in range(11):
-        expected = engine.infer(normalise(images[i][None], params.preprocessing))[0]
+        expected = engine.infer(normalise(images[i][None], params))[0]
         np.testing.assert_allclose(found[f"n0{i % 2}/image_{i}.npz"], expected, rtol=1e-5, atol=1e-5)
 
 

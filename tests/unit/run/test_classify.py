@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import read_output, write_npz
-from mnasbench.data.preprocess import Preprocessing, pixels_of
+from mnasbench.data.preprocess import pixels_of
 from mnasbench.errors import DatasetError, SettingsError
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.accuracy import run_accuracy
 from mnasbench.run.classify import classify, result_lines, write_result_text
 from mnasbench.run.scores import best_classes, softmax
 
 NAMES = [f"class {i}" for i in range(10)]
-WHOLE = VdspParams(Preprocessing(resize=40, crop=32))
+WHOLE = Preprocessing(resize=40, crop=32)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def files(tmp_path):
 def test_both_roads_give_the_same_answers(batch, compiled, params, files, tmp_path):
     inputs = [tmp_path / "npz" / f"{path.stem}.npz" for path in files]
     for path, target in zip(files, inputs, strict=True):
-        write_npz(target, pixels_of(path, WHOLE.preprocessing))
+        write_npz(target, pixels_of(path, WHOLE))
     run_accuracy(compiled, params, inputs, tmp_path / "out", batch=batch)
     predictions = list(classify(compiled, WHOLE, files, batch=batch, k=3))
     assert [prediction.path for prediction in predictions] == files

@@ -1,13 +1,15 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from mnasbench.build.layout import FastInput, InterleavedInput
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.preprocess import Preprocessing, normalise
+from mnasbench.data.preprocess import normalise
 from mnasbench.errors import DatasetError, SettingsError
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor, listed_images, synthetic_images
 from mnasbench.run.session import InputFormat
 
@@ -21,17 +23,17 @@ def random_image(height, width, seed=0):
 
 def test_cropped_images_are_normalised_and_nothing_else():
     pixels = random_image(32, 32)
-    preprocess = Preprocessor(VdspParams(Preprocessing(resize=32, crop=32)), FLOAT)
-    expected = normalise(pixels[None], preprocess.params.preprocessing)
+    preprocess = Preprocessor(Preprocessing(resize=32, crop=32), FLOAT)
+    expected = normalise(pixels[None], preprocess.params)
     assert np.array_equal(preprocess([pixels]), expected)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_quantized_input_equals_quantizing_the_normalised_image(parts):
     blocks = FastInput(scale=0.0187, zero_point=114, size=32, rows=16 if parts == 1 else 10, parts=parts)
-    preprocess = Preprocessor(VdspParams(Preprocessing(resize=32, crop=32)), InputFormat("input", 32, blocks))
+    preprocess = Preprocessor(Preprocessing(resize=32, crop=32), InputFormat("input", 32, blocks))
     images = [random_image(32, 32, seed) for seed in range(3)]
-    expected = blocks.quantize(normalise(np.stack(images), preprocess.params.preprocessing))
+    expected = blocks.quantize(normalise(np.stack(images), preprocess.params))
     assert np.array_equal(preprocess(images), expected)
 
 
@@ -43,26 +45,26 @@ def centre(pixels, size=32):
 def test_bilinear_pillow_is_pillows():
     pixels = random_image(60, 80)
     image = Image.fromarray(pixels.transpose(1, 2, 0)).resize((53, 40), Image.Resampling.BILINEAR)
-    assert np.array_equal(Preprocessor(VdspParams(SMALL), FLOAT).geometry(pixels), centre(np.asarray(image)))
+    assert np.array_equal(Preprocessor(SMALL, FLOAT).geometry(pixels), centre(np.asarray(image)))
 
 
 def test_bilinear_cv_is_opencvs():
     pixels = random_image(60, 80)
     p = Preprocessing(resize=(40, 48), crop=32, library="opencv")
     resized = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), (48, 40), interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(Preprocessor(VdspParams(p), FLOAT).geometry(pixels), centre(resized))
+    assert np.array_equal(Preprocessor(p, FLOAT).geometry(pixels), centre(resized))
 
 
 def test_swapped_colours_meet_the_means_of_their_new_place():
     pixels = random_image(32, 32)
     p = Preprocessing(resize=32, crop=32, mean=(0.1, 0.2, 0.3))
-    swapped = Preprocessor(VdspParams(p, swap_colours=True), FLOAT)([pixels])
+    swapped = Preprocessor(replace(p, colours="BGR"), FLOAT)([pixels])
     assert np.array_equal(swapped, normalise(np.ascontiguousarray(pixels[None, ::-1]), p))
 
 
 def test_images_of_another_size_than_the_models_are_refused():
     with pytest.raises(SettingsError, match="crop to 32, but the model takes 64 x 64"):
-        Preprocessor(VdspParams(SMALL), InputFormat("input", 64, None))
+        Preprocessor(SMALL, InputFormat("input", 64, None))
 
 
 def test_a_list_is_read_and_its_faults_named(tmp_path):
@@ -99,7 +101,7 @@ def test_interleaved_bytes_are_the_quantized_pixels(scale, zero_point):
     p = Preprocessing(resize=32, crop=32)
     target = InputFormat("input", 32, None, interleaved=InterleavedInput(scale, zero_point))
     images = [np.arange(3 * 32 * 32).reshape(3, 32, 32).astype(np.uint8)]
-    tensor = Preprocessor(VdspParams(p), target)(images)
+    tensor = Preprocessor(p, target)(images)
     steps = np.rint(normalise(np.stack(images), p) / np.float32(scale)) + zero_point
     np.testing.assert_array_equal(tensor, np.clip(steps, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
@@ -107,7 +109,7 @@ def test_interleaved_bytes_are_the_quantized_pixels(scale, zero_point):
 def test_interleaved_bytes_without_a_line_come_from_the_table():
     target = InputFormat("input", 32, None, interleaved=InterleavedInput(0.0187, 114))
     images = [np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)]
-    preprocess = Preprocessor(VdspParams(Preprocessing(resize=32, crop=32)), target)
+    preprocess = Preprocessor(Preprocessing(resize=32, crop=32), target)
     assert preprocess._line is not None
     expected = preprocess(images)
     preprocess._line = None

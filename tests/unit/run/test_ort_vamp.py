@@ -12,7 +12,7 @@ from mnasbench.files import write_json
 @pytest.fixture
 def command(compiled, params, tmp_path):
     """A runner of the command on the small model; gives the exit code."""
-    write_json(tmp_path / "vdsp.json", vdsp_params(params.preprocessing))
+    write_json(tmp_path / "vdsp.json", vdsp_params(params))
 
     def run(*words):
         base = ["-m", str(compiled.prefix), "--vdsp_params", str(tmp_path / "vdsp.json")]

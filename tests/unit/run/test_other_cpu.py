@@ -11,8 +11,7 @@ import pytest
 
 from mnasbench.build.compiler import Compiled, Recipe, compile_model
 from mnasbench.build.cpu import sums_int8_exactly
-from mnasbench.build.vdsp_params import VdspParams
-from mnasbench.data.preprocess import Preprocessing
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor
 from mnasbench.run.session import Engine
 from small_classifier import package
@@ -25,8 +24,8 @@ BATCH = 8
 
 def scores(prefix: Path, pixels: np.ndarray) -> np.ndarray:
     """Logits of uint8 images (n, 3, SIZE, SIZE), as an accuracy run computes them."""
-    params = VdspParams(Preprocessing(resize=SIZE, crop=SIZE))
-    engine = Engine.open(prefix, 1, BATCH, params.preprocessing)
+    params = Preprocessing(resize=SIZE, crop=SIZE)
+    engine = Engine.open(prefix, 1, BATCH, params)
     preprocess = Preprocessor(params, engine.format)
     batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
     return np.concatenate([engine.infer(preprocess(list(batch))) for batch in batches])

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.data.parallel import map_in_processes
-from mnasbench.data.preprocess import Preprocessing, normalise, pixels_of
+from mnasbench.data.preprocess import normalise, pixels_of
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import refusal_named
+from mnasbench.preprocessing import Preprocessing
 
 Pixels = npt.NDArray[np.uint8]
 # Of 224 x 224 float32 images this is 5 MB: large enough to keep the cores busy, small beside the activations.
@@ -42,9 +43,9 @@ def find_images(folder: Path, suffix: str, images: int | None) -> list[Path]:
 class ImageStream:
     """Preprocessed images, decoded once into a temporary file and read from there a batch at a time.
 
-    Calling it gives an iterator over float32 batches (n, 3, H, W), normalised, always in the same order; with
-    ``swap_colours`` red and blue change places before that. The file
-    has no name, so nothing is left behind whatever happens; 1,000 images of 224 x 224 take 150 MB of disk.
+    Calling it gives an iterator over float32 batches (n, 3, H, W), normalised, in the preprocessing's order of colours,
+    always in the same order. The file has no name, so nothing is left behind whatever happens; 1,000 images of
+    224 x 224 take 150 MB of disk.
     """
 
     def __init__(
@@ -52,13 +53,11 @@ class ImageStream:
         paths: Sequence[Path],
         preprocessing: Preprocessing,
         progress: Callable[[Iterable[Pixels], int], Iterable[Pixels]] = lambda items, total: items,
-        *,
-        swap_colours: bool = False,
     ) -> None:
         self.count = len(paths)
         self._preprocessing = preprocessing
-        self._planes = slice(None, None, -1 if swap_colours else 1)
-        self._shape = (3, preprocessing.crop, preprocessing.crop)
+        self._planes = slice(None, None, -1 if preprocessing.colours == "BGR" else 1)
+        self._shape = preprocessing.shape
         with refusal_named(Path(tempfile.gettempdir())):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
             for pixels in progress(map_in_processes(partial(pixels_of, p=preprocessing), paths), len(paths)):

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnasbench.data.preprocess import LONGEST_SIDE, Preprocessing
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS, calibration_modes, float_dtypes
+from mnasbench.preprocessing import (
+    INTERPOLATIONS,
+    LIBRARIES,
+    LONGEST_SIDE,
+    Preprocessing,
+    resize_from_json,
+    resize_to_json,
+)
 
 # The vendor's default is unknown; its published build files say percentile.
 _DEFAULT_MODE = "percentile"
@@ -86,7 +93,6 @@ _COMMANDS = {1: "build", 2: "compile"}
 class BuildConfig:
     """What a build file asks for, whichever of the two layouts said it.
 
-    ``swap_colours``: the model wants blue, green, red; mean and std belong to the channels in that order.
     ``skip_layers``: layers that stay in float, by name or by their number among the Convs, from 0, in the graph's
     order (as in TVM, which the vendor's compiler is built on).
     """
@@ -107,7 +113,6 @@ class BuildConfig:
     per_channel: bool = True
     skip_layers: tuple[str | int, ...] = ()
     softmax: bool = False
-    swap_colours: bool = False
     equalize: bool = True
     bias_correction: bool = True
     max_drop: float | None = None
@@ -290,7 +295,7 @@ def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         per_channel=reader.get("engine.calibration.per_channel", bool, True),
         skip_layers=reader.layers("engine.calibration.skip_conv_layers"),
         softmax=reader.softmax("engine.add_extra_ops_to_graph.type"),
-        **_read_operations(reader, "dataset.transform_ops", shape),
+        preprocessing=_read_operations(reader, "dataset.transform_ops", shape),
         work_dir=Path(reader.get("workspace.work_dir", str, required=True)),
         ignored=ignored,
         **reader.sampling(),
@@ -315,7 +320,7 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         per_channel=reader.get("backend.quantize.quantize_per_channel", bool, True),
         skip_layers=reader.layers("backend.quantize.skip_conv_layers", "backend.quantize.exclude_layers"),
         softmax=reader.softmax("graph.extra_ops.type"),
-        **_read_operations(reader, "dataset.process_ops", shape),
+        preprocessing=_read_operations(reader, "dataset.process_ops", shape),
         work_dir=Path(reader.get("workspace.path", str, required=True)),
         ignored=ignored,
         **reader.sampling(),
@@ -334,11 +339,11 @@ _OPERATIONS: dict[str, frozenset[str]] = {
 }
 
 
-def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, int]) -> dict[str, Any]:
-    """The fields of BuildConfig that the operations decide."""
+def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, int]) -> Preprocessing | None:
+    """The preprocessing that the operations describe; None where there are none."""
     operations = reader.get(place, list)
     if operations is None:
-        return {"preprocessing": None}
+        return None
     found: dict[str, Mapping[str, Any]] = {}
     for number, operation in enumerate(operations):
         spot = f"{reader.where}: '{place}[{number}]'"
@@ -362,8 +367,7 @@ def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, in
         if late:
             raise SettingsError(f"{spot}: {kind} stands after {late[0]}, expected before it")
         found[kind] = operation
-    where = f"{reader.where}: '{place}'"
-    return {"preprocessing": _preprocessing(found, where, shape), "swap_colours": _swaps_colours(found, where)}
+    return _preprocessing(found, f"{reader.where}: '{place}'", shape)
 
 
 # CvtColor may stand anywhere between decoding and normalising: swapping planes commutes with the geometry.
@@ -371,13 +375,13 @@ _ORDER = ("DecodeImage", "Resize", "CenterCrop", "Normalize", "ToTensor")
 _AFTER = {kind: _ORDER[_ORDER.index(kind) + 1 :] if kind in _ORDER else _ORDER[3:] for kind in _OPERATIONS}
 
 
-def _swaps_colours(found: Mapping[str, Mapping[str, Any]], spot: str) -> bool:
+def _colours(found: Mapping[str, Mapping[str, Any]], spot: str) -> str:
     """DecodeImage gives RGB, so that either conversion swaps red and blue (inferred from the published files)."""
     code = str(found.get("CvtColor", {}).get("code", "NO_CHANGE")).removeprefix("COLOR_")
     known = ("NO_CHANGE", "RGB2BGR", "BGR2RGB")
     if code not in known:
         raise SettingsError(f"{spot}: CvtColor.code is '{one_line(code)}'{did_you_mean(code, known)}")
-    return code != "NO_CHANGE"
+    return "RGB" if code == "NO_CHANGE" else "BGR"
 
 
 def _preprocessing(
@@ -390,17 +394,14 @@ def _preprocessing(
     side = _one_side(crop.get("crop_size", crop.get("size")), f"{spot}: CenterCrop.crop_size")
     if side != shape[2]:
         raise SettingsError(f"{spot}: CenterCrop gives {side} pixels, but the model's input has {shape[2]}")
-    size = _sides(resize.get("size"), f"{spot}: Resize.size")
-    if resize.get("adaptive_side") in ("short", "shorter", True) and not isinstance(size, int):
+    size = resize_from_json(resize.get("size"), f"{spot}: Resize.size")
+    if resize.get("adaptive_side") in ("short", "shorter", True) and isinstance(size, tuple):
         size = min(size)
     interpolation = str(resize.get("interpolation", "bilinear")).lower()
-    if interpolation not in {"bilinear", "bicubic"}:
-        raise SettingsError(
-            f"{spot}: Resize.interpolation is '{one_line(interpolation)}', expected bilinear or bicubic"
-        )
-    library = str(resize.get("backend", "pillow" if isinstance(size, int) else "opencv")).lower()
-    if library not in {"pillow", "opencv"}:
-        raise SettingsError(f"{spot}: Resize.backend is '{one_line(library)}', expected pillow or opencv")
+    library = str(resize.get("backend", _usual_library(Preprocessing(size, side)))).lower()
+    for key, value, values in (("interpolation", interpolation, INTERPOLATIONS), ("backend", library, LIBRARIES)):
+        if value not in values:
+            raise SettingsError(f"{spot}: Resize.{key} is '{one_line(value)}', expected {' or '.join(values)}")
     normalize = found.get("Normalize", {})
     div255 = normalize.get("div255", True)
     scale = 1.0 if div255 else 1 / 255
@@ -408,24 +409,19 @@ def _preprocessing(
     std = _three(normalize.get("std", [1.0] * 3), f"{spot}: Normalize.std", scale)
     if not all(value > 0 for value in std):
         raise SettingsError(f"{spot}: Normalize.std is {list(std)}, expected values above zero")
-    return Preprocessing(resize=size, crop=side, interpolation=interpolation, library=library, mean=mean, std=std)
+    return Preprocessing(size, side, interpolation, library, mean, std, _colours(found, spot))
 
 
-def _sides(value: Any, spot: str) -> int | tuple[int, int]:
-    if type(value) is int and value > 0:
-        return value
-    if isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value):
-        return value[0], value[1]
-    raise SettingsError(f"{spot} is {one_line(repr(value))}, expected a number of pixels or [height, width]")
+def _usual_library(preprocessing: Preprocessing) -> str:
+    """Whose resampling a build file of generation 1 means, which has no word for it."""
+    return "opencv" if preprocessing.short_side is None else "pillow"
 
 
 def _one_side(value: Any, spot: str) -> int:
-    sides = _sides(value, spot)
-    if isinstance(sides, int):
-        return sides
-    if sides[0] != sides[1]:
-        raise SettingsError(f"{spot} is {list(sides)}; only square crops are built here")
-    return sides[0]
+    size = resize_from_json(value, spot)
+    if isinstance(size, tuple) and size[0] != size[1]:
+        raise SettingsError(f"{spot} is {list(size)}; only square crops are built here")
+    return size[0] if isinstance(size, tuple) else size
 
 
 def _three(value: Any, spot: str, scale: float) -> tuple[float, float, float]:
@@ -452,12 +448,17 @@ def _images(config: BuildConfig) -> dict[str, Any]:
     return {"path": str(config.dataset), "sampler": {"suffix": config.suffix, "get_data_num": config.images}}
 
 
-def _size(preprocessing: Preprocessing) -> int | list[int]:
-    return preprocessing.resize if isinstance(preprocessing.resize, int) else list(preprocessing.resize)
-
-
-def _colour_conversion(config: BuildConfig) -> list[dict[str, str]]:
-    return [{"type": "CvtColor", "code": "COLOR_RGB2BGR"}] if config.swap_colours else []
+def _operations(preprocessing: Preprocessing, resize: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The operations that ``preprocessing`` consists of; ``resize`` is what they say of the resize besides its size."""
+    conversion = [{"type": "CvtColor", "code": "COLOR_RGB2BGR"}] if preprocessing.colours == "BGR" else []
+    return [
+        {"type": "DecodeImage"},
+        {"type": "Resize", "size": resize_to_json(preprocessing.resize), **resize},
+        {"type": "CenterCrop", "crop_size": list(preprocessing.size)},
+        *conversion,
+        {"type": "Normalize", "mean": list(preprocessing.mean), "std": list(preprocessing.std)},
+        {"type": "ToTensor"},
+    ]
 
 
 def _write_first(config: BuildConfig) -> dict[str, Any]:
@@ -479,29 +480,19 @@ def _write_first(config: BuildConfig) -> dict[str, Any]:
             calibration["skip_conv_layers"] = list(config.skip_layers)
         content["engine"]["calibration"] = calibration
     if config.preprocessing is not None:
-        wanted = config.preprocessing
-        content["dataset"] = {
-            **_images(config),
-            "transform_ops": [
-                {"type": "DecodeImage"},
-                {"type": "Resize", "size": _size(wanted), **_beyond_first(wanted)},
-                {"type": "CenterCrop", "crop_size": [wanted.crop, wanted.crop]},
-                *_colour_conversion(config),
-                {"type": "Normalize", "mean": list(wanted.mean), "std": list(wanted.std)},
-                {"type": "ToTensor"},
-            ],
-        }
+        operations = _operations(config.preprocessing, _beyond_first(config.preprocessing))
+        content["dataset"] = {**_images(config), "transform_ops": operations}
     content["workspace"] = {"work_dir": str(config.work_dir), "enable_ir": False, "save_log": True}
     return content
 
 
-def _beyond_first(wanted: Preprocessing) -> dict[str, str]:
+def _beyond_first(preprocessing: Preprocessing) -> dict[str, str]:
     """What generation 1 has no words for, said only where it differs from what a reader would assume."""
     extra = {}
-    if wanted.interpolation != "bilinear":
-        extra["interpolation"] = wanted.interpolation
-    if wanted.library != ("pillow" if isinstance(wanted.resize, int) else "opencv"):
-        extra["backend"] = wanted.library
+    if preprocessing.interpolation != "bilinear":
+        extra["interpolation"] = preprocessing.interpolation
+    if preprocessing.library != _usual_library(preprocessing):
+        extra["backend"] = preprocessing.library
     return extra
 
 
@@ -524,24 +515,8 @@ def _write_second(config: BuildConfig) -> dict[str, Any]:
     if config.softmax:
         content["graph"] = {"extra_ops": {"type": "softmax"}}
     if config.preprocessing is not None:
-        wanted = config.preprocessing
-        resize = {
-            "type": "Resize",
-            "size": _size(wanted),
-            "interpolation": wanted.interpolation,
-            "backend": wanted.library,
-        }
-        content["dataset"] = {
-            "type": "tvm",
-            **_images(config),
-            "process_ops": [
-                {"type": "DecodeImage"},
-                resize,
-                {"type": "CenterCrop", "crop_size": [wanted.crop, wanted.crop]},
-                *_colour_conversion(config),
-                {"type": "Normalize", "mean": list(wanted.mean), "std": list(wanted.std)},
-                {"type": "ToTensor"},
-            ],
-        }
+        resize = {"interpolation": config.preprocessing.interpolation, "backend": config.preprocessing.library}
+        operations = _operations(config.preprocessing, resize)
+        content["dataset"] = {"type": "tvm", **_images(config), "process_ops": operations}
     content["workspace"] = {"path": str(config.work_dir), "enable_ir": False, "save_log": True}
     return content

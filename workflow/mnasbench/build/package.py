@@ -50,7 +50,6 @@ _INFO = {
         "inputs": _TENSORS,
         "outputs": _TENSORS,
         "preprocessing": {"type": "object"},
-        "swap_colours": {"type": "boolean"},
         "runtime": {"enum": list(RUNTIMES)},
         "quantization": {"type": ["object", "null"]},
         "sources": {"type": "object"},

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import ModelError, SettingsError, ToolError, did_you_mean, one_line
+from mnasbench.preprocessing import Preprocessing
 
 RUNTIMES = ("onnxruntime", "openvino")
 Float32Array = npt.NDArray[np.float32]

@@ -17,10 +17,10 @@ from mnasbench.build.graph import prepare
 from mnasbench.build.layout import LaidOut, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
 from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
 from mnasbench.files import read_regular, sha256_of_bytes, sha256_of_file
 from mnasbench.precisions import PRECISIONS
+from mnasbench.preprocessing import Preprocessing
 
 Progress = Callable[[Iterable[Pixels], int], Iterable[Pixels]]
 # torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
@@ -115,7 +115,7 @@ def build(
             paths = find_images(config.dataset, config.suffix, config.images)
             known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
             shown = progress or (lambda items, total: items)
-            stream = ImageStream(paths, preprocessing, shown, swap_colours=config.swap_colours)
+            stream = ImageStream(paths, preprocessing, shown)
             batches = stack.enter_context(stream)
         recipe = Recipe(
             per_channel=config.per_channel,
@@ -182,22 +182,13 @@ def _model_info(
     blocks = {"blocks": asdict(laid_out.blocks)} if laid_out.blocks else {}
     note = PRECISIONS[config.precision].cpu_note
     notes += [] if note is None else [note]
-    resize = preprocessing.resize
     return {
         "name": config.name,
         "engine": "ort",
         "precision": config.precision,
         "inputs": [{**_tensor(value), **blocks} for value in model.graph.input],
         "outputs": [{**_tensor(value), "softmax": config.softmax} for value in model.graph.output],
-        "preprocessing": {
-            "resize": resize if isinstance(resize, int) else list(resize),
-            "crop": preprocessing.crop,
-            "interpolation": preprocessing.interpolation,
-            "library": preprocessing.library,
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-        },
-        "swap_colours": config.swap_colours,
+        "preprocessing": preprocessing.to_json(),
         "normalisation": "outside",
         "layout": "NHWC blocks" if blocks else "NCHW",
         "quantization": quantization,

@@ -4,22 +4,22 @@
 ``2023``: ``vdsp_op_type`` by name, and ``config``, a list of ``{Property, DType, ParamType, Value}``.
 ``current``: ``{OpType, OpConfig}``; means and standard deviations are floats.
 
-All three are read; the one that the configuration asks for is written. Codes are those of the vendor's public
-headers (``COLOR_NO_CHANGE = 2``, ``COLOR_BGR2RGB = 3``) and published files; what only a card can confirm is
-marked (inferred). Keys that say nothing about pixels in host memory (pitches, formats) are accepted.
+All three are read; the one that the configuration asks for is written. A conversion of colours swaps red and blue, and
+the means then belong to the channels in their new order (inferred). Codes are those of the vendor's public headers
+(``COLOR_NO_CHANGE = 2``, ``COLOR_BGR2RGB = 3``) and published files; what only a card can confirm is marked (inferred).
+Keys that say nothing about pixels in host memory (pitches, formats) are accepted.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_json
+from mnasbench.preprocessing import Preprocessing, Resize, Size
 
 VARIANTS = ("current", "2023", "sdk1.0")
 
@@ -51,18 +51,6 @@ _KEYS_CURRENT = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class VdspParams:
-    """What a vdsp_params file asks for.
-
-    ``swap_colours``: red and blue change places before the normalisation (``RGB2BGR``, ``BGR2RGB``); the means
-    then belong to the channels in their new order (inferred).
-    """
-
-    preprocessing: Preprocessing
-    swap_colours: bool = False
-
-
 # ---------------------------------------------------------------------------------------------------------- writing
 def vdsp_params(
     p: Preprocessing, variant: str = "current", *, resized: bool = False, fp16: bool = False
@@ -77,8 +65,8 @@ def vdsp_params(
     if variant not in VARIANTS:
         raise SettingsError(f"vdsp_params variant is {variant!r}{did_you_mean(variant, VARIANTS)}")
     if resized:
-        # Nothing is left to resize, so the resampling is the one that every published file names.
-        p = replace(p, resize=p.crop, interpolation="bilinear", library="opencv")
+        # Every published file names OpenCV's bilinear resampling.
+        p = p.without_resize()
     if p.interpolation != "bilinear":
         raise SettingsError(
             f"vdsp_params know bilinear resampling only, not {p.interpolation}; use npz: preprocessed, "
@@ -90,21 +78,26 @@ def vdsp_params(
 
 
 def _flat_fields(p: Preprocessing) -> dict[str, int]:
-    if not isinstance(p.resize, int):
-        raise SettingsError(f"vdsp_params of this form hold a short side, not {p.resize}; use the form 'current'")
+    height, width = p.size
+    if p.short_side is None or height != width:
+        raise SettingsError(
+            f"vdsp_params of this form hold a short side and a square crop, not {one_line(p.resize)} and "
+            f"{one_line(p.crop)}; use the form 'current'"
+        )
     names = ("meanr", "meang", "meanb", "stdr", "stdg", "stdb")
     bits = np.array((*p.mean, *p.std), dtype=np.float16).view(np.uint16)
     return {
-        "short_edge_threshold": p.resize,
-        "crop_size": p.crop,
+        "short_edge_threshold": p.short_side,
+        "crop_size": height,
         **dict(zip(names, bits.tolist(), strict=True)),
     }
 
 
 def _flat(p: Preprocessing) -> dict[str, Any]:
     resize = next(code for code, name in _RESIZE_CODES.items() if _LIBRARIES[name] == p.library)
-    fields = {"iimage_format": 5000, **_flat_fields(p), "resize_type": resize, "norma_type": 4, "color_cvt_code": 2}
-    return {"vdsp_op_type": _FLAT_RESIZE_CROP, **fields}
+    colour = 2 if p.colours == "RGB" else 3
+    codes = {"resize_type": resize, "norma_type": 4, "color_cvt_code": colour}
+    return {"vdsp_op_type": _FLAT_RESIZE_CROP, "iimage_format": 5000, **_flat_fields(p), **codes}
 
 
 def _listed(p: Preprocessing) -> dict[str, Any]:
@@ -118,7 +111,7 @@ def _listed(p: Preprocessing) -> dict[str, Any]:
     config += [
         entry("norma_type", "DIV255_MINUSMEAN_DIVSTD", "ENUM"),
         entry("resize_type", _resize_type(p), "ENUM"),
-        entry("color_cvt_code", "COLOR_NO_CHANGE", "ENUM"),
+        entry("color_cvt_code", f"COLOR_{_conversion(p)}", "ENUM"),
     ]
     return {"vdsp_op_type": _OP_2023, "config": config}
 
@@ -127,28 +120,36 @@ def _resize_type(p: Preprocessing) -> str:
     return {"opencv": "BILINEAR_CV", "pillow": "BILINEAR_PILLOW"}[p.library]
 
 
+def _conversion(p: Preprocessing) -> str:
+    """The conversion of images that come as RGB."""
+    return "NO_CHANGE" if p.colours == "RGB" else "RGB2BGR"
+
+
 def _current(p: Preprocessing, fp16: bool, resized: bool) -> dict[str, Any]:
     mean, std = (rounded_to_fp16(p.mean), rounded_to_fp16(p.std)) if fp16 else (p.mean, p.std)
     values = {
         "Mean": list(mean),
         "Std": list(std),
         "NormaType": "DIV255_MINUSMEAN_DIVSTD",
-        "ColorCvtCode": "NO_CHANGE",
+        "ColorCvtCode": _conversion(p),
     }
-    out = {"OimageWidth": p.crop, "OimageHeight": p.crop}
+    crop_height, crop_width = p.size
+    out = {"OimageWidth": crop_width, "OimageHeight": crop_height}
     if resized:
-        side = {"IimageWidth": p.crop, "IimageHeight": p.crop}
+        side = {"IimageWidth": crop_width, "IimageHeight": crop_height}
         return {"OpType": _OP_CONVERT, "OpConfig": {"IimageFormat": "RGB_PLANAR", **side, **out, **values}}
-    if p.resize == (p.crop, p.crop):
+    if p.fixed_size == p.size:
         config = {"IimageFormat": "RGB_PLANAR", **out, **values, "ResizeType": _resize_type(p)}
         return {"OpType": _OP_RESIZE, "OpConfig": config}
-    if isinstance(p.resize, int):
+    if p.short_side is not None:
         # The published op knows two fixed sides only; the short side is an extension of the embedded engine.
-        geometry = {"ShortEdgeThreshold": p.resize}
+        geometry = {"ShortEdgeThreshold": p.short_side}
+    elif p.fixed_size is not None:
+        height, width = p.fixed_size
+        top, left = p.crop_offset(p.fixed_size)
+        geometry = {"ResizeWidth": width, "ResizeHeight": height, "CropX": left, "CropY": top}
     else:
-        height, width = p.resize
-        geometry = {"ResizeWidth": width, "ResizeHeight": height}
-        geometry |= {"CropX": round((width - p.crop) / 2), "CropY": round((height - p.crop) / 2)}
+        raise SettingsError(f"vdsp_params have no word for a resize to {one_line(p.resize)}; use npz: preprocessed")
     config = {"IimageFormat": "RGB_PLANAR", **geometry, **out, **values, "ResizeType": _resize_type(p)}
     return {"OpType": _OP_RESIZE_CROP, "OpConfig": config}
 
@@ -160,7 +161,7 @@ def rounded_to_fp16(values: _Triple) -> _Triple:
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
-def read_vdsp_params(path: Path) -> VdspParams:
+def read_vdsp_params(path: Path) -> Preprocessing:
     """Read any of the three forms; SettingsError names the key or value that is wrong and what is known."""
     content = read_json(path)
     try:
@@ -177,7 +178,7 @@ def read_vdsp_params(path: Path) -> VdspParams:
         raise SettingsError(f"{one_line(path)}: {error}") from error
 
 
-def _read_flat(content: Mapping[str, Any]) -> VdspParams:
+def _read_flat(content: Mapping[str, Any]) -> Preprocessing:
     _refuse_unknown(content, _GEOMETRY_FLAT | _VALUES_FLAT | {"vdsp_op_type"})
     op = _choice(content, "vdsp_op_type", (_FLAT_RESIZE_CROP, _FLAT_RESIZE))
     # EQUAL, DIV255 and DIV1275_MINUSONE have no published number.
@@ -187,7 +188,7 @@ def _read_flat(content: Mapping[str, Any]) -> VdspParams:
     return _from_flat_fields(content, op == _FLAT_RESIZE, norma, colour, library)
 
 
-def _read_listed(content: Mapping[str, Any]) -> VdspParams:
+def _read_listed(content: Mapping[str, Any]) -> Preprocessing:
     _refuse_unknown(content, {"vdsp_op_type", "config"})
     _choice(content, "vdsp_op_type", (_OP_2023,))
     fields: dict[str, Any] = {}
@@ -207,12 +208,14 @@ def _read_listed(content: Mapping[str, Any]) -> VdspParams:
     return _from_flat_fields(fields, False, norma, colour, library)
 
 
-def _from_flat_fields(fields: Mapping[str, Any], squeezed: bool, norma: str, colour: str, library: str) -> VdspParams:
+def _from_flat_fields(
+    fields: Mapping[str, Any], squeezed: bool, norma: str, colour: str, library: str
+) -> Preprocessing:
     if squeezed:
         crop = _side(fields, "oimage_width")
         if _side(fields, "oimage_height") != crop:
             raise SettingsError("oimage_width and oimage_height differ; only square inputs are supported")
-        resize: int | tuple[int, int] = (crop, crop)
+        resize: Resize = (crop, crop)
     else:
         crop, resize = _side(fields, "crop_size"), _side(fields, "short_edge_threshold")
     mean, std = (
@@ -222,16 +225,14 @@ def _from_flat_fields(fields: Mapping[str, Any], squeezed: bool, norma: str, col
     return _params(resize, crop, library, norma, colour, mean, std)
 
 
-def _read_current(content: Mapping[str, Any]) -> VdspParams:
+def _read_current(content: Mapping[str, Any]) -> Preprocessing:
     _refuse_unknown(content, {"OpType", "OpConfig"})
     config = content["OpConfig"]
     if not isinstance(config, Mapping):
         raise SettingsError("OpConfig is not an object")
     _refuse_unknown(config, _KEYS_CURRENT)
     op = _choice(content, "OpType", (_OP_CONVERT, _OP_RESIZE, _OP_RESIZE_CROP))
-    crop = _side(config, "OimageWidth")
-    if _side(config, "OimageHeight") != crop:
-        raise SettingsError("OimageWidth and OimageHeight differ; only square inputs are supported")
+    crop = (_side(config, "OimageHeight"), _side(config, "OimageWidth"))
     resize, library = _current_geometry(op, config, crop)
     norma = _choice(config, "NormaType", _NORMA_NAMES)
     colour = _choice(config, "ColorCvtCode", ("NO_CHANGE", "RGB2BGR", "BGR2RGB"))
@@ -239,25 +240,25 @@ def _read_current(content: Mapping[str, Any]) -> VdspParams:
     return _params(resize, crop, library, norma, colour, mean, std)
 
 
-def _current_geometry(op: str, config: Mapping[str, Any], crop: int) -> tuple[int | tuple[int, int], str]:
+def _current_geometry(op: str, config: Mapping[str, Any], crop: Size) -> tuple[Resize, str]:
     if op == _OP_CONVERT:
-        return crop, "pillow"
+        return crop[0] if crop[0] == crop[1] else crop, "pillow"
     library = _LIBRARIES[_choice(config, "ResizeType", tuple(_LIBRARIES))]
     if op == _OP_RESIZE:
-        return (crop, crop), library
+        return crop, library
     if "ShortEdgeThreshold" in config:
         return _side(config, "ShortEdgeThreshold"), library
-    height, width = _side(config, "ResizeHeight"), _side(config, "ResizeWidth")
-    for axis, size in (("X", width), ("Y", height)):
-        offset, centred = config.get(f"Crop{axis}"), (size - crop) / 2
+    resized = (_side(config, "ResizeHeight"), _side(config, "ResizeWidth"))
+    for axis, size, cropped in (("X", resized[1], crop[1]), ("Y", resized[0], crop[0])):
+        offset, centred = config.get(f"Crop{axis}"), (size - cropped) / 2
         if not isinstance(offset, int) or abs(offset - centred) >= 1:
             raise SettingsError(f"Crop{axis} is {offset!r}, but only the centre crop is supported ({centred:g})")
-    return (height, width), library
+    return resized, library
 
 
 def _params(
-    resize: int | tuple[int, int], crop: int, library: str, norma: str, colour: str, mean: Any, std: Any
-) -> VdspParams:
+    resize: Resize, crop: int | Size, library: str, norma: str, colour: str, mean: Any, std: Any
+) -> Preprocessing:
     if norma == "EQUAL":  # x
         mean, std = (0.0,) * 3, (1 / 255,) * 3
     elif norma == "DIV255":  # x / 255
@@ -266,8 +267,8 @@ def _params(
         mean, std = (0.5,) * 3, (0.5,) * 3
     elif norma == "MINUSMEAN_DIVSTD":  # (x - mean) / std
         mean, std = tuple(value / 255 for value in mean), tuple(value / 255 for value in std)
-    p = Preprocessing(resize=resize, crop=crop, library=library, mean=mean, std=std)
-    return VdspParams(p, swap_colours=colour != "NO_CHANGE")
+    colours = "RGB" if colour == "NO_CHANGE" else "BGR"
+    return Preprocessing(resize=resize, crop=crop, library=library, mean=mean, std=std, colours=colours)
 
 
 def _refuse_unknown(fields: Mapping[str, Any], known: set[str]) -> None:

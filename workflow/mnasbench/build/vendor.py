@@ -120,7 +120,7 @@ def for_the_card(config: BuildConfig) -> BuildConfig:
     p = config.preprocessing
     if p is None:
         return config
-    squeezed = replace(p, resize=(p.resize, p.resize) if isinstance(p.resize, int) else p.resize)
+    squeezed = p.squeezed()
     if config.generation == 1:
         squeezed = replace(squeezed, interpolation="bilinear", library="opencv")
     return replace(config, preprocessing=squeezed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mnasbench.build.package import CompiledModel, read_package
-from mnasbench.build.vdsp_params import VdspParams, read_vdsp_params
+from mnasbench.build.vdsp_params import read_vdsp_params
 from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import bar, waiting
@@ -20,6 +20,7 @@ from mnasbench.cpus import usable_cpus
 from mnasbench.data.datalist import read_datalist
 from mnasbench.errors import InputError, did_you_mean
 from mnasbench.files import write_json
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.accuracy import run_accuracy
 from mnasbench.run.inputs import UInt8Array, listed_images, synthetic_images
 from mnasbench.run.measurement import find_peak, measure_performance
@@ -120,7 +121,7 @@ def vamp(arguments: argparse.Namespace) -> None:
         write_json(arguments.json, report)
 
 
-def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
+def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Preprocessing) -> dict[str, Any]:
     """Run every listed input through the model."""
     if arguments.datalist is None:
         raise InputError("--path_output needs --datalist, the list of inputs")
@@ -172,7 +173,7 @@ def load_of(arguments: argparse.Namespace) -> Load:
 
 
 def tuned_load(
-    arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams, images: list[UInt8Array]
+    arguments: argparse.Namespace, compiled: CompiledModel, params: Preprocessing, images: list[UInt8Array]
 ) -> tuple[Load, dict[str, Any] | None]:
     """The load to measure, and what ``-i auto`` found (None where the flags said it all)."""
     load = load_of(arguments)
@@ -183,7 +184,7 @@ def tuned_load(
     return replace(load, instances=found.instances, threads=found.threads), asdict(found)
 
 
-def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
+def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: Preprocessing) -> dict[str, Any]:
     """Measure once, print the vendor's report."""
     images, source = inputs_of(arguments, compiled)
     load, tuned = tuned_load(arguments, compiled, params, images)
@@ -198,7 +199,7 @@ def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: 
     return report
 
 
-def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: VdspParams) -> dict[str, Any]:
+def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: Preprocessing) -> dict[str, Any]:
     """Search the highest rate within the latency bound, print the curve."""
     if arguments.latency_bound is None:
         raise InputError("--find-peak needs --latency-bound, the p99 in microseconds that must hold")

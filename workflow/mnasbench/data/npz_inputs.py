@@ -13,11 +13,12 @@ from mnasbench.data.datalist import require_listable
 from mnasbench.data.fingerprint import IndexedImage
 from mnasbench.data.npz import without_suffix, write_npz
 from mnasbench.data.parallel import map_in_processes
-from mnasbench.data.preprocess import Preprocessing, decode, pixels_of_bytes, read_image
+from mnasbench.data.preprocess import decode, pixels_of_bytes, read_image
 from mnasbench.data.resample import compile_now
 from mnasbench.disk_room import require_room
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import make_folders, sha256_of_bytes
+from mnasbench.preprocessing import Preprocessing
 
 # Zip and npy headers of one file.
 _OVERHEAD = 512
@@ -40,7 +41,7 @@ def write_npz_inputs(
 ) -> list[Path]:
     """Write one npz (uint8, RGB, planar, key ``input_0``) for each image; gives their absolute paths, in order.
 
-    With ``preprocessing`` an array is (3, crop, crop); without, it is the whole image (3, height, width), as the
+    With ``preprocessing`` an array has its ``shape``; without, it is the whole image (3, height, width), as the
     vendor's tools take it. An image whose content is not what the manifest says is an error, as is a disk that
     will not hold the files, before the first of them is written. Other npz files below ``target``, of images that
     left the dataset or the shard, are removed where ``exact``.
@@ -83,7 +84,7 @@ def _remove_others(folder: Path, kept: set[Path]) -> None:
 def bytes_needed(images: Iterable[IndexedImage], preprocessing: Preprocessing | None) -> int:
     """Size of the npz files of ``images``."""
     if preprocessing is not None:
-        return sum(3 * preprocessing.crop**2 + _OVERHEAD for _ in images)
+        return sum(preprocessing.input_bytes + _OVERHEAD for _ in images)
     return sum(3 * image.width * image.height + _OVERHEAD for image in images)
 
 

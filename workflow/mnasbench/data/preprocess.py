@@ -4,14 +4,10 @@ The steps are torchvision's own on a PIL image: ``Resize`` (antialiased), ``Cent
 ``Normalize``. EXIF rotation is not applied, because ``PIL.Image.open`` does not apply it either.
 """
 
-import dataclasses
 import io
-import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +15,10 @@ import simplejpeg
 from PIL import Image
 
 from mnasbench.data.jpeg import without_last_rows
-from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
+from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.files import read_regular
+from mnasbench.preprocessing import Preprocessing
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 # Pillow's own threshold for a decompression bomb: 0.27 GB of RGB. ImageNet's largest image has 62 million.
 MAX_PIXELS = 89_478_485
 # So many pixels, four bytes each, uncompressed.
@@ -32,77 +27,9 @@ _MAX_BYTES = 4 * MAX_PIXELS + (1 << 20)
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Modes whose conversion to RGB keeps 8 bits a channel; 16-bit and float greyscale would be clipped to white.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_INTERPOLATIONS = ("bilinear", "bicubic")
-# Far beyond what any classifier takes; a resize to more would only fill the memory.
-LONGEST_SIDE = 8192
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes a tensor.
-
-    ``resize``: the short side in pixels, as torchvision's ``Resize(int)``; or ``(height, width)``, to which
-    the image is squeezed. ``crop``: side of the centre crop. ``library``: whose resampling is used,
-    ``"pillow"`` (antialiased, torchvision's) or ``"opencv"`` (not antialiased, the vendor's).
-    ``mean`` and ``std`` are RGB, on values in 0..1.
-    """
-
-    resize: int | tuple[int, int] = 256
-    crop: int = 224
-    interpolation: str = "bilinear"
-    library: str = "pillow"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        """Raise SettingsError where a field is of another kind, or the fields contradict each other."""
-        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
-        for field, lengths in (("resize", sides), ("crop", (self.crop,))):
-            if len(lengths) not in (1, 2) or not all(type(one) is int and one <= LONGEST_SIDE for one in lengths):
-                raise SettingsError(f"preprocessing.{field} is {one_line(repr(lengths))}, expected pixels")
-        for field, values in (("mean", self.mean), ("std", self.std)):
-            three = isinstance(values, tuple) and len(values) == 3
-            if not three or not all(type(one) in (int, float) and math.isfinite(one) for one in values):
-                raise SettingsError(f"preprocessing.{field} is {one_line(repr(values))}, expected three numbers")
-        for field, value, known in (
-            ("interpolation", self.interpolation, _INTERPOLATIONS),
-            ("library", self.library, ("pillow", "opencv")),
-        ):
-            if value not in known:
-                raise SettingsError(
-                    f"preprocessing.{field} is {one_line(repr(value))}{did_you_mean(str(value), known)}"
-                )
-        if self.crop < 1 or min(sides) < self.crop:
-            raise SettingsError(f"preprocessing.crop is {self.crop}, but must be in 1..{min(sides)} (the resized side)")
-        if min(self.std) <= 0:
-            raise SettingsError(f"preprocessing.std is {self.std}, but must be positive")
-
-
-def preprocessing_from(values: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing whose fields are ``values``, as JSON has them (lists for tuples)."""
-    known = [field.name for field in dataclasses.fields(Preprocessing)]
-    for key in values:
-        if key not in known:
-            raise SettingsError(f"preprocessing: unknown key '{one_line(key)}'{did_you_mean(str(key), known)}")
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Preprocessing(**fields)
-
-
-def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) after torchvision's ``Resize``: its long side is truncated, not rounded."""
-    if not isinstance(resize, int):
-        return resize
-    if width <= height:
-        return int(resize * height / width), resize
-    return resize, int(resize * width / height)
-
-
-def crop_offset(size: int, crop: int) -> int:
-    """First row or column of torchvision's ``CenterCrop``; Python's ``round`` goes to the even neighbour there."""
-    return round((size - crop) / 2.0)
 
 
 def read_image(path: Path) -> bytes:
@@ -172,7 +99,7 @@ def decode(content: bytes, path: Path, layout: Literal["RGB", "RGBX"] = "RGB") -
 
 
 def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
-    """Resize and centre-crop uint8 (height, width, 3) to uint8 (3, crop, crop).
+    """Resize and centre-crop uint8 (height, width, 3) to uint8 (3, *p.size).
 
     With ``library="pillow"`` equal, bit for bit, to torchvision's ``Resize`` + ``CenterCrop`` on PIL.
     """
@@ -192,18 +119,18 @@ def _resize_first_rows(content: bytes, p: Preprocessing) -> UInt8Array | None:
 
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        resized = resized_size(height, width, p.resize)
+        resized = p.resized_size(height, width)
         if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS or not rows_first(height, width, *resized):
             return None
-        offset, cubic = (crop_offset(resized[0], p.crop), crop_offset(resized[1], p.crop)), p.interpolation == "bicubic"
-        rows = rows_needed(height, resized[0], offset[0], p.crop, cubic)
+        offset, cubic = p.crop_offset(resized), p.interpolation == "bicubic"
+        rows = rows_needed(height, resized[0], offset[0], p.size[0], cubic)
         part = without_last_rows(content, rows)
         if part is None:
             return None
         pixels = simplejpeg.decode_jpeg(part, "RGBX", strict=False)
         if pixels.shape[0] < rows or pixels.shape[1] != width:
             return None  # a header that its readers understand differently
-        return resize_to_crop(pixels, height, resized, offset, p.crop, cubic)
+        return resize_to_crop(pixels, height, resized, offset, p.size, cubic)
     except ValueError:
         return None
 
@@ -212,16 +139,15 @@ def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
     # Importing numba takes a quarter of a second, which steps that only read what a preprocessing is do not need.
     from mnasbench.data.resample import resize_to_crop
 
-    height, width = resized_size(rgbx.shape[0], rgbx.shape[1], p.resize)
-    top, left = crop_offset(height, p.crop), crop_offset(width, p.crop)
-    if rows_first(rgbx.shape[0], rgbx.shape[1], height, width):
-        cubic = p.interpolation == "bicubic"
-        resized = resize_to_crop(rgbx, rgbx.shape[0], (height, width), (top, left), p.crop, cubic)
-        if resized is not None:
-            return resized
+    rows, columns = rgbx.shape[:2]
+    resized = p.resized_size(rows, columns)
+    if rows_first(rows, columns, *resized):
+        cropped = resize_to_crop(rgbx, rows, resized, p.crop_offset(resized), p.size, p.interpolation == "bicubic")
+        if cropped is not None:
+            return cropped
     method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.interpolation]
-    whole = np.asarray(Image.fromarray(rgbx[..., :3]).resize((width, height), method))
-    return _planar_crop(whole, top, left, p.crop)
+    whole = np.asarray(Image.fromarray(rgbx[..., :3]).resize(resized[::-1], method))
+    return _planar_crop(whole, p)
 
 
 def rows_first(height: int, width: int, resized_height: int, resized_width: int) -> bool:
@@ -234,8 +160,9 @@ def rows_first(height: int, width: int, resized_height: int, resized_width: int)
     return lost_rows <= max(0, 2 * lost_columns)
 
 
-def _planar_crop(resized: UInt8Array, top: int, left: int, crop: int) -> UInt8Array:
-    return np.ascontiguousarray(resized[top : top + crop, left : left + crop].transpose(2, 0, 1))
+def _planar_crop(resized: UInt8Array, p: Preprocessing) -> UInt8Array:
+    (top, left), (height, width) = p.crop_offset((resized.shape[0], resized.shape[1])), p.size
+    return np.ascontiguousarray(resized[top : top + height, left : left + width].transpose(2, 0, 1))
 
 
 def _resize_with_opencv(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
@@ -244,14 +171,14 @@ def _resize_with_opencv(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     except ImportError as error:
         advice = "install opencv-python-headless"
         raise SettingsError(f"preprocessing.library is 'opencv', but cv2 is missing: {advice}") from error
-    height, width = resized_size(pixels.shape[0], pixels.shape[1], p.resize)
+    height, width = p.resized_size(pixels.shape[0], pixels.shape[1])
     method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[p.interpolation]
     resized = np.asarray(cv2.resize(pixels, (width, height), interpolation=method), dtype=np.uint8)
-    return _planar_crop(resized, crop_offset(height, p.crop), crop_offset(width, p.crop), p.crop)
+    return _planar_crop(resized, p)
 
 
 def pixels_of(path: Path, p: Preprocessing, *, is_whole: bool = False) -> UInt8Array:
-    """Decode, resize and crop one image file to uint8 (3, crop, crop), RGB; see ``pixels_of_bytes``."""
+    """Decode, resize and crop one image file to uint8 (3, *p.size), RGB; see ``pixels_of_bytes``."""
     return pixels_of_bytes(read_image(path), path, p, is_whole=is_whole)
 
 

@@ -27,12 +27,12 @@ _HALF = 1 << (_BITS - 1)
 
 
 def resize_to_crop(
-    rgbx: UInt8Array, height: int, size: tuple[int, int], offset: tuple[int, int], crop: int, cubic: bool
+    rgbx: UInt8Array, height: int, size: tuple[int, int], offset: tuple[int, int], crop: tuple[int, int], cubic: bool
 ) -> UInt8Array | None:
-    """The square of side ``crop`` at ``offset`` (top, left) of the image resized to ``size`` (height, width).
+    """The part of size ``crop`` at ``offset`` (top, left) of the image resized to ``size``; sizes are (height, width).
 
     ``rgbx``: uint8 (rows, width, 4), contiguous; the fourth byte is ignored. ``height``: that of the image, of which
-    these are the first ``rows_needed`` rows or more. Bilinear, or bicubic where ``cubic``. Gives uint8 (3, crop, crop),
+    these are the first ``rows_needed`` rows or more. Bilinear, or bicubic where ``cubic``. Gives uint8 (3, *crop),
     or None for an image that is smaller than its taps, rounded up to fours. The crop must lie within ``size``.
     """
     width, (resized_height, resized_width) = rgbx.shape[1], size
@@ -72,7 +72,7 @@ def _forget_compiled() -> None:
 
 def compile_now() -> None:
     """Have the functions compiled (or read from numba's cache) before processes fork, once instead of in each."""
-    resize_to_crop(np.zeros((8, 8, 4), np.uint8), rows_needed(8, 8, 0, 8, False), (8, 8), (0, 0), 8, False)
+    resize_to_crop(np.zeros((8, 8, 4), np.uint8), rows_needed(8, 8, 0, 8, False), (8, 8), (0, 0), (8, 8), False)
 
 
 @compiled()
@@ -83,13 +83,13 @@ def _last_row(size, resized, offset, crop, cubic):  # type: ignore[no-untyped-de
 
 @compiled()
 def _resize_to_crop(pixels, size, resized, offset, crop, cubic):  # type: ignore[no-untyped-def]
-    first_rows, row_weights = _weights(size[0], resized[0], offset[0], crop, cubic)
-    first_columns, column_weights = _weights(size[1], resized[1], offset[1], crop, cubic)
+    first_rows, row_weights = _weights(size[0], resized[0], offset[0], crop[0], cubic)
+    first_columns, column_weights = _weights(size[1], resized[1], offset[1], crop[1], cubic)
     first = first_rows[0]
     rows = first_rows[-1] + row_weights.shape[1] - first
     between = np.empty((rows, first_columns.size * 4), np.uint8)
     _resize_rows(pixels[first * size[1] * 4 :], size[1], first_columns, column_weights, between)
-    planes = np.empty((3, crop, crop), np.uint8)
+    planes = np.empty((3, crop[0], crop[1]), np.uint8)
     _resize_columns(between, first_rows, row_weights, planes)
     return planes
 
@@ -154,8 +154,8 @@ def _resize_columns(lines, firsts, weights, planes):  # type: ignore[no-untyped-
     bytes_a_line = lines.shape[1]
     sums = np.empty(bytes_a_line, np.int32)
     line = np.empty(bytes_a_line, np.uint8)
-    crop = planes.shape[1]
-    for y in range(crop):
+    height, width = planes.shape[1:]
+    for y in range(height):
         row = firsts[y] - firsts[0]
         for j in range(bytes_a_line):
             sums[j] = _HALF
@@ -169,7 +169,7 @@ def _resize_columns(lines, firsts, weights, planes):  # type: ignore[no-untyped-
         for j in range(bytes_a_line):
             line[j] = np.uint8(min(max(sums[j] >> np.int32(_BITS), np.int32(0)), np.int32(255)))
         for channel in range(3):
-            for x in range(crop):
+            for x in range(width):
                 planes[channel, y, x] = line[4 * x + channel]
 
 

@@ -24,10 +24,11 @@ import torch
 
 from mnasbench.data.fingerprint import Dataset, scan
 from mnasbench.data.parallel import map_in_processes
-from mnasbench.data.preprocess import Preprocessing, UInt8Array, normalise, pixels_of
+from mnasbench.data.preprocess import UInt8Array, normalise, pixels_of
 from mnasbench.errors import SettingsError, one_line
 from mnasbench.files import written_atomically
 from mnasbench.model.architecture import create
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.presets import preset
 
 _BATCH = 64
@@ -104,8 +105,7 @@ def save_weights(state: "OrderedDict[str, torch.Tensor]", path: Path) -> None:
 
 def load_training_set(library: str, name: str, root: Path) -> TrainingSet:
     """The images of ``root/train``, preprocessed as the architecture's publisher does."""
-    published = preset(library, name)
-    p = Preprocessing(published.resize, published.crop, published.interpolation, mean=published.mean, std=published.std)
+    p = preset(library, name).preprocessing
     found = scan(Dataset(root, part="train"))
     paths = [root / image for image in found]
     pixels = np.stack(list(map_in_processes(partial(pixels_of, p=p), paths, workers=1)))
@@ -143,7 +143,7 @@ def _fit_on_crops(
     torch.nn.init.zeros_(classifier.weight)
     torch.nn.init.zeros_(classifier.bias)
     _close_residual_branches(model)
-    side = _crop_side(model, examples.preprocessing.crop)
+    side = _crop_side(model, examples.preprocessing.size[0])
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.2)
     model.train()

@@ -8,10 +8,11 @@ Preparing images as torchvision does is dear, so the images may be a sample of a
 dataset has an interval beside it.
 """
 
+import math
 import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.vdsp_params import VdspParams, rounded_to_fp16
+from mnasbench.build.vdsp_params import rounded_to_fp16
 from mnasbench.data.npz import read_npz
-from mnasbench.data.preprocess import Preprocessing, decode_rgb, open_image, read_image
+from mnasbench.data.preprocess import decode_rgb, open_image, read_image
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
 from mnasbench.model.torchvision_import import torchvision
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.result.evaluation import TOP, Answer, accuracy, image_key
 from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.inputs import Preprocessor, UInt8Array
@@ -40,7 +42,7 @@ class Way:
 
     name: str
     pixels: Callable[[Path], UInt8Array]
-    params: VdspParams
+    params: Preprocessing
 
 
 @dataclass(frozen=True)
@@ -81,21 +83,21 @@ def usual_ways(reference: Preprocessing) -> list[Way]:
     """{short side, squeezed} x {Pillow, OpenCV}, and torchvision's own geometry with means rounded to fp16."""
     side = _short_side(reference)
     ways = [
-        Way(f"{told}, {library}", decoded, VdspParams(replace(reference, resize=resize, library=library)))
+        Way(f"{told}, {library}", decoded, replace(reference, resize=resize, library=library))
         for told, resize in ((f"short side {side}", side), (f"squeezed to {side} x {side}", (side, side)))
         for library in ("pillow", "opencv")
     ]
     rounded = replace(reference, mean=rounded_to_fp16(reference.mean), std=rounded_to_fp16(reference.std))
-    return [*ways, Way(f"short side {side}, pillow, fp16 means", decoded, VdspParams(rounded))]
+    return [*ways, Way(f"short side {side}, pillow, fp16 means", decoded, rounded)]
 
 
 def _short_side(reference: Preprocessing) -> int:
-    if not isinstance(reference.resize, int) or reference.library != "pillow":
+    if reference.short_side is None or reference.library != "pillow" or reference.colours != "RGB":
         raise SettingsError(
-            f"the model was built for images resized to {reference.resize} by {reference.library}, which torchvision "
-            "does not do; name torchvision's short side with --resize"
+            f"the model was built for images prepared by {reference.label} as {reference.colours}, which "
+            "torchvision does not do; name torchvision's short side with --resize"
         )
-    return reference.resize
+    return reference.short_side
 
 
 def certificate(
@@ -136,7 +138,7 @@ def certificate(
         "model": {"name": compiled.info["name"], "precision": compiled.info["precision"], **compiled.digests},
         "torchvision": {
             "version": torchvision.__version__,
-            "preprocessing": asdict(reference),
+            "preprocessing": reference.to_json(),
             **accuracy(theirs),
         },
         "ways": described,
@@ -155,7 +157,7 @@ class _Look:
         transforms = torchvision.transforms
         mode = transforms.InterpolationMode(reference.interpolation)
         self._geometry = transforms.Compose(
-            [transforms.Resize(reference.resize, interpolation=mode), transforms.CenterCrop(reference.crop)]
+            [transforms.Resize(_short_side(reference), interpolation=mode), transforms.CenterCrop(reference.size)]
         )
         self._values = transforms.Compose([transforms.ToTensor(), transforms.Normalize(reference.mean, reference.std)])
 
@@ -203,7 +205,7 @@ def _describe(
     way: Way, seen: Sequence[_Seen], theirs: Sequence[Answer], reference: Preprocessing, drawn_from: int
 ) -> dict[str, Any]:
     figures = accuracy([one.answer for one in seen], theirs)
-    pixels = len(seen) * reference.crop**2
+    pixels = len(seen) * math.prod(reference.size)
     different = {
         "images": sum(one.different > 0 for one in seen),
         "answers": sum(one.answer.classes[0] != their.classes[0] for one, their in zip(seen, theirs, strict=True)),
@@ -211,8 +213,7 @@ def _describe(
     shares = {what: _share(count, len(seen), drawn_from) for what, count in different.items()}
     return {
         "way": way.name,
-        "preprocessing": asdict(way.params.preprocessing),
-        "swap_colours": way.params.swap_colours,
+        "preprocessing": way.params.to_json(),
         **{f"different_{what}": count for what, count in different.items()},
         **{f"different_{what}_{part}": value for what, share in shares.items() for part, value in share.items()},
         "different_pixels": 100 * sum(one.different for one in seen) / pixels,

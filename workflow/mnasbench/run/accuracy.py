@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described, load_runtime
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.cpus import usable_cpus
 from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_names, npz_parts, read_output, without_suffix
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
@@ -35,6 +34,7 @@ from mnasbench.files import (
     write_all,
     write_json,
 )
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor, Tensor, load_kernels
 from mnasbench.run.session import Engine
 
@@ -86,7 +86,7 @@ def output_names(inputs: Sequence[Path]) -> list[str]:
 
 def run_accuracy(
     compiled: CompiledModel,
-    params: VdspParams,
+    params: Preprocessing,
     inputs: Sequence[Path],
     folder: Path,
     *,
@@ -126,13 +126,15 @@ def run_accuracy(
 class _Pipeline:
     """Sessions and the workers that share them."""
 
-    def __init__(self, compiled: CompiledModel, params: VdspParams, instances: int, batch: int, threads: int) -> None:
+    def __init__(
+        self, compiled: CompiledModel, params: Preprocessing, instances: int, batch: int, threads: int
+    ) -> None:
         # Side by side: to load one, or numba, takes a core as long as several hundred images do. Only what is loaded
         # first would have to take turns with numba, for Python's lock; a session makes its kernels without it.
         load_runtime(compiled.info)
         with ThreadPoolExecutor(min(instances + 1, usable_cpus())) as pool:
             kernels = pool.submit(load_kernels)
-            first = Engine(compiled, threads, batch, params.preprocessing)
+            first = Engine(compiled, threads, batch, params)
             engines = [first, *pool.map(lambda _: first.another(), range(instances - 1))]
             kernels.result()
         self._instances = instances
@@ -141,10 +143,9 @@ class _Pipeline:
         self._preprocess = Preprocessor(params, engines[0].format)
         self._shape = (batch, *engines[0].format.shape)
         self._engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
-        crop = params.preprocessing.crop
         for engine in engines:  # the first image takes longest
             tensor = self._tensor()
-            self._preprocess.fill(tensor[0], np.zeros((3, crop, crop), np.uint8))
+            self._preprocess.fill(tensor[0], np.zeros(params.shape, np.uint8))
             engine.infer(tensor)
             self._engines.put(engine)
 
@@ -262,7 +263,7 @@ def _write_output(path: Path, scores: npt.NDArray[np.float32]) -> None:
             raise
 
 
-def _fingerprint(compiled: CompiledModel, params: VdspParams, inputs: Sequence[Path], batch: int) -> str:
+def _fingerprint(compiled: CompiledModel, params: Preprocessing, inputs: Sequence[Path], batch: int) -> str:
     """Digest of what determines the outputs: the model, the preprocessing, the batch, each input's size and time."""
     try:
         stats = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in inputs]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.datalist import require_listable
 from mnasbench.data.preprocess import decode_rgb
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_text
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.scores import best_classes, softmax
 from mnasbench.run.session import Engine
@@ -30,7 +30,7 @@ class Prediction:
 
 def classify(
     compiled: CompiledModel,
-    params: VdspParams,
+    params: Preprocessing,
     images: Sequence[Path],
     *,
     batch: int = 1,
@@ -43,7 +43,7 @@ def classify(
     ``workers`` threads decode, resize and crop ahead of the inference. Raises DatasetError for an image that
     cannot be read. A model of fewer than ``k`` classes gives all it has.
     """
-    engine = Engine(compiled, threads, batch, params.preprocessing)
+    engine = Engine(compiled, threads, batch, params)
     preprocess = Preprocessor(params, engine.format)
 
     def cropped(path: Path) -> UInt8Array:

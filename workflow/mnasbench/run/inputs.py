@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.layout import InterleavedInput
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import normalise, resize_and_crop
 from mnasbench.errors import SettingsError
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.session import InputFormat
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -25,12 +25,12 @@ class Preprocessor:
     channel: exact, and an order of magnitude cheaper than the arithmetic.
     """
 
-    def __init__(self, params: VdspParams, target: InputFormat) -> None:
+    def __init__(self, params: Preprocessing, target: InputFormat) -> None:
         """SettingsError where vdsp_params crop to another size than the model takes."""
         self.params = params
         self.format = target
-        p = params.preprocessing
-        if p.crop != target.size:
+        p = params
+        if p.size != (target.size, target.size):
             raise SettingsError(f"vdsp_params crop to {p.crop}, but the model takes {target.size} x {target.size}")
         every_byte = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (1, 3, 256, 1))
         table = normalise(np.ascontiguousarray(every_byte), p)[0, :, :, 0]
@@ -43,10 +43,10 @@ class Preprocessor:
 
     def geometry(self, pixels: UInt8Array) -> UInt8Array:
         """uint8 (3, height, width) resized, cropped, its colours ordered: uint8 (3, size, size)."""
-        p = self.params.preprocessing
-        already = pixels.shape[1:] == (p.crop, p.crop) and p.resize in (p.crop, (p.crop, p.crop))
+        p = self.params
+        already = p.keeps(pixels.shape[1], pixels.shape[2])
         cropped = pixels if already else resize_and_crop(np.ascontiguousarray(pixels.transpose(1, 2, 0)), p)
-        return cropped[::-1] if self.params.swap_colours else cropped
+        return cropped[::-1] if p.colours == "BGR" else cropped
 
     def tensor(self, images: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
         """Normalise cropped images, uint8 (3, size, size) each, into one tensor in the session's format.

@@ -6,7 +6,7 @@ from typing import Any
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
-from mnasbench.build.vdsp_params import VdspParams
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.provenance import machine
 from mnasbench.run.figures import figures, requests_needed
 from mnasbench.run.inputs import UInt8Array
@@ -20,7 +20,7 @@ _HOPELESS_RUNS = 4
 
 
 def measure_performance(
-    compiled: CompiledModel, params: VdspParams, images: Sequence[UInt8Array], load: Load, retries: int = 0
+    compiled: CompiledModel, params: Preprocessing, images: Sequence[UInt8Array], load: Load, retries: int = 0
 ) -> dict[str, Any]:
     """The report of a performance run, as written by ``--json``.
 
@@ -36,7 +36,7 @@ def measure_performance(
 
 
 def _measure_once(
-    compiled: CompiledModel, params: VdspParams, images: Sequence[UInt8Array], load: Load
+    compiled: CompiledModel, params: Preprocessing, images: Sequence[UInt8Array], load: Load
 ) -> dict[str, Any]:
     with Monitor() as monitor:
         measured = measure(compiled, params, images, load)
@@ -58,7 +58,7 @@ def _measure_once(
 
 def find_peak(
     compiled: CompiledModel,
-    params: VdspParams,
+    params: Preprocessing,
     images: Sequence[UInt8Array],
     load: Load,
     latency_bound_us: float,

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel, read_package
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.errors import MeasurementError, SettingsError, did_you_mean
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.processes import end_with_parent
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.session import Engine
@@ -109,7 +109,7 @@ class Measured:
 
 def measure(
     compiled: CompiledModel,
-    params: VdspParams,
+    params: Preprocessing,
     images: Sequence[UInt8Array],
     load: Load,
     kept: dict[int, list[Engine]] | None = None,
@@ -168,14 +168,14 @@ def _share(shared: _Shared) -> None:
     _shared = shared
 
 
-def _work_in_process(prefix: Path, params: VdspParams, images: Sequence[UInt8Array], load: Load) -> Measured:
+def _work_in_process(prefix: Path, params: Preprocessing, images: Sequence[UInt8Array], load: Load) -> Measured:
     assert _shared is not None
     return _work(read_package(prefix), params, images, load, _shared)
 
 
 def _work(
     compiled: CompiledModel,
-    params: VdspParams,
+    params: Preprocessing,
     images: Sequence[UInt8Array],
     load: Load,
     shared: _Shared,
@@ -184,9 +184,7 @@ def _work(
     """One process's share of a run: its sessions, each driven by a thread of its own."""
     loaded = [] if kept is None else kept.setdefault(load.threads, [])
     while len(loaded) < load.instances:
-        loaded.append(
-            loaded[0].another() if loaded else Engine(compiled, load.threads, load.batch, params.preprocessing)
-        )
+        loaded.append(loaded[0].another() if loaded else Engine(compiled, load.threads, load.batch, params))
     engines = loaded[: load.instances]
     preprocess = Preprocessor(params, engines[0].format)
     first = _first_inference(engines[0], preprocess, images[:1])

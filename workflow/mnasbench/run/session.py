@@ -18,8 +18,8 @@ from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.build.layout import FastInput, InterleavedInput, interleaved_input
 from mnasbench.build.package import CompiledModel, load_graph, read_package
 from mnasbench.build.runtime import OpenVinoModel, runtime_of
-from mnasbench.data.preprocess import Preprocessing
 from mnasbench.errors import ModelError, SettingsError, one_line
+from mnasbench.preprocessing import Preprocessing
 
 # Loaded where a session of it is opened: a model that OpenVINO runs starts a tenth of a second earlier without.
 if TYPE_CHECKING:

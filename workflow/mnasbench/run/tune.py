@@ -15,10 +15,10 @@ from typing import Any
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.runtime import described
-from mnasbench.build.vdsp_params import VdspParams
 from mnasbench.cpus import usable_cpus
 from mnasbench.errors import InputError, OutputError
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, write_json
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.provenance import machine
 from mnasbench.run.figures import figures
 from mnasbench.run.inputs import UInt8Array
@@ -61,7 +61,7 @@ def candidates(cpus: int, load: Load) -> list[tuple[int, int]]:
 
 def tune(
     compiled: CompiledModel,
-    params: VdspParams,
+    params: Preprocessing,
     images: Sequence[UInt8Array],
     load: Load,
     *,
@@ -97,7 +97,7 @@ def tune(
 
 def _halving(
     compiled: CompiledModel,
-    params: VdspParams,
+    params: Preprocessing,
     images: Sequence[UInt8Array],
     load: Load,
     monitor: Monitor,

@@ -1,0 +1,102 @@
+"""The value that says how an image becomes a tensor: its JSON, its name, its sizes, and what it refuses."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnasbench.errors import SettingsError
+from mnasbench.preprocessing import COLOURS, INTERPOLATIONS, LIBRARIES, Preprocessing, resize_from_json
+
+sides = st.integers(1, 300)
+values = st.floats(0.01, 1)
+preprocessings = st.builds(
+    Preprocessing,
+    resize=st.integers(300, 600) | st.tuples(st.integers(300, 600), st.integers(300, 600)),
+    crop=sides | st.tuples(sides, sides),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+    library=st.sampled_from(LIBRARIES),
+    mean=st.tuples(values, values, values),
+    std=st.tuples(values, values, values),
+    colours=st.sampled_from(COLOURS),
+)
+
+
+@given(p=preprocessings)
+def test_its_json_is_read_back(p: Preprocessing) -> None:
+    assert Preprocessing.from_json(json.loads(json.dumps(p.to_json()))) == p
+
+
+@given(p=preprocessings)
+def test_what_decides_the_bytes_of_an_image_decides_its_label(p: Preprocessing) -> None:
+    alike = Preprocessing.from_json(p.geometry_json())
+    assert alike.label == p.label and "/" not in p.label
+    assert (alike.shape, alike.input_bytes) == (p.shape, 3 * p.size[0] * p.size[1])
+
+
+def test_labels_tell_preprocessings_apart() -> None:
+    ways = [
+        {},
+        {"resize": 232},
+        {"resize": (256, 256)},
+        {"crop": 192},
+        {"crop": (192, 224)},
+        {"interpolation": "bicubic"},
+        {"library": "opencv"},
+    ]
+    assert Preprocessing().label == "resize256-crop224-bilinear"
+    assert len({Preprocessing(**way).label for way in ways}) == len(ways)
+
+
+@given(p=preprocessings, height=st.integers(1, 4000), width=st.integers(1, 4000))
+def test_the_crop_lies_within_the_resized_image(p: Preprocessing, height: int, width: int) -> None:
+    resized = p.resized_size(height, width)
+    for size, offset, crop in zip(resized, p.crop_offset(resized), p.size, strict=True):
+        assert 0 <= offset <= size - crop
+
+
+def test_an_image_of_the_final_size_is_kept() -> None:
+    p = Preprocessing(resize=256, crop=224)
+    assert not p.keeps(224, 224)
+    for done in (p.without_resize(), Preprocessing(resize=300, crop=(192, 224)).without_resize()):
+        assert done.keeps(*done.size)
+
+
+def test_equal_sides_are_one_number() -> None:
+    assert Preprocessing(crop=(224, 224)) == Preprocessing(crop=224)
+    assert resize_from_json([256], "resize") == 256
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("interpolation", "bilinaer", "did you mean 'bilinear'"),
+        ("library", "pil", "pillow"),
+        ("crop", 257, "smaller than the crop of 257 x 257"),
+        ("crop", 0, "crop is 0, expected a number of pixels"),
+        ("std", (0.2, 0.0, 0.2), "must be positive"),
+    ],
+)
+def test_impossible_settings_are_named(field: str, value: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Preprocessing(**{field: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "256", [], [1, 2, 3], [256, None], 10**6, None])
+def test_what_is_no_resize_is_named(value: object) -> None:
+    with pytest.raises(SettingsError, match=r"resize is .*, expected a number of pixels or \[height, width\]"):
+        resize_from_json(value, "resize")
+
+
+def test_an_unknown_key_is_named() -> None:
+    with pytest.raises(SettingsError, match="unknown key 'croop'; did you mean 'crop'"):
+        Preprocessing.from_json({"croop": 224})
+
+
+def test_planning_is_spared_the_libraries_of_pixels() -> None:
+    code = "import sys, mnasbench.preprocessing; print([name for name in ('numpy', 'PIL') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
