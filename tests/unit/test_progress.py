@@ -13,9 +13,9 @@ import pytest
 
 LOOP = """
 import sys, time
-from mnasbench.commands.progress import progress, step
-step("laying out")
-for _ in progress("drawing")(range(30), 30):
+from mnasbench.commands.progress import Shown
+Shown().step("laying out")
+for _ in Shown().loop("drawing", range(30), 30):
     time.sleep(0.13)
 """
 

@@ -3,5 +3,5 @@
 The packages follow the chain, and each imports only from those before it and from the ground:
 
 ``data`` -> ``model`` -> ``build`` -> ``run`` -> ``result``;
-ground: ``errors``, ``files``, ``provenance``, ``settings``.
+ground: the modules beside them.
 """

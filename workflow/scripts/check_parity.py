@@ -20,7 +20,7 @@ from mnasbench.build.vdsp_params import read_vdsp_params
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.data.fingerprint import read_manifest, sample_of, scan
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
@@ -102,7 +102,7 @@ def check(arguments: argparse.Namespace) -> None:
         images,
         drawn_from=drawn_from,
         workers=arguments.workers,
-        progress=progress("images"),
+        progress=Shown(),
     )
     own = found["torchvision"]
     sample = f" (a sample of {drawn_from})" if found["images"] < drawn_from else ""

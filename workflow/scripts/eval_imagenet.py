@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
 from mnasbench.result.pairing import find_outputs, labels_by_key, labels_left_out, labels_of, listed_inputs
@@ -36,7 +36,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     reference = find_outputs(arguments.reference_path, inputs) if arguments.reference_path else None
     all_labels = labels_by_key(arguments.label)
     labels = labels_of(inputs, all_labels, arguments.label)
-    answers = evaluate_outputs(outputs, labels, reference, progress("evaluating"))
+    answers = evaluate_outputs(outputs, labels, reference, Shown())
     left_out, told = labels_left_out(inputs, all_labels, arguments.label)
     if arguments.answers:
         write_answers(arguments.answers, answers)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.fingerprint import IndexedImage, read_manifest
 from mnasbench.data.manifest import look_at_folder
@@ -78,7 +78,7 @@ def convert(arguments: argparse.Namespace) -> None:
         preprocessing,
         exact=arguments.exact,
         workers=arguments.workers,
-        progress=progress("npz"),
+        progress=Shown(),
     )
     write_datalist(arguments.text_path, files, relative=arguments.relative)
     print(f"{arguments.text_path}: {len(files)} npz files")

@@ -12,7 +12,7 @@ from pathlib import Path
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.data.manifest import index_dataset
 
 
@@ -39,7 +39,7 @@ def index(arguments: argparse.Namespace) -> None:
         shard=arguments.shard,
         workers=arguments.workers,
         rehash=arguments.rehash,
-        progress=progress("indexing"),
+        progress=Shown(),
     )
     excluded = [image for image in images if image.fault]
     for image in excluded:

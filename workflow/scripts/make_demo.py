@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.data.demo import make_demo
 
 
@@ -30,7 +30,7 @@ def draw(arguments: argparse.Namespace) -> None:
         training=arguments.training,
         seed=arguments.seed,
         workers=arguments.workers,
-        progress=progress("drawing"),
+        progress=Shown(),
     )
     print(f"{arguments.target_path}: {arguments.validation} images to validate, {arguments.training} to train on")
 

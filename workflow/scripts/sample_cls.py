@@ -13,7 +13,7 @@ from mnasbench.build.package import read_package
 from mnasbench.build.vdsp_params import read_vdsp_params
 from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, parser_for, whole
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.preprocessing import Preprocessing
@@ -53,7 +53,7 @@ def sample(arguments: argparse.Namespace) -> None:
     else:
         images = [arguments.file_path]
     predictions = classify(compiled, params, images, batch=arguments.batch, threads=arguments.threads)
-    write_result_text(arguments.save_dir, progress("images")(predictions, len(images)), names)
+    write_result_text(arguments.save_dir, Shown().loop("images", predictions, len(images)), names)
     print(f"{arguments.save_dir}: {len(images)} images")
 
 

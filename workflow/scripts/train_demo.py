@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.presets import LIBRARIES, preset
 
 
@@ -35,7 +35,7 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.model_name,
         arguments.dataset_path,
         arguments.seed,
-        progress("training", "step"),
+        Shown(),
     )
     save_weights(state, arguments.save_path)
     print(f"{arguments.save_path}: {arguments.model_library} {arguments.model_name}, trained on the demo set")

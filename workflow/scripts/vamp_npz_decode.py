@@ -14,7 +14,7 @@ import numpy as np
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import progress
+from mnasbench.commands.progress import Shown
 from mnasbench.data.labels import read_class_names
 from mnasbench.data.npz import read_output
 from mnasbench.result.pairing import find_outputs, listed_inputs
@@ -39,7 +39,7 @@ def decode(arguments: argparse.Namespace) -> None:
     outputs = find_outputs(arguments.npz_dir, inputs)
     names = read_class_names(arguments.label_txt)
     predictions = []
-    for key, path in progress("decoding")(inputs.items(), len(inputs)):
+    for key, path in Shown().loop("decoding", inputs.items(), len(inputs)):
         scores = read_output(outputs[key])
         if arguments.softmax:
             scores = softmax(scores[np.newaxis])[0]

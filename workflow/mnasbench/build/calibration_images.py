@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from mnasbench.data.preprocess import normalise, pixels_of
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import refusal_named
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.progress import SILENT, Progress
 
 Pixels = npt.NDArray[np.uint8]
 # Of 224 x 224 float32 images this is 5 MB: large enough to keep the cores busy, small beside the activations.
@@ -52,7 +53,7 @@ class ImageStream:
         self,
         paths: Sequence[Path],
         preprocessing: Preprocessing,
-        progress: Callable[[Iterable[Pixels], int], Iterable[Pixels]] = lambda items, total: items,
+        progress: Progress = SILENT,
     ) -> None:
         self.count = len(paths)
         self._preprocessing = preprocessing
@@ -60,7 +61,8 @@ class ImageStream:
         self._shape = preprocessing.shape
         with refusal_named(Path(tempfile.gettempdir())):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-            for pixels in progress(map_in_processes(partial(pixels_of, p=preprocessing), paths), len(paths)):
+            images = map_in_processes(partial(pixels_of, p=preprocessing), paths)
+            for pixels in progress.loop("calibration images", images, len(paths)):
                 self._file.write(pixels.tobytes())
             self._file.flush()  # pread sees nothing of what is still in Python's buffer
 

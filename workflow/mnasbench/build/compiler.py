@@ -21,6 +21,7 @@ from mnasbench.build.sensitivity import sensitivities
 from mnasbench.build.sequential import Corrected, correct
 from mnasbench.errors import BuildError, SettingsError, did_you_mean, one_line
 from mnasbench.precisions import Precision, precision_named
+from mnasbench.progress import SILENT, Progress
 
 # Activations of one tensor of all correction images; bounds the memory of the sequential pass.
 _CORRECTION_BYTES = 128 << 20
@@ -30,8 +31,6 @@ _GATE_IMAGES = 32
 _HOLD_OUT = 5
 # Held-out images on which layers are ranked.
 _RANKING_IMAGES = 32
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,12 @@ def compile_model(
     precision: str,
     batches: Batches | None,
     recipe: Recipe | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Compiled:
     """Compile an exported classifier (float32, one image input, logits out) in the named precision.
 
     ``batches`` gives the calibration images, float32 (n, 3, H, W) normalised, afresh at each call; it is needed
-    for int8 alone. ``progress`` is told the name of each step. Raises SettingsError for an unknown precision,
+    for int8 alone. Raises SettingsError for an unknown precision,
     missing images or an unknown layer, ModelError for a graph that is no classifier, BuildError where the gate
     (:mod:`mnasbench.build.gate`) or the budget does not hold.
     """
@@ -98,7 +97,7 @@ def compile_model(
         return Compiled(_FLOAT_GRAPHS[asked.dtype](prepared), None, [])
     if batches is None:
         raise SettingsError(f"precision: {precision} needs calibration images, and none were given")
-    return _Int8Build(model, prepared, asked, recipe or Recipe(), progress or (lambda _: None)).run(batches)
+    return _Int8Build(model, prepared, asked, recipe or Recipe(), progress).run(batches)
 
 
 # What becomes of the prepared graph in a precision that is not quantized, by the element type of its weights.
@@ -126,7 +125,7 @@ class _Int8Build:
         budget = None
         if held_out is not None:
             quantized, corrected, budget = self._keep_budget(quantized, corrected, held_out)
-        self.progress("checking the build")
+        self.progress.step("checking the build")
         images = self.images[:_GATE_IMAGES]
         operators = check_operators(self.float_model, quantized, self.floats)
         between = check_levels(quantized, images, logits_of(self.float_model, images))
@@ -138,14 +137,14 @@ class _Int8Build:
 
     def _calibrate(self, batches: Batches) -> None:
         tensors = quantized_tensors(self.float_model)
-        self.progress("observing the channels' extremes")
+        self.progress.step("observing the channels' extremes")
         self.moments = _observe_moments(self.float_model, tensors, batches)
         self.count = self.moments[tensors[0]].images
         prepared = self.float_model
         if self.recipe.equalize:
             self.equalized = equalize(prepared, self.moments)
             self.float_model, self.moments = self.equalized.model, self.equalized.moments
-        self.progress("observing the distributions")
+        self.progress.step("observing the distributions")
         self.histograms = {name: Histogram() for name in tensors}
         observe(self.float_model, {name: [histogram] for name, histogram in self.histograms.items()}, batches)
         self.images = sample(batches, self.count, _correction_images(self.float_model, self.recipe))
@@ -165,7 +164,7 @@ class _Int8Build:
         return {name: Range(value.low * factor, value.high * factor) for name, value in chosen.items()}
 
     def _quantize(self, floats: frozenset[str]) -> tuple[ModelProto, Corrected]:
-        self.progress("rounding weights and correcting biases")
+        self.progress.step("rounding weights and correcting biases")
         ranges = self._ranges(floats)
         corrected = correct(
             self.float_model,
@@ -178,7 +177,7 @@ class _Int8Build:
             correct_bias=self.recipe.correct_bias,
             float_nodes=floats,
         )
-        self.progress("writing the int8 graph")
+        self.progress.step("writing the int8 graph")
         rounded = with_constants(self.float_model, corrected.values)
         return write_qdq(rounded, ranges, corrected.scales, floats), corrected
 
@@ -192,7 +191,7 @@ class _Int8Build:
         wanted, back = self.floats, 0
         while (drop := 100 - agreement(reference, logits_of(quantized, held_out))) > limit:
             if not ranked:
-                self.progress("ranking layers by what int8 costs them")
+                self.progress.step("ranking layers by what int8 costs them")
                 few = held_out[:_RANKING_IMAGES]
                 ranked = list(sensitivities(self.float_model, corrected.values, self._ranges(self.floats), few))
             if back >= len(ranked):

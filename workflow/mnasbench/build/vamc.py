@@ -1,6 +1,5 @@
 """What ort-vamc does: from a build file to the three files, or no file at all."""
 
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from mnasbench.build.calibration_images import ImageStream, Pixels, find_images
+from mnasbench.build.calibration_images import ImageStream, find_images
 from mnasbench.build.compiler import Compiled, Recipe, compile_model
 from mnasbench.build.config import BuildConfig
 from mnasbench.build.gate import check_runtime
@@ -21,8 +20,8 @@ from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
 from mnasbench.files import read_regular, sha256_of_bytes, sha256_of_file
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.progress import SILENT, Progress
 
-Progress = Callable[[Iterable[Pixels], int], Iterable[Pixels]]
 # torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
 _OPSETS = range(13, 25)
 # Images that a runtime is tried with at a time.
@@ -95,13 +94,11 @@ def _check_classifier(model: onnx.ModelProto, config: BuildConfig) -> None:
 def build(
     config: BuildConfig,
     sources: dict[str, str] | None = None,
-    progress: Progress | None = None,
-    step: Callable[[str], None] | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[CompiledModel, list[dict[str, Any]]]:
     """Build what ``config`` asks for. Gives the compiled model and the rows of the error table (int8 only).
 
-    ``sources`` are further digests to record; ``step`` is told the name of each step of an int8 build.
-    Raises a MnasbenchError, and leaves no files, where anything is wrong.
+    ``sources`` are further digests to record. Raises a MnasbenchError, and leaves no files, where anything is wrong.
     """
     model = read_checkpoint(config)
     preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2], crop=config.shape[2])
@@ -114,8 +111,7 @@ def build(
                 raise SettingsError(f"{config.name}: {config.precision} needs calibration images; give 'dataset.path'")
             paths = find_images(config.dataset, config.suffix, config.images)
             known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
-            shown = progress or (lambda items, total: items)
-            stream = ImageStream(paths, preprocessing, shown)
+            stream = ImageStream(paths, preprocessing, progress)
             batches = stack.enter_context(stream)
         recipe = Recipe(
             per_channel=config.per_channel,
@@ -124,7 +120,7 @@ def build(
             float_layers=config.skip_layers,
             max_drop=config.max_drop,
         )
-        made = compile_model(model, config.precision, batches, recipe, step)
+        made = compile_model(model, config.precision, batches, recipe, progress)
     if runtime == "openvino":
         laid_out = _for_openvino(model, made, must=config.runtime == "openvino")
         runtime = "onnxruntime" if laid_out.notes else runtime

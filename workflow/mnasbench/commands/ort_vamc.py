@@ -18,7 +18,7 @@ from mnasbench.build.config import read_build_config
 from mnasbench.build.package import read_package
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import progress, step
+from mnasbench.commands.progress import Shown
 from mnasbench.files import write_text
 
 _GENERATIONS = {"build": 1, "compile": 2, "check": None}
@@ -59,7 +59,7 @@ def act(arguments: argparse.Namespace) -> None:
         return
     from mnasbench.build.vamc import build, layers_file
 
-    compiled, layers = build(config, progress=progress("calibration images"), step=step)
+    compiled, layers = build(config, progress=Shown())
     if layers:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(layers[0]), lineterminator="\n")

@@ -15,7 +15,7 @@ from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.build.vdsp_params import read_vdsp_params
 from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, HelpfulFormatter, OneLineParser, real, whole
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import bar, waiting
+from mnasbench.commands.progress import Shown, waiting
 from mnasbench.cpus import usable_cpus
 from mnasbench.data.datalist import read_datalist
 from mnasbench.errors import InputError, did_you_mean
@@ -126,21 +126,16 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Pre
     if arguments.datalist is None:
         raise InputError("--path_output needs --datalist, the list of inputs")
     inputs = read_datalist(arguments.datalist)
-    with bar("scoring", len(inputs)) as shown:
-
-        def update(done: int, _total: int) -> None:
-            shown.update(done - shown.n)
-
-        run = run_accuracy(
-            compiled,
-            params,
-            inputs,
-            arguments.path_output,
-            instances=load_of(arguments).sessions,
-            batch=arguments.batch_size,
-            threads=arguments.threads,
-            progress=update,
-        )
+    run = run_accuracy(
+        compiled,
+        params,
+        inputs,
+        arguments.path_output,
+        instances=load_of(arguments).sessions,
+        batch=arguments.batch_size,
+        threads=arguments.threads,
+        progress=Shown(),
+    )
     return {**asdict(run), "throughput_qps": run.throughput_qps}
 
 

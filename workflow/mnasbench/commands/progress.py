@@ -5,8 +5,8 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -16,26 +16,23 @@ Item = TypeVar("Item")
 VARIABLE = "MNASBENCH_PROGRESS"
 
 
-def progress(what: str, unit: str = "image") -> Callable[[Iterable[Item], int], Iterable[Item]]:
-    """A wrapper for a loop, called with its items and their number."""
-    return lambda items, total: bar(what, total, unit, items)
+class Shown:
+    """Progress (see mnasbench.progress) for whoever started a command."""
 
+    def loop(self, what: str, items: Iterable[Item], total: int, unit: str = "image") -> Iterable[Item]:
+        """A bar with rate and time left."""
+        if sys.stderr.isatty():
+            return tqdm(items, total=total, desc=what, unit=f" {unit}s")
+        if _is_listened_to():
+            return _Lines(items, total=total, desc=what, unit=unit, mininterval=1.0, file=io.StringIO())
+        return items
 
-def bar(what: str, total: int, unit: str = "image", items: Iterable[Any] | None = None) -> "tqdm[Any]":
-    """A bar with rate and time left; loop over it, or ``update`` it."""
-    if sys.stderr.isatty():
-        return tqdm(items, total=total, desc=what, unit=f" {unit}s")
-    if _is_listened_to():
-        return _Lines(items, total=total, desc=what, unit=unit, mininterval=1.0, file=io.StringIO())
-    return tqdm(items, total=total, disable=True)
-
-
-def step(what: str) -> None:
-    """Say what is done now."""
-    if sys.stderr.isatty():
-        print(what, file=sys.stderr)
-    elif _is_listened_to():
-        _say(what)
+    def step(self, what: str) -> None:
+        """A line."""
+        if sys.stderr.isatty():
+            print(what, file=sys.stderr)
+        elif _is_listened_to():
+            _say(what)
 
 
 @contextlib.contextmanager
@@ -44,7 +41,7 @@ def waiting(what: str, seconds: float) -> Iterator[None]:
     ended = threading.Event()
 
     def tick() -> None:
-        for _ in bar(what, round(seconds), "second", range(round(seconds))):
+        for _ in Shown().loop(what, range(round(seconds)), round(seconds), "second"):
             if ended.wait(1.0):
                 return
 

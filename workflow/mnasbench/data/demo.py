@@ -8,7 +8,7 @@ them (a few images are greyscale, as in ImageNet).
 import colorsys
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import InputError, one_line
 from mnasbench.files import TEMPORARY, write_text, written_atomically
+from mnasbench.progress import SILENT, Progress
 
 HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # 60 degrees apart
 # Each with the range of its period, as a share of the image's short side.
@@ -45,7 +46,7 @@ def make_demo(
     training: int = 2000,
     seed: int = 0,
     workers: int | None = None,
-    progress: Callable[[Iterable[None], int], Iterable[None]] = lambda items, total: items,
+    progress: Progress = SILENT,
 ) -> None:
     """Write ``val/``, ``train/``, their label files and ``classes.txt`` below ``root``.
 
@@ -59,7 +60,7 @@ def make_demo(
     for part in parts:
         _clear(root, part)
     jobs = [(part, index) for part, count in parts.items() for index in range(count)]
-    for _ in progress(map_in_processes(partial(_write_image, root, seed), jobs, workers), len(jobs)):
+    for _ in progress.loop("drawing", map_in_processes(partial(_write_image, root, seed), jobs, workers), len(jobs)):
         pass
     for part, count in parts.items():
         labels = (f"{image_name(part, index)} {class_of(index)}\n" for index in range(count))

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import decode, open_image, read_image
 from mnasbench.errors import DatasetError, MnasbenchError, SettingsError, one_line
 from mnasbench.files import sha256_of_bytes, write_text
+from mnasbench.progress import SILENT, Progress
 
 OnFault = Literal["error", "exclude"]
 
@@ -42,7 +43,7 @@ def index_dataset(
     shard: int | None = None,
     workers: int | None = None,
     rehash: bool = False,
-    progress: Callable[[Iterable[Known], int], Iterable[Known]] = lambda items, total: items,
+    progress: Progress = SILENT,
 ) -> list[IndexedImage]:
     """Look at every image of ``dataset`` and write its manifest (a CSV of ``fingerprint.COLUMNS``).
 
@@ -78,7 +79,7 @@ def index_dataset(
         else:
             stale.append(name)
     looks = map_in_processes(partial(look_at, dataset.root), stale, workers)
-    for name, look in zip(stale, progress(looks, len(stale)), strict=True):
+    for name, look in zip(stale, progress.loop("indexing", looks, len(stale)), strict=True):
         known[name] = (found[name].size, found[name].changed_ns, look)
     # A file that could not be read may be readable next time without any change of its size and time.
     write_cache(cache, {name: entry for name, entry in known.items() if entry[2][0]})

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mnasbench.disk_room import require_room
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import make_folders, sha256_of_bytes
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.progress import SILENT, Progress
 
 # Zip and npy headers of one file.
 _OVERHEAD = 512
@@ -37,7 +38,7 @@ def write_npz_inputs(
     *,
     exact: bool = False,
     workers: int | None = None,
-    progress: Callable[[Iterable[None], int], Iterable[None]] = lambda items, total: items,
+    progress: Progress = SILENT,
 ) -> list[Path]:
     """Write one npz (uint8, RGB, planar, key ``input_0``) for each image; gives their absolute paths, in order.
 
@@ -66,7 +67,7 @@ def write_npz_inputs(
     if preprocessing is not None:
         compile_now()
     jobs = list(zip(images, paths, strict=True))
-    for _ in progress(map_in_processes(partial(_write_one, root, preprocessing), jobs, workers), len(jobs)):
+    for _ in progress.loop("npz", map_in_processes(partial(_write_one, root, preprocessing), jobs, workers), len(jobs)):
         pass
     return paths
 

@@ -12,7 +12,7 @@ A bag of small tricks, each measured to be worth its time on one core:
 
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from mnasbench.files import written_atomically
 from mnasbench.model.architecture import create
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.presets import preset
+from mnasbench.progress import SILENT, Progress
 
 _BATCH = 64
 _CROP = 64  # the smallest that leaves MNASNet's last layers 2 x 2
@@ -43,8 +44,6 @@ _HEAD_IMAGES = 720
 _HEAD_PENALTY = 1e-3
 
 Tensors = Callable[[UInt8Array], torch.Tensor]
-# Goes round the loop over the steps and shows how far it is.
-Progress = Callable[[Iterable[int], int], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def train_demo(
     name: str,
     root: Path,
     seed: int = 0,
-    progress: Progress = lambda steps, total: steps,
+    progress: Progress = SILENT,
 ) -> "OrderedDict[str, torch.Tensor]":
     """State dict (with torchvision's ``_metadata``) of ``name``, trained on ``root/train``.
 
@@ -149,7 +148,7 @@ def _fit_on_crops(
     model.train()
     count = len(examples.pixels)
     order = np.concatenate([rng.permutation(count) for _ in range(_STEPS * _BATCH // count + 1)])
-    for step in progress(range(_STEPS), _STEPS):
+    for step in progress.loop("training", range(_STEPS), _STEPS, "step"):
         chosen = order[step * _BATCH : (step + 1) * _BATCH]
         batch = np.stack([_random_crop(examples.pixels[index], side, rng) for index in chosen])
         loss = torch.nn.functional.cross_entropy(model(examples.tensor(batch)), examples.classes[chosen])

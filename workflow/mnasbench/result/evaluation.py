@@ -8,7 +8,7 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from mnasbench.data.npz import read_output, without_suffix
 from mnasbench.errors import DatasetError, InputError, PairingError, one_line
 from mnasbench.files import read_text, write_text
+from mnasbench.progress import SILENT, Progress
 from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
 from mnasbench.run.scores import best_classes
 
@@ -71,11 +72,11 @@ def evaluate_outputs(
     outputs: Mapping[str, Path],
     labels: Mapping[str, int],
     reference: Mapping[str, Path] | None = None,
-    progress: Callable[[Iterable[str], int], Iterable[str]] = lambda items, total: items,
+    progress: Progress = SILENT,
 ) -> list[Answer]:
     """Answers from output files (npz, ``output_0`` of shape (classes,) or (1, classes)), sorted by name.
 
-    ``outputs``, ``labels`` and ``reference`` map image keys; ``progress`` goes round the loop over them.
+    ``outputs``, ``labels`` and ``reference`` map image keys.
     Raises PairingError where an output is missing for a label or has no label, DatasetError where a label is not
     a class of the model.
     """
@@ -83,7 +84,7 @@ def evaluate_outputs(
     if reference is not None:
         _same_images(outputs, reference, "an output", "a reference output")
     answers = []
-    for key in progress(sorted(outputs), len(outputs)):
+    for key in progress.loop("evaluating", sorted(outputs), len(outputs)):
         scores = read_output(outputs[key])
         if not 0 <= labels[key] < scores.size:
             raise DatasetError(

@@ -10,7 +10,7 @@ dataset has an interval beside it.
 
 import math
 import queue
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from mnasbench.data.preprocess import decode_rgb, open_image, read_image
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
 from mnasbench.model.torchvision_import import torchvision
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.progress import SILENT, Progress
 from mnasbench.result.evaluation import TOP, Answer, accuracy, image_key
 from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.inputs import Preprocessor, UInt8Array
@@ -33,7 +34,6 @@ from mnasbench.run.scores import best_classes
 from mnasbench.run.session import Engine
 
 Float32Array = npt.NDArray[np.float32]
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def certificate(
     *,
     drawn_from: int | None = None,
     workers: int = 1,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """What each way changes against torchvision's ``Resize``, ``CenterCrop``, ``ToTensor``, ``Normalize`` on PIL.
 
@@ -125,7 +125,7 @@ def certificate(
         engines.put(Engine(compiled))
     look = _Look(engines, reference, ways)
     with ThreadPoolExecutor(workers) as pool:
-        seen = list(progress(pool.map(look, images), len(images)))
+        seen = list(progress.loop("images", pool.map(look, images), len(images)))
     theirs = [row[0].answer for row in seen]
     drawn_from = len(seen) if drawn_from is None else drawn_from
     described = [

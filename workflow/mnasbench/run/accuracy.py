@@ -6,12 +6,13 @@ run goes on where it was; outputs of another model, other vdsp_params or changed
 """
 
 import contextlib
+import itertools
 import os
 import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from mnasbench.files import (
     write_json,
 )
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.progress import SILENT, Progress
 from mnasbench.run.inputs import Preprocessor, Tensor, load_kernels
 from mnasbench.run.session import Engine
 
@@ -44,7 +46,6 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECONDS_TO_JUDGE, _WAITED_SHARE = 0.2, 0.1
 # Reading and writing are a tenth to a fifth of a worker's time; of so many workers one at a time does either.
 _WORKERS_A_TURN = 4
-Progress = Callable[[int, int], None]
 Batch = Sequence[tuple[Path, Path]]  # (input, output)
 
 
@@ -93,12 +94,12 @@ def run_accuracy(
     instances: int = 1,
     batch: int = 1,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> AccuracyRun:
     """Write the scores of each input npz, float32 (1, classes) under ``output_0``, below ``folder``.
 
     ``instances`` sessions of ``threads`` threads each take batches of ``batch`` images; neither changes a
-    image's scores. ``progress(done, total)`` is called after each batch. Raises MeasurementError where, at the
+    image's scores. Raises MeasurementError where, at the
     end, an output is missing or the folder holds one that belongs to no input.
     """
     names = output_names(inputs)
@@ -110,14 +111,12 @@ def run_accuracy(
     resumed = len(inputs) - sum(map(len, waiting))
     begin = loaded = time.perf_counter()
     if waiting:
-        done = resumed
         pipeline = _Pipeline(compiled, params, min(instances, len(waiting)), batch, threads)
         loaded = time.perf_counter()
         with contextlib.closing(pipeline.run(waiting)) as counts:
-            for count in counts:
-                done += count
-                if progress:
-                    progress(done, len(inputs))
+            done = (None for count in itertools.chain([resumed], counts) for _ in range(count))
+            for _ in progress.loop("scoring", done, len(inputs)):
+                pass
     seconds = time.perf_counter() - loaded
     _require_exactly(folder, names)
     return AccuracyRun(len(inputs), resumed, loaded - begin, seconds, compiled.digests, described(compiled.info))
