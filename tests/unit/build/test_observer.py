@@ -21,7 +21,7 @@ def test_a_histogram_counts_every_value_whatever_the_order(chunks: list[np.ndarr
         backwards.add(chunk)
     values = np.concatenate(chunks)
     assert (forwards.low, forwards.high) == (values.min(), values.max())
-    assert forwards.counts.sum() + forwards.zeros == forwards.seen == values.size
+    assert forwards.counts.sum() + forwards.zeros == forwards.count == values.size
     assert forwards.zeros == np.count_nonzero(values == 0)
     assert forwards.width == backwards.width
     np.testing.assert_array_equal(forwards.counts, backwards.counts)
@@ -44,7 +44,7 @@ def test_moments_are_numpys() -> None:
     np.testing.assert_array_equal(moments.low, values.min(axis=(0, 2, 3)))
     np.testing.assert_array_equal(moments.high, values.max(axis=(0, 2, 3)))
     np.testing.assert_allclose(moments.mean, values.mean(axis=(0, 2, 3), dtype=np.float64))
-    assert (moments.seen, moments.images) == (6 * 49, 6)
+    assert (moments.count, moments.images) == (6 * 49, 6)
 
 
 @pytest.mark.parametrize("bad", (np.nan, np.inf, -np.inf))

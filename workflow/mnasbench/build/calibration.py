@@ -58,15 +58,15 @@ def run_chunks(model: ModelProto, tensors: Sequence[str], batches: Batches) -> I
         raise DatasetError("calibration: there is no image to calibrate on; give at least one")
 
 
-def sample(batches: Batches, total: int, wanted: int) -> np.ndarray:
-    """``wanted`` of the ``total`` images, evenly spaced (a list sorted by class is sampled across classes)."""
-    places = np.unique(np.linspace(0, total - 1, min(wanted, total)).round().astype(int))
-    found, start = [], 0
+def sample(batches: Batches, total: int, count: int) -> np.ndarray:
+    """``count`` of the ``total`` images, evenly spaced (a list sorted by class is sampled across classes)."""
+    places = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
+    chosen, start = [], 0
     for batch in batches():
         inside = places[(places >= start) & (places < start + len(batch))] - start
-        found.append(batch[inside])
+        chosen.append(batch[inside])
         start += len(batch)
-    return np.concatenate(found)
+    return np.concatenate(chosen)
 
 
 def _with_outputs(model: ModelProto, tensors: Sequence[str]) -> ModelProto:

@@ -31,14 +31,14 @@ def find_images(folder: Path, suffix: str, images: int | None) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{one_line(folder)}: no such folder of calibration images; check dataset.path")
     ending = "." + suffix.lower().lstrip(".")
-    found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(ending) and path.is_file())
-    wanted = len(found) if images is None else images
-    if not found or len(found) < wanted:
+    matching = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(ending) and path.is_file())
+    expected = len(matching) if images is None else images
+    if not matching or len(matching) < expected:
         raise DatasetError(
-            f"{one_line(folder)}: holds {len(found)} images named *{one_line(ending)}, but {max(wanted, 1)} are "
+            f"{one_line(folder)}: holds {len(matching)} images named *{one_line(ending)}, but {max(expected, 1)} are "
             "wanted for calibration (dataset.sampler.get_data_num)"
         )
-    return found[:wanted]
+    return matching[:expected]
 
 
 class ImageStream:

@@ -169,8 +169,8 @@ def _shifts(
             shift[name] = shift[stream] + shift[branch]
         else:
             shift[name] = _centre(moments[name])
-            known, unknown = (stream, branch) if stream in shift else (branch, stream)
-            shift[unknown] = shift[name] - shift[known]
+            placed, other = (stream, branch) if stream in shift else (branch, stream)
+            shift[other] = shift[name] - shift[placed]
     return {name: shift.get(name, _centre(moments[name])) for name in group}
 
 
@@ -192,9 +192,9 @@ def _scale_group(
 ) -> dict[str, Moments]:
     """Change ``values`` for one group; give its tensors' moments after that."""
     linear = _is_linear(group, made_by)
-    seen = [name for name in group if name in moments]
-    low = np.min([moments[name].low - shift.get(name, 0.0) for name in seen], axis=0)
-    high = np.max([moments[name].high - shift.get(name, 0.0) for name in seen], axis=0)
+    observed = [name for name in group if name in moments]
+    low = np.min([moments[name].low - shift.get(name, 0.0) for name in observed], axis=0)
+    high = np.max([moments[name].high - shift.get(name, 0.0) for name in observed], axis=0)
     magnitude = np.maximum(np.abs(low), np.abs(high))
     alive = magnitude > 0
     magnitude = np.where(alive, magnitude, 1.0)
@@ -218,7 +218,7 @@ def _scale_group(
         values[bias] = values[bias] + (grouped * moved).sum(axis=(2, 3)).ravel()
         factors = scale.reshape(grouped.shape[0], 1, grouped.shape[2], 1)
         values[weight] = from_groups(node, grouped / factors, values[weight].shape)
-    return {name: moments[name].moved(shift.get(name, 0.0), scale) for name in seen}
+    return {name: moments[name].moved(shift.get(name, 0.0), scale) for name in observed}
 
 
 def _largest_share(node: NodeProto, weight: np.ndarray, magnitude: np.ndarray) -> np.ndarray:

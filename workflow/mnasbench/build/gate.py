@@ -103,9 +103,9 @@ def check_runtime(
     """
     reference = logits_of(model, images)
     literal = logits_of(graph, images, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
-    found = np.concatenate([runtime.run(images[i : i + 8]) for i in range(0, len(images), 8)])
+    as_run = np.concatenate([runtime.run(images[i : i + 8]) for i in range(0, len(images), 8)])
     least = sqnr_db(reference, literal) - _TWICE_DB if int8_convs else -20 * np.log10(10 * EXACT)
-    kept = sqnr_db(reference if int8_convs else literal, found)
+    kept = sqnr_db(reference if int8_convs else literal, as_run)
     if not kept >= least:
         raise BuildError(f"gate: OpenVINO's answers stand {kept:.1f} dB from fp32, expected at least {least:.1f} dB")
     counts = runtime.convolutions()

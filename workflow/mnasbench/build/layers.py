@@ -59,7 +59,7 @@ def _activation(
     outside = histogram.counts[(centres < chosen.low) | (centres > chosen.high)].sum()
     saturated = np.count_nonzero((channel.low < chosen.low) | (channel.high > chosen.high))
     decibel = 10 * np.log10(power / error) if power and error else None
-    values = (decibel, chosen.low, chosen.high, outside / histogram.seen, int(saturated))
+    values = (decibel, chosen.low, chosen.high, outside / histogram.count, int(saturated))
     return {key: value if value is None else _plain(value) for key, value in zip(keys, values, strict=True)}
 
 

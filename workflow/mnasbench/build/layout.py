@@ -505,7 +505,7 @@ def interleaved_input(model: ModelProto) -> tuple[ModelProto, InterleavedInput] 
         return None
     name, batch, size = entry.name, *(entry.type.tensor_type.shape.dim[axis] for axis in (0, 2))
     values = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in quantize.input}
-    found = InterleavedInput(*(values[key].item() for key in quantize.input[1:3]))
+    input_format = InterleavedInput(*(values[key].item() for key in quantize.input[1:3]))
     graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), f"{name}_one"))
     graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), f"{name}_zero"))
     values_in = [f"{name}_float", f"{name}_one", f"{name}_zero"]
@@ -522,7 +522,7 @@ def interleaved_input(model: ModelProto) -> tuple[ModelProto, InterleavedInput] 
     shape = [batch.dim_param or batch.dim_value, size.dim_value, size.dim_value, 3]
     entry.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
     del graph.value_info[:]
-    return copy, found
+    return copy, input_format
 
 
 def _input_quantization(model: ModelProto) -> tuple[NodeProto | None, NodeProto | None]:

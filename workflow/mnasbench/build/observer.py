@@ -12,7 +12,7 @@ BINS = 2048
 class Moments:
     """Extremes and mean of each channel.
 
-    ``low``, ``high``, ``mean`` (channels,) float64 in the tensor's unit; ``seen`` the values seen in a channel,
+    ``low``, ``high``, ``mean`` (channels,) float64 in the tensor's unit; ``count`` the values of a channel,
     ``images`` the images.
     """
 
@@ -20,21 +20,21 @@ class Moments:
         self.low = np.full(channels, np.inf)
         self.high = np.full(channels, -np.inf)
         self.total = np.zeros(channels)
-        self.seen = 0
+        self.count = 0
         self.images = 0
 
     @property
     def mean(self) -> np.ndarray:
         """Mean of each channel, (channels,) float64."""
-        return self.total / max(self.seen, 1)
+        return self.total / max(self.count, 1)
 
     def moved(self, shift: np.ndarray | float, scale: np.ndarray) -> "Moments":
         """The moments of ``(values - shift) * scale``, both by channel, without another look at the values."""
         moved = Moments(len(self.low))
         ends = (self.low - shift) * scale, (self.high - shift) * scale
         moved.low, moved.high = np.minimum(*ends), np.maximum(*ends)
-        moved.total = (self.total - self.seen * shift) * scale
-        moved.seen, moved.images = self.seen, self.images
+        moved.total = (self.total - self.count * shift) * scale
+        moved.count, moved.images = self.count, self.images
         return moved
 
     def add(self, values: np.ndarray) -> None:
@@ -45,7 +45,7 @@ class Moments:
             raise ModelError("the float model gives values that are not finite numbers; check its weights")
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self.total += total
-        self.seen += flat.shape[0] * flat.shape[2]
+        self.count += flat.shape[0] * flat.shape[2]
         self.images += flat.shape[0]
 
 
@@ -53,18 +53,18 @@ class Histogram:
     """A histogram of a whole tensor whose bins double in width when a larger value arrives.
 
     Bins are ``width`` wide, a power of two, and cover ``[0, BINS * width)``, or the same length centred on zero once
-    a negative value was seen; so the counts do not depend on the order of the images. Exact zeros, the spike
+    a negative value arrived; so the counts do not depend on the order of the images. Exact zeros, the spike
     that ReLU leaves, are counted apart: every range here represents zero exactly, so they add no error and would
     only drown the rest.
 
-    ``counts`` (BINS,) int64; ``zeros`` and ``seen`` numbers of values; ``low`` and ``high`` exact extremes, in the
+    ``counts`` (BINS,) int64; ``zeros`` and ``count`` numbers of values; ``low`` and ``high`` exact extremes, in the
     tensor's unit.
     """
 
     def __init__(self) -> None:
         self.counts = np.zeros(BINS, np.int64)
         self.zeros = 0
-        self.seen = 0
+        self.count = 0
         self.low, self.high = np.inf, -np.inf
         self.width = 0.0
         self.signed = False
@@ -86,7 +86,7 @@ class Histogram:
         if not np.isfinite(low + high):
             raise ModelError("the float model gives values that are not finite numbers; check its weights")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self.seen += flat.size
+        self.count += flat.size
         self._reach()
         self.zeros += int(_count(flat, 1 / self.width, self._first, self.counts))
 

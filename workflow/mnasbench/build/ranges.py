@@ -75,7 +75,7 @@ def percentile(histogram: Histogram, percent: float) -> float:
     """The magnitude that ``percent`` percent of all values (zeros counted) do not exceed, to one bin."""
     counts, edges = _magnitudes(histogram)
     reached = histogram.zeros + np.cumsum(counts)
-    enough = percent / 100 * histogram.seen
+    enough = percent / 100 * histogram.count
     return float(edges[min(int(np.searchsorted(reached, enough)), len(edges) - 1)])
 
 

@@ -17,7 +17,7 @@ def sensitivities(
     """SQNR (dB) of the logits over ``images`` with one layer's weights and output quantized; the worst first."""
     reference = logits_of(model, images)
     readers = consumers(model)
-    found: dict[str, float] = {}
+    kept_db: dict[str, float] = {}
     for node in model.graph.node:
         if node.op_type not in WEIGHTED or node.input[1] not in quantized_weights:
             continue
@@ -25,8 +25,8 @@ def sensitivities(
         visible = visible_output(node, readers)
         if visible in ranges:
             _quantize_tensor(alone, visible, ranges[visible])
-        found[node.name] = sqnr_db(reference, logits_of(alone, images))
-    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+        kept_db[node.name] = sqnr_db(reference, logits_of(alone, images))
+    return dict(sorted(kept_db.items(), key=lambda pair: pair[1]))
 
 
 def _quantize_tensor(model: ModelProto, name: str, chosen: Range) -> None:

@@ -134,8 +134,8 @@ def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.
     size = values.shape[1] // groups * taps
     total = np.zeros((groups, size))
     squares = np.zeros((groups, size, size))
-    seen = 0
-    wanted = _PLACES if groups == 1 else _PLACES_A_WEIGHT * size
+    places = 0
+    enough = _PLACES if groups == 1 else _PLACES_A_WEIGHT * size
     shift = None
     for columns in _columns(node, values, groups):
         # Taken about a point near the mean, so that single precision is enough for inputs that hardly vary.
@@ -143,11 +143,11 @@ def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.
         about = columns - shift
         total += about.sum(axis=2, dtype=np.float64)
         squares += about @ about.transpose(0, 2, 1)
-        seen += about.shape[2]
-        if seen >= max(wanted, _LEAST_IMAGES * about.shape[2]):
+        places += about.shape[2]
+        if places >= max(enough, _LEAST_IMAGES * about.shape[2]):
             break
-    mean = total / seen
-    return np.asarray(squares / seen - mean[:, :, None] * mean[:, None, :])
+    mean = total / places
+    return np.asarray(squares / places - mean[:, :, None] * mean[:, None, :])
 
 
 def _columns(node: NodeProto, values: np.ndarray, groups: int) -> Iterator[np.ndarray]:

@@ -87,8 +87,8 @@ def _check_classifier(model: onnx.ModelProto, config: BuildConfig) -> None:
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # ValidationError, and what the checker's own reading meets
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{where}: is not a valid ONNX graph ({one_line(told[:200])})") from error
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{where}: is not a valid ONNX graph ({one_line(message[:200])})") from error
 
 
 def build(
@@ -103,14 +103,14 @@ def build(
     model = read_checkpoint(config)
     preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2], crop=config.shape[2])
     runtime = choose(config.runtime, config.precision)
-    known = {"checkpoint": sha256_of_file(config.checkpoint), **(sources or {})}
+    digests = {"checkpoint": sha256_of_file(config.checkpoint), **(sources or {})}
     with ExitStack() as stack:
         batches = None
         if config.is_quantized:
             if config.dataset is None:
                 raise SettingsError(f"{config.name}: {config.precision} needs calibration images; give 'dataset.path'")
             paths = find_images(config.dataset, config.suffix, config.images)
-            known["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
+            digests["calibration"] = sha256_of_bytes("".join(sha256_of_file(path) for path in paths).encode())
             stream = ImageStream(paths, preprocessing, progress)
             batches = stack.enter_context(stream)
         recipe = Recipe(
@@ -129,7 +129,7 @@ def build(
     graph = laid_out.model
     if config.softmax:
         graph = _with_softmax(graph)
-    info = _model_info(config, preprocessing, graph, laid_out, made.quantization, known)
+    info = _model_info(config, preprocessing, graph, laid_out, made.quantization, digests)
     return write_package(config.prefix, graph, info | {"runtime": runtime}), made.layers
 
 

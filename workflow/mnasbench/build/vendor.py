@@ -65,8 +65,8 @@ def describe_files(prefix: Path) -> dict[str, Any]:
     for role, path in model_files(prefix).items():
         if not path.is_file():
             there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
-            found = f"its folder holds {', '.join(map(one_line, there[:6]))}" if there else "its folder is not there"
-            raise ToolError(f"{one_line(path)}: vamc did not write it ({found})")
+            contents = f"its folder holds {', '.join(map(one_line, there[:6]))}" if there else "its folder is not there"
+            raise ToolError(f"{one_line(path)}: vamc did not write it ({contents})")
         described |= {
             role: path.name,
             f"{role}_sha256": sha256_of_file(path),

@@ -29,14 +29,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = parser_for(__doc__)
     parser.prog = "ort-vamc"
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, told in (
+    for name, purpose in (
         ("build", "build from a file of generation 1"),
         ("compile", "build from a file of generation 2"),
         ("check", "validate a build file of either generation"),
     ):
-        commands.add_parser(name, help=told, description=told).add_argument("file", type=Path, help="the build file")
-    told = "describe a compiled model"
-    commands.add_parser("inspect", help=told, description=told).add_argument(
+        commands.add_parser(name, help=purpose, description=purpose).add_argument(
+            "file", type=Path, help="the build file"
+        )
+    purpose = "describe a compiled model"
+    commands.add_parser("inspect", help=purpose, description=purpose).add_argument(
         "prefix", type=Path, help="the path that its three files share, without suffix"
     )
     return parser

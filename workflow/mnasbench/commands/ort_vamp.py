@@ -61,12 +61,12 @@ class VampParser(OneLineParser):
     def error(self, message: str) -> NoReturn:
         """End with the message; a bare letter among the unknown arguments gets a hint."""
         words = message.removeprefix("unrecognized arguments: ").split() if "unrecognized" in message else []
-        known = {option for action in self._actions for option in action.option_strings}
-        forgotten = next((word for word in words if f"-{word}" in known), None)
+        options = {option for action in self._actions for option in action.option_strings}
+        forgotten = next((word for word in words if f"-{word}" in options), None)
         if forgotten:
             message += f"; a dash was forgotten: -{forgotten}"
         elif words:
-            message += did_you_mean(words[0].partition("=")[0], known)
+            message += did_you_mean(words[0].partition("=")[0], options)
         super().error(message)
 
 
@@ -175,8 +175,8 @@ def tuned_load(
     if arguments.instance != "auto":
         return load, None
     with waiting("searching sessions and threads", SEARCH_SECONDS):
-        found = tune(compiled, params, images, load, again=arguments.retune)
-    return replace(load, instances=found.instances, threads=found.threads), asdict(found)
+        best = tune(compiled, params, images, load, again=arguments.retune)
+    return replace(load, instances=best.instances, threads=best.threads), asdict(best)
 
 
 def performance(arguments: argparse.Namespace, compiled: CompiledModel, params: Preprocessing) -> dict[str, Any]:
@@ -202,13 +202,13 @@ def peak(arguments: argparse.Namespace, compiled: CompiledModel, params: Preproc
     load, _ = tuned_load(arguments, compiled, params, images)
     # One run at saturation and eight at other rates.
     with waiting("searching the peak rate", 12 * (load.warmup_seconds + load.seconds)):
-        found = find_peak(compiled, params, images, load, arguments.latency_bound)
-    for point in found["curve"]:
+        search = find_peak(compiled, params, images, load, arguments.latency_bound)
+    for point in search["curve"]:
         p99 = "-" if point["p99_us"] is None else f"{point['p99_us']:.0f}"
         print(f"rate (requests/s): {point['rate']:.2f}, p99 (us): {p99}, {'met' if point['met'] else 'missed'}")
-    peak_rate = "none" if found["peak_rps"] is None else f"{found['peak_rps']:.2f}"
+    peak_rate = "none" if search["peak_rps"] is None else f"{search['peak_rps']:.2f}"
     print(f"peak rate with p99 within {arguments.latency_bound:.0f} us (requests/s): {peak_rate}")
-    return found
+    return search
 
 
 def main(argv: Sequence[str] | None = None) -> int:

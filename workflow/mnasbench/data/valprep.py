@@ -28,17 +28,17 @@ def make_class_folders(dataset: Dataset, target: Path, mode: Mode = "link") -> i
     for path in (journal, target / "val"):
         if path.exists():
             raise InputError(f"{one_line(path)}: exists already; undo it first (--undo), or give another target")
-    found = scan(dataset)
+    images = scan(dataset)
     wnids = _wnids(dataset)
     stray = next((wnid for wnid in wnids if "/" in wnid or wnid in {".", ".."}), None)
     if stray is not None:
         raise DatasetError(f"{one_line(dataset.wnids_file())}: {one_line(stray)!r} cannot be the name of a folder")
-    largest = max(file.class_index for file in found.values())
+    largest = max(file.class_index for file in images.values())
     if largest >= len(wnids):
         raise DatasetError(f"{one_line(dataset.root)}: class {largest} has no WordNet id; {len(wnids)} are known")
     moves = [
         [str((dataset.root / name).absolute()), f"val/{wnids[file.class_index]}/{Path(name).name}"]
-        for name, file in found.items()
+        for name, file in images.items()
     ]
     write_json(journal, {"mode": mode, "files": moves})
     try:

@@ -134,13 +134,13 @@ def load(library: str, name: str, path: Path) -> tuple[torch.nn.Module, int]:
     return model.eval(), classes
 
 
-def _mismatch(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str:
-    for key, value in wanted.items():
-        if key not in found:
+def _mismatch(expected: Mapping[str, torch.Tensor], actual: Mapping[str, torch.Tensor]) -> str:
+    for key, value in expected.items():
+        if key not in actual:
             return f"{one_line(key)} is missing"
-        if found[key].shape != value.shape:
-            return f"{one_line(key)} has shape {tuple(found[key].shape)}, expected {tuple(value.shape)}"
-    extra = sorted(set(found) - set(wanted))
+        if actual[key].shape != value.shape:
+            return f"{one_line(key)} has shape {tuple(actual[key].shape)}, expected {tuple(value.shape)}"
+    extra = sorted(set(actual) - set(expected))
     return f"{one_line(extra[0])} is not part of it" if extra else ""
 
 
@@ -157,11 +157,11 @@ def _family_member(library: str, name: str, state: Mapping[str, torch.Tensor], c
     return None
 
 
-def require_digest(where: str, found: str, wanted: str | None) -> None:
+def require_digest(where: str, actual: str, expected: str | None) -> None:
     """WeightsError where weights have another SHA-256 than the one that was asked for (None: any will do)."""
-    if wanted is not None and found != wanted.lower():
+    if expected is not None and actual != expected.lower():
         raise WeightsError(
-            f"{one_line(where)}: its SHA-256 is {found}, but {one_line(wanted)} is wanted (--sha256, "
+            f"{one_line(where)}: its SHA-256 is {actual}, but {one_line(expected)} is wanted (--sha256, "
             "models.<variant>.sha256); these are other weights"
         )
 
@@ -183,8 +183,8 @@ def download(library: str, name: str, weights: str) -> tuple[torch.nn.Module, st
 
 def _from_torchvision(name: str, weights: str) -> tuple[torch.nn.Module, str]:
     if weights not in published_weights("torchvision", name):
-        known = did_you_mean(weights, published_weights("torchvision", name))
-        raise SettingsError(f"torchvision publishes no weights '{weights}' of {name}{known}")
+        hint = did_you_mean(weights, published_weights("torchvision", name))
+        raise SettingsError(f"torchvision publishes no weights '{weights}' of {name}{hint}")
     url = torchvision.models.get_model_weights(name)[weights].url
     digits = re.search(r"-([0-9a-f]{8,64})\.", url)
     if not url.startswith("https://") or digits is None:

@@ -85,9 +85,9 @@ def _compare_with_torch(model: torch.nn.Module, exported: onnx.ModelProto, size:
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
     session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+    actual = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
     scale = max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(found - expected).max()) / scale if found.shape == expected.shape else float("inf")
+    difference = float(np.abs(actual - expected).max()) / scale if actual.shape == expected.shape else float("inf")
     if not difference <= LOGITS_TOLERANCE:
         raise BuildError(
             f"the exported graph's logits differ from torch's by {difference:.2e} of the largest logit "

@@ -105,10 +105,10 @@ def save_weights(state: "OrderedDict[str, torch.Tensor]", path: Path) -> None:
 def load_training_set(library: str, name: str, root: Path) -> TrainingSet:
     """The images of ``root/train``, preprocessed as the architecture's publisher does."""
     p = preset(library, name).preprocessing
-    found = scan(Dataset(root, part="train"))
-    paths = [root / image for image in found]
+    images = scan(Dataset(root, part="train"))
+    paths = [root / image for image in images]
     pixels = np.stack(list(map_in_processes(partial(pixels_of, p=p), paths, workers=1)))
-    return TrainingSet(pixels, torch.tensor([file.class_index for file in found.values()]), p)
+    return TrainingSet(pixels, torch.tensor([file.class_index for file in images.values()]), p)
 
 
 @contextmanager
@@ -204,13 +204,13 @@ def _retake_statistics(model: torch.nn.Module, examples: TrainingSet) -> None:
 
 def _fit_classifier(model: torch.nn.Module, classifier: torch.nn.Linear, examples: TrainingSet) -> None:
     """Multinomial logistic regression on the features of whole images, with an L2 penalty, by L-BFGS."""
-    seen: list[torch.Tensor] = []
-    hook = classifier.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    inputs_of_classifier: list[torch.Tensor] = []
+    hook = classifier.register_forward_pre_hook(lambda _module, inputs: inputs_of_classifier.append(inputs[0]))
     with torch.no_grad():
         for batch in examples.whole(_HEAD_IMAGES):
             model(batch)
     hook.remove()
-    features = torch.cat(seen)
+    features = torch.cat(inputs_of_classifier)
     classes = examples.classes[: len(features)]
     mean, spread = features.mean(0), features.std(0) + 1e-6
     standard = (features - mean) / spread

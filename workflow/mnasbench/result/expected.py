@@ -24,14 +24,14 @@ def deviations(rows: Iterable[Row]) -> list[str]:
 
     Empty where nothing deviates or nothing can be compared.
     """
-    told = []
+    messages = []
     for row in rows:
         if row.precision != "fp32" or row.reference_top1 is None or row.images != IMAGES:
             continue
         gap = row.top1 - row.reference_top1
         if abs(gap) > TOLERANCE:
-            told.append(
+            messages.append(
                 f"{row.model}: fp32 top-1 is {row.top1:.3f}, {gap:+.3f} points off the published "
                 f"{row.reference_top1:.3f} ({row.reference_source})"
             )
-    return [*told, f"what usually causes that: {'; '.join(USUAL_CAUSES)}"] if told else []
+    return [*messages, f"what usually causes that: {'; '.join(USUAL_CAUSES)}"] if messages else []

@@ -26,14 +26,14 @@ def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
     if not folder.is_dir():
         raise PairingError(f"{one_line(folder)}: no such folder of outputs; run vamp with --path_output first")
     outputs = {key: folder / name for key, name in by_key(npz_names(folder)).items()}
-    for have, lack, told in (
+    for have, lack, problem in (
         (inputs, outputs, "has no output in"),
         (outputs, inputs, "belongs to no input of the run of"),
     ):
         missing = sorted(set(have) - set(lack))
         if missing:
             raise PairingError(
-                f"{one_line(have[missing[0]])}: {told} {one_line(folder)} ({len(missing)} such of {len(have)}); "
+                f"{one_line(have[missing[0]])}: {problem} {one_line(folder)} ({len(missing)} such of {len(have)}); "
                 "was the run interrupted, or is the folder that of another list? Run it again"
             )
     return outputs

@@ -69,14 +69,14 @@ def distribution(values: Float64Array, window: npt.NDArray[np.intp]) -> dict[str
     windows that the values fall into (``window``, one index each), because neighbours are correlated.
     """
     ordered = np.sort(values) * 1e6
-    found: dict[str, Any] = {"avg": float(ordered.mean()), "min": float(ordered[0]), "max": float(ordered[-1])}
+    latencies: dict[str, Any] = {"avg": float(ordered.mean()), "min": float(ordered[0]), "max": float(ordered[-1])}
     means = np.array([values[window == w].mean() for w in np.unique(window)]) * 1e6
     intervals: dict[str, Any] = {"avg": mean_interval(means)}
     for name, quantile in PERCENTILES.items():
         enough = len(ordered) >= requests_needed(quantile)
-        found[name] = float(np.quantile(ordered, quantile)) if enough else None
+        latencies[name] = float(np.quantile(ordered, quantile)) if enough else None
         intervals[name] = percentile_interval(ordered, quantile) if enough else None
-    return {**found, "intervals": intervals}
+    return {**latencies, "intervals": intervals}
 
 
 def _overlap(begin: Float64Array, end: Float64Array, low: float, high: float) -> Float64Array:

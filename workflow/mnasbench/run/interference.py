@@ -105,7 +105,7 @@ class Monitor:
             cpus=cpus,
             steal_share=share(gained("steal")),
             other_share=share(gained("busy"), own_cpu_seconds),
-            waiting_threads=_known(waiting.mean()) if len(waiting) else None,
+            waiting_threads=_or_none(waiting.mean()) if len(waiting) else None,
             frequency_mhz=(float(clocks.min()), float(clocks.max()))
             if len(clocks) and not np.isnan(clocks).any()
             else None,
@@ -115,7 +115,7 @@ class Monitor:
         )
 
 
-def _known(value: float) -> float | None:
+def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
@@ -184,51 +184,57 @@ def verdict(observation: Observation, figures: Mapping[str, Any]) -> dict[str, A
     disturbed = _disturbances(observation)
     unstable = _instabilities(figures)
     status = DISTURBED if disturbed else UNSTABLE if unstable else VALID
-    found = disturbed + unstable
+    problems = disturbed + unstable
     return {
         "status": status,
-        "reasons": [reason for reason, _ in found],
-        "advice": [advice for _, advice in found],
+        "reasons": [reason for reason, _ in problems],
+        "advice": [advice for _, advice in problems],
         "observation": asdict(observation),
     }
 
 
-def _disturbances(seen: Observation) -> list[tuple[str, str]]:
-    found = []
-    if seen.steal_share is not None and seen.steal_share > _STEAL:
-        reason = f"the hypervisor took {seen.steal_share:.1%} of the CPU time"
-        found.append((reason, "measure on a machine of its own, or at a quieter time"))
-    if seen.other_share is not None and seen.other_share > _OTHERS:
-        reason = f"other processes used {seen.other_share:.1%} of the CPU time"
-        found.append((reason, "end other jobs, or have the scheduler give the node exclusively"))
-    if seen.waiting_threads is not None and seen.waiting_threads > _QUEUE:
-        reason = f"{seen.waiting_threads:.1f} other threads wanted to run on average"
-        found.append((reason, "end other jobs, or use fewer instances than CPUs"))
-    if seen.frequency_mhz is not None and seen.frequency_mhz[1] > seen.frequency_mhz[0] * (1 + _FREQUENCY):
-        low, high = seen.frequency_mhz
-        found.append((f"the CPU clock moved from {low:.0f} to {high:.0f} MHz", "set the performance governor"))
-    if seen.thermal_throttles is not None and seen.thermal_throttles >= 1:
-        found.append((f"the CPU throttled {seen.thermal_throttles:.0f} times for heat", "improve cooling, or wait"))
-    if seen.quota_throttles is not None and seen.quota_throttles >= 1:
-        reason = f"the container's CPU quota stopped the run {seen.quota_throttles:.0f} times"
-        found.append((reason, "use no more threads than the quota has CPUs"))
-    if abs(seen.clock_step_seconds) > _CLOCK_SECONDS:
-        found.append((f"the system clock was set by {seen.clock_step_seconds:+.2f} s", "measure again"))
-    return found
+def _disturbances(observation: Observation) -> list[tuple[str, str]]:
+    problems = []
+    if observation.steal_share is not None and observation.steal_share > _STEAL:
+        reason = f"the hypervisor took {observation.steal_share:.1%} of the CPU time"
+        problems.append((reason, "measure on a machine of its own, or at a quieter time"))
+    if observation.other_share is not None and observation.other_share > _OTHERS:
+        reason = f"other processes used {observation.other_share:.1%} of the CPU time"
+        problems.append((reason, "end other jobs, or have the scheduler give the node exclusively"))
+    if observation.waiting_threads is not None and observation.waiting_threads > _QUEUE:
+        reason = f"{observation.waiting_threads:.1f} other threads wanted to run on average"
+        problems.append((reason, "end other jobs, or use fewer instances than CPUs"))
+    if observation.frequency_mhz is not None and observation.frequency_mhz[1] > observation.frequency_mhz[0] * (
+        1 + _FREQUENCY
+    ):
+        low, high = observation.frequency_mhz
+        problems.append((f"the CPU clock moved from {low:.0f} to {high:.0f} MHz", "set the performance governor"))
+    if observation.thermal_throttles is not None and observation.thermal_throttles >= 1:
+        problems.append(
+            (f"the CPU throttled {observation.thermal_throttles:.0f} times for heat", "improve cooling, or wait")
+        )
+    if observation.quota_throttles is not None and observation.quota_throttles >= 1:
+        reason = f"the container's CPU quota stopped the run {observation.quota_throttles:.0f} times"
+        problems.append((reason, "use no more threads than the quota has CPUs"))
+    if abs(observation.clock_step_seconds) > _CLOCK_SECONDS:
+        problems.append((f"the system clock was set by {observation.clock_step_seconds:+.2f} s", "measure again"))
+    return problems
 
 
 def _instabilities(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
+    problems = []
     if figures["measured_seconds"] < _MIN_SECONDS or figures["requests"] < _MIN_REQUESTS:
         reason = f"only {figures['requests']} requests in {figures['measured_seconds']:.1f} s"
-        found.append((reason, f"measure at least {_MIN_SECONDS:g} s and {_MIN_REQUESTS} requests"))
+        problems.append((reason, f"measure at least {_MIN_SECONDS:g} s and {_MIN_REQUESTS} requests"))
     spread = figures["windows"]["spread"]
     # Poisson arrivals differ from window to window by themselves; their throughput is the offered rate.
     closed_loop = figures["settings"]["rate"] is None
     if closed_loop and (spread is None or spread > _SPREAD):
-        found.append((f"throughput differs by {spread or 1:.0%} between windows", "measure longer, on a quiet machine"))
+        problems.append(
+            (f"throughput differs by {spread or 1:.0%} between windows", "measure longer, on a quiet machine")
+        )
     ratio = figures["littles_law"]["ratio"]
     if closed_loop and (ratio is None or abs(ratio - 1) > _LITTLE):
         reason = f"throughput x latency is {ratio or 0:.2f} of the requests in flight (Little's law)"
-        found.append((reason, "measure longer; a single request may have taken a large part of the run"))
-    return found
+        problems.append((reason, "measure longer; a single request may have taken a large part of the run"))
+    return problems

@@ -40,16 +40,16 @@ def _measure_once(
 ) -> dict[str, Any]:
     with Monitor() as monitor:
         measured = measure(compiled, params, images, load)
-    found = figures(measured, load)
+    computed = figures(measured, load)
     threads = load.sessions * load.threads
-    seen = monitor.observation(measured.started, float(measured.records.end[-1]), measured.cpu_seconds, threads)
+    observation = monitor.observation(measured.started, float(measured.records.end[-1]), measured.cpu_seconds, threads)
     return {
         "model": compiled.info["name"],
         "precision": compiled.info["precision"],
         "engine": compiled.info["engine"],
         "runtime": described(compiled.info),
-        **found,
-        "verdict": verdict(seen, found),
+        **computed,
+        "verdict": verdict(observation, computed),
         "machine": machine(),
         "digests": compiled.digests,
         "inputs": {"distinct": len(images), "shape": list(images[0].shape)},

@@ -10,8 +10,8 @@ def report_text(report: Mapping[str, Any], device: str) -> str:
     On a CPU ``ai utilize`` is the share of the usable CPUs' time that the run used, ``die memory used`` the peak
     resident memory; ``e2e latency`` counts from the moment a request is due, ``model latency`` is the inference.
     """
-    settings, seen = report["settings"], report["verdict"]["observation"]
-    utilization = 100 * report["cpu_seconds"] / (seen["seconds"] * seen["cpus"])
+    settings, observation = report["settings"], report["verdict"]["observation"]
+    utilization = 100 * report["cpu_seconds"] / (observation["seconds"] * observation["cpus"])
     lines = [
         f"- number of instances in each device: {settings['instances'] * settings['processes']}",
         f"  devices: [{device.strip('[]')}]",

@@ -47,16 +47,16 @@ class Tuned:
 
 def candidates(cpus: int, load: Load) -> list[tuple[int, int]]:
     """(instances, threads) worth trying on ``cpus`` CPUs; one instance only where ``load`` is a single stream."""
-    found = []
+    settings = []
     threads = 1
     while threads <= cpus:
         if load.scenario == "single_stream":
-            found.append((1, threads))
+            settings.append((1, threads))
         else:
             most = max(1, cpus // (threads * load.processes))
-            found += [(most, threads), (max(1, most // 2), threads)]
+            settings += [(most, threads), (max(1, most // 2), threads)]
         threads *= 2
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(settings))
 
 
 def tune(
@@ -116,11 +116,11 @@ def _halving(
                 load, instances=instances, threads=threads, seconds=min(max(share, _SHORTEST_SLICE), _LONGEST_SLICE)
             )
             measured = measure(compiled, params, images, slice_load, kept)
-            found = figures(measured, slice_load)
-            rates[instances, threads].append(found["throughput_qps"])
+            computed = figures(measured, slice_load)
+            rates[instances, threads].append(computed["throughput_qps"])
             end = float(measured.records.end[-1])
-            seen = monitor.observation(measured.started, end, measured.cpu_seconds, instances * threads)
-            is_disturbed |= verdict(seen, found)["status"] == DISTURBED
+            observation = monitor.observation(measured.started, end, measured.cpu_seconds, instances * threads)
+            is_disturbed |= verdict(observation, computed)["status"] == DISTURBED
         if turn + 1 < rounds:
             alive = sorted(alive, key=lambda setting: -statistics.median(rates[setting]))[: max(2, -(-len(alive) // 2))]
     return rates, is_disturbed

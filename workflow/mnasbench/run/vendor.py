@@ -102,9 +102,9 @@ def read_report(text: str) -> dict[str, Any]:
         named = sections[title]
         # A published report ends before the model latency's maximum.
         needed = ("avg", "min", "max") if key == "latency_us" else ("avg", "min")
-        known = {name: _number(named, f"{name} latency", where=f" of '{title}'") for name in needed}
-        rest = {name: _optional(named, f"{name} latency") for name in ("max", *_PERCENTILES) if name not in known}
-        figures[key] = {**known, **rest}
+        required = {name: _number(named, f"{name} latency", where=f" of '{title}'") for name in needed}
+        rest = {name: _optional(named, f"{name} latency") for name in ("max", *_PERCENTILES) if name not in required}
+        figures[key] = {**required, **rest}
     figures["card"] = {
         "devices": fields.get("devices"),
         "ai_utilize_percent": _number(fields, "ai utilize (%)"),
@@ -197,16 +197,16 @@ def match_outputs(inputs: Sequence[Path], folder: Path) -> list[Path]:
     Public scripts of the vendor's read outputs either way (inferred), so both are taken, but only where they are
     complete: MeasurementError where an output is missing or too many, which would shift all later answers.
     """
-    found = {path.stem: path for path in sorted(folder.rglob("*.npz"))}
-    if all(source.stem in found for source in inputs) and len(found) == len(inputs):
-        return [found[source.stem] for source in inputs]
-    numbers = {int(match[0]): path for stem, path in found.items() if (match := re.search(r"\d+$", stem))}
+    outputs = {path.stem: path for path in sorted(folder.rglob("*.npz"))}
+    if all(source.stem in outputs for source in inputs) and len(outputs) == len(inputs):
+        return [outputs[source.stem] for source in inputs]
+    numbers = {int(match[0]): path for stem, path in outputs.items() if (match := re.search(r"\d+$", stem))}
     for first in (0, 1):
-        if len(found) == len(inputs) and sorted(numbers) == list(range(first, first + len(inputs))):
+        if len(outputs) == len(inputs) and sorted(numbers) == list(range(first, first + len(inputs))):
             return [numbers[first + place] for place in range(len(inputs))]
-    missing = [source for source in inputs if source.stem not in found]
+    missing = [source for source in inputs if source.stem not in outputs]
     example = f"; {one_line(missing[0].name)} has none" if missing else ""
-    named = ", ".join(one_line(stem) for stem in list(found)[:2]) or "none"
+    named = ", ".join(one_line(stem) for stem in list(outputs)[:2]) or "none"
     raise MeasurementError(
-        f"vamp wrote {len(found)} outputs for {len(inputs)} inputs{example} (it wrote {named}); see the log"
+        f"vamp wrote {len(outputs)} outputs for {len(inputs)} inputs{example} (it wrote {named}); see the log"
     )
