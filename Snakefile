@@ -34,18 +34,12 @@ rule all:
         summary="results/summary.csv",
         text="results/summary.md",
         page="results/report.html",
-        receipts=needed(),
 
 
 onstart:
-    check_cores()
-    FAILURES.unlink(missing_ok=True)
-    remove_former_shards()
-    check_room_for_planned()
-    end_by_signal()
-    logger.info(expected_time())
+    begin()
 
 
 onerror:
-    if FAILURES.is_file():
-        logger.error(f"What failed:\n{FAILURES.read_text()}")
+    if names.FAILURES.is_file():
+        logger.error(f"What failed:\n{names.FAILURES.read_text()}")

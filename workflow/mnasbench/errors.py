@@ -52,6 +52,10 @@ class MeasurementError(MnasbenchError):
     """A run produced outputs that cannot be paired with its inputs, or none at all."""
 
 
+class RunningError(MnasbenchError):
+    """Another run works on the same results."""
+
+
 class ToolError(MnasbenchError):
     """An external tool is missing, failed, or printed something else than its contract says."""
 

@@ -153,6 +153,10 @@ class Settings:
         """The engine that makes the rows of a precision: the embedded one also where the card has no such precision."""
         return self["engine"] if PRECISIONS[precision].card_generations else "ort"
 
+    def on_card(self, precision: str) -> bool:
+        """Whether the vendor's tools make the rows of a precision."""
+        return self.engine_of(precision) == "vacc"
+
     @property
     def dataset_is_imagenet(self) -> bool:
         """Whether published accuracies are comparable: the name says which dataset this is."""

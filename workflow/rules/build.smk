@@ -7,7 +7,8 @@ localrules:
 
 rule write_build_config:
     input:
-        description=lambda wildcards: f"{exported(wildcards.variant)}.json",
+        current=get_current("write_build_config"),
+        description=inputs.get_exported_description,
     output:
         build="results/build/{variant}/{precision}/build.yaml",
         vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
@@ -15,40 +16,36 @@ rule write_build_config:
     log:
         "results/logs/build/write_build_config-{variant}-{precision}.log",
     params:
-        settings=lambda wildcards: settings(arguments=build_arguments(wildcards.variant, wildcards.precision)),
-        code=code("write_build_config.py"),
-        arguments=lambda wildcards: build_arguments(wildcards.variant, wildcards.precision),
+        **get_step("write_build_config"),
     shell:
-        step(
-            "write_build_config.py",
-            "{params.arguments:q} --model {input.description:q}"
-            " --build_file {output.build:q} --vdsp_params {output.vdsp_params:q}",
+        record(
+            "write_build_config.py {params.arguments:q} --model {input.description:q}"
+            " --build_file {output.build:q} --vdsp_params {output.vdsp_params:q}"
         )
 
 
 rule compile_model:
     input:
+        current=get_current("compile_model"),
         build="results/build/{variant}/{precision}/build.yaml",
-        graph=lambda wildcards: f"{exported(wildcards.variant)}.onnx",
-        calibration=lambda wildcards: calibration_list(wildcards.precision),
-        chosen=lambda wildcards: calibration_receipt(wildcards.precision),
+        graph=inputs.get_exported_graph,
+        calibration=inputs.get_calibration_list,
+        chosen=inputs.get_calibration_receipt,
     output:
-        # The compiled files stand in a folder named as the compiler names it; the receipt has them one by one.
+        # Names the compiled files, which stand in a folder of the compiler's; the receipt has them one by one.
+        compiled="results/build/{variant}/{precision}/compiled.json",
         receipt="results/build/{variant}/{precision}/compile.receipt.json",
     log:
         "results/logs/build/compile_model-{variant}-{precision}.log",
     priority: 2
     threads: 2
     resources:
-        **needs("compile_model"),
+        mem_mb=ask.get_memory(4000),
+        runtime=ask.get_minutes(20, images_a_minute=60, of="calibration"),
     params:
-        settings=lambda wildcards: settings(compiler=compiler(wildcards.variant, wildcards.precision)),
-        code=lambda wildcards: compiler_code(wildcards.precision),
-        command=lambda wildcards: compiler(wildcards.variant, wildcards.precision),
-        made=lambda wildcards: compiled_files(wildcards.variant, wildcards.precision),
+        **get_step("compile_model"),
     shell:
-        step(
-            "{params.command}",
-            "{input.build:q}",
-            also="{params.made:q} --verified {input.chosen:q}",
+        record(
+            "{params.command:q} {input.build:q} --json {output.compiled:q}",
+            verified="{input.chosen:q}",
         )

@@ -1,77 +1,74 @@
 """Stage data: the demo set, the manifest, the calibration set, the npz inputs."""
 
 
+localrules:
+    index_dataset,
+
+
 rule make_demo:
+    input:
+        current=get_current("make_demo"),
     output:
-        labels=f"{DEMO_ROOT}/val_label.txt",
+        labels="results/data/demo/images/val_label.txt",
         receipt="results/data/demo/demo.receipt.json",
     log:
         "results/logs/data/make_demo.log",
     threads: 2
     resources:
-        **needs("make_demo"),
+        mem_mb=ask.get_memory(500, a_thread=300),
+        runtime=ask.get_minutes(10),
     params:
-        settings=settings(seed=0),
-        code=code("make_demo.py"),
-        root=lambda wildcards, output: os.path.dirname(output.labels),
+        **get_step("make_demo"),
+        root=subpath(output.labels, parent=True),
     shell:
-        step(
-            "make_demo.py",
-            "--target_path {params.root:q} --seed 0 --workers {threads}",
-            also="--folders {params.root:q}",
+        record(
+            "make_demo.py --target_path {params.root:q} --seed 0 --workers {threads}",
+            folders="{params.root:q}",
         )
 
 
 rule index_shard:
     input:
-        demo=demo_files,
-        labels=label_files,
+        current=get_current("index_shard"),
+        demo=inputs.get_demo,
+        labels=inputs.get_label_files,
     output:
         manifest=f"{DATA}/manifests/{{shard}}.csv",
         receipt=f"{DATA}/manifests/{{shard}}.receipt.json",
     log:
         "results/logs/data/index_shard-{shard}.log",
-    threads: threads_for_images
+    threads: ask.get_threads
     resources:
-        **needs("index_shard"),
+        mem_mb=ask.get_memory(500, a_thread=400),
+        runtime=ask.get_minutes(5, images_a_minute=6000),
     params:
-        settings=settings(
-            dataset={key: DATASET[key] for key in ("name", "limit", "on_fault")}, shards=SETTINGS["shards"]
-        ),
-        code=code("index_dataset.py"),
-        arguments=lambda wildcards: index_arguments(),
+        **get_step("index_shard"),
     shell:
-        step(
-            "index_dataset.py",
-            "{params.arguments:q} --shard {wildcards.shard} --manifest {output.manifest:q} --workers {threads}",
+        record(
+            "index_dataset.py {params.arguments:q} --shard {wildcards.shard} --manifest {output.manifest:q}"
+            " --workers {threads}"
         )
-
-
-localrules:
-    index_dataset,
 
 
 rule index_dataset:
     input:
-        shards=manifests(),
+        current=get_current("index_dataset"),
+        shards=inputs.get_shard_manifests,
     output:
         manifest=f"{DATA}/manifest.csv",
         receipt=f"{DATA}/manifest.receipt.json",
     log:
         "results/logs/data/index_dataset.log",
     params:
-        settings=settings(),
-        code=code("gather_manifest.py"),
+        **get_step("index_dataset"),
     shell:
-        step(
-            "gather_manifest.py",
-            "--shards {input.shards:q} --manifest {output.manifest:q}",
-        )
+        record("gather_manifest.py --shards {input.shards:q} --manifest {output.manifest:q}")
 
 
 rule sample_calibration:
     input:
-        demo=demo_files,
+        current=get_current("sample_calibration"),
+        demo=inputs.get_demo,
     output:
         list=f"{DATA}/calibration.txt",
         digests=f"{DATA}/calibration.sha256",
@@ -79,41 +76,39 @@ rule sample_calibration:
     log:
         "results/logs/data/sample_calibration.log",
     resources:
-        **needs("sample_calibration"),
+        mem_mb=ask.get_memory(800, a_thread=400),
+        runtime=ask.get_minutes(10, images_a_minute=1000, of="calibration"),
     params:
-        settings=settings(calibration=SETTINGS["calibration"]),
-        code=code("sample_calibration.py"),
+        **get_step("sample_calibration"),
         folder=f"{DATA}/calibration/images",
-        arguments=lambda wildcards: calibration_arguments(),
     shell:
-        step(
-            "sample_calibration.py",
-            "{params.arguments:q} --list {output.list:q} --folder {params.folder:q} --workers {threads}",
-            also="--folders {params.folder:q}",
+        record(
+            "sample_calibration.py {params.arguments:q} --list {output.list:q} --folder {params.folder:q}"
+            " --workers {threads}",
+            folders="{params.folder:q}",
         )
 
 
 rule write_npz:
     input:
-        manifest=lambda wildcards: manifests()[int(wildcards.shard)],
+        current=get_current("write_npz"),
+        manifest=inputs.get_shard_manifest,
     output:
         list=f"{DATA}/lists/{{geometry}}-{{shard}}.txt",
         receipt=f"{DATA}/lists/{{geometry}}-{{shard}}.receipt.json",
     log:
         "results/logs/data/write_npz-{geometry}-{shard}.log",
-    threads: threads_for_images
+    threads: ask.get_threads
     resources:
-        **needs("write_npz"),
+        mem_mb=ask.get_memory(500, a_thread=600),
+        runtime=ask.get_minutes(5, images_a_minute=6000),
     params:
-        settings=lambda wildcards: settings(geometry=wildcards.geometry, shard=wildcards.shard, of=SETTINGS["shards"]),
-        code=code("image2npz.py"),
-        root=dataset_root(),
+        **get_step("write_npz"),
+        root=names.dataset_root(SETTINGS),
         folder=f"{DATA}/npz/{{geometry}}/{{shard}}",
-        arguments=lambda wildcards: npz_arguments(wildcards),
     shell:
-        step(
-            "image2npz.py",
-            "--dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"
+        record(
+            "image2npz.py --dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"
             " --target_path {params.folder:q} --exact --text_path {output.list:q} --workers {threads}",
-            also="--folders {params.folder:q}",
+            folders="{params.folder:q}",
         )

@@ -3,8 +3,9 @@
 
 rule train_demo:
     input:
-        demo=demo_files,
-        labels=f"{DEMO_ROOT}/val_label.txt",
+        current=get_current("train_demo"),
+        demo=inputs.get_demo,
+        labels="results/data/demo/images/val_label.txt",
     output:
         weights="results/model/{variant}/weights.pth",
         receipt="results/model/{variant}/train.receipt.json",
@@ -13,26 +14,22 @@ rule train_demo:
     # The longest chain of jobs begins here; what else there is fits beside it.
     priority: 2
     resources:
-        **needs("train_demo"),
+        mem_mb=ask.get_memory(4000),
+        runtime=ask.get_minutes(60),
     params:
-        settings=lambda wildcards: settings(
-            library=MODELS[wildcards.variant].library, name=MODELS[wildcards.variant].name, seed=0
-        ),
-        code=code("train_demo.py"),
-        model=lambda wildcards: ["--model_library", MODELS[wildcards.variant].library]
-        + ["--model_name", MODELS[wildcards.variant].name],
-        root=lambda wildcards, input: os.path.dirname(input.labels),
+        **get_step("train_demo"),
+        root=subpath(input.labels, parent=True),
     shell:
-        step(
-            "train_demo.py",
-            "{params.model:q} --dataset_path {params.root:q} --save_path {output.weights:q} --seed 0",
-            also="--verified {input.demo:q}",
+        record(
+            "train_demo.py {params.arguments:q} --dataset_path {params.root:q} --save_path {output.weights:q} --seed 0",
+            verified="{input.demo:q}",
         )
 
 
 rule export_model:
     input:
-        weights=lambda wildcards: weights_file(wildcards.variant) or [],
+        current=get_current("export_model"),
+        weights=inputs.get_weights,
     output:
         graph="results/model/{variant}/{name}_{size}.onnx",
         description="results/model/{variant}/{name}_{size}.json",
@@ -41,20 +38,13 @@ rule export_model:
         "results/logs/model/export_model-{variant}-{name}_{size}.log",
     priority: 2
     resources:
-        **needs("export_model"),
+        mem_mb=ask.get_memory(2000),
+        runtime=ask.get_minutes(15),
     params:
-        settings=lambda wildcards: settings(
-            library=MODELS[wildcards.variant].library,
-            name=wildcards.name,
-            size=wildcards.size,
-            weights=MODELS[wildcards.variant].weights if weights_file(wildcards.variant) is None else "file",
-            sha256=MODELS[wildcards.variant].sha256,
-        ),
-        code=code("export_timm_torchvision_model.py"),
-        arguments=lambda wildcards: export_arguments(wildcards.variant),
-        folder="results/model/{variant}",
+        **get_step("export_model"),
+        folder=subpath(output.graph, parent=True),
     shell:
-        step(
-            "export_timm_torchvision_model.py",
-            "--model_name {wildcards.name:q} --size {wildcards.size} {params.arguments:q} --save_dir {params.folder:q}",
+        record(
+            "export_timm_torchvision_model.py --model_name {wildcards.name:q} --size {wildcards.size}"
+            " {params.arguments:q} --save_dir {params.folder:q}"
         )

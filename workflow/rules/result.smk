@@ -9,35 +9,35 @@ localrules:
 
 rule evaluate_outputs:
     input:
+        current=get_current("evaluate_outputs"),
         outputs="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
-        reference=lambda wildcards: reference_run(wildcards),
-        datalist=lambda wildcards: datalist(wildcards.variant, wildcards.shard),
-        manifest=lambda wildcards: manifests()[int(wildcards.shard)],
+        baseline=inputs.get_baseline_receipt,
+        datalist=inputs.get_datalist,
+        manifest=inputs.get_shard_manifest,
     output:
         answers="results/result/{variant}/{precision}/answers-{shard}.csv",
         receipt="results/result/{variant}/{precision}/answers-{shard}.receipt.json",
     log:
         "results/logs/result/evaluate_outputs-{variant}-{precision}-{shard}.log",
     resources:
-        **needs("evaluate_outputs"),
+        mem_mb=ask.get_memory(1000),
+        runtime=ask.get_minutes(5, images_a_minute=6000),
     params:
-        settings=lambda wildcards: settings(reference=reference_arguments(wildcards)),
-        code=code("eval_imagenet.py"),
+        **get_step("evaluate_outputs"),
         folder="results/run/{variant}/{precision}/outputs/{shard}",
-        reference=lambda wildcards: reference_arguments(wildcards),
     shell:
-        step(
-            "eval_imagenet.py",
-            "--result_path {params.folder:q} --datalist {input.datalist:q} --label {input.manifest:q}"
-            " {params.reference:q} --answers {output.answers:q}",
-            also="--verified {input.outputs:q} {input.reference:q}",
+        record(
+            "eval_imagenet.py --result_path {params.folder:q} --datalist {input.datalist:q} --label {input.manifest:q}"
+            " {params.arguments:q} --answers {output.answers:q}",
+            verified="{input.outputs:q} {input.baseline:q}",
         )
 
 
 rule gather_accuracy:
     input:
-        answers=lambda wildcards: answers(wildcards.variant, wildcards.precision),
-        reference=lambda wildcards: answers(wildcards.variant, "fp32") if has_reference(wildcards.precision) else [],
+        current=get_current("gather_accuracy"),
+        answers=inputs.get_answers,
+        baseline=inputs.get_baseline_answers,
         manifest=f"{DATA}/manifest.csv",
     output:
         accuracy=report(
@@ -51,50 +51,46 @@ rule gather_accuracy:
     log:
         "results/logs/result/gather_accuracy-{variant}-{precision}.log",
     params:
-        settings=settings(),
-        code=code("gather_accuracy.py"),
+        **get_step("gather_accuracy"),
     shell:
-        step(
-            "gather_accuracy.py",
-            "--answers {input.answers:q} --reference {input.reference:q}"
-            " --manifest {input.manifest:q} --json {output.accuracy:q}",
+        record(
+            "gather_accuracy.py --answers {input.answers:q} --reference {input.baseline:q}"
+            " --manifest {input.manifest:q} --json {output.accuracy:q}"
         )
 
 
 rule check_parity:
     input:
-        compiled="results/build/{variant}/fp32/compile.receipt.json",
-        vdsp_params=lambda wildcards: f"results/build/{wildcards.variant}/{judged_precision()}/vdsp_params.json",
-        datalists=lambda wildcards: [datalist(wildcards.variant, shard) for shard in SHARDS],
+        current=get_current("check_parity"),
+        compiled="results/build/{variant}/fp32/compiled.json",
+        vdsp_params=inputs.get_judged_vdsp_params,
+        datalists=inputs.get_datalists,
         manifest=f"{DATA}/manifest.csv",
-        demo=demo_files,
+        demo=inputs.get_demo,
     output:
         certificate="results/result/{variant}/parity.json",
         receipt="results/result/{variant}/parity.receipt.json",
     log:
         "results/logs/result/check_parity-{variant}.log",
-    threads: threads_for_parity
+    threads: ask.get_parity_threads
     resources:
-        **needs("check_parity"),
+        mem_mb=ask.get_memory(2000, a_thread=300),
+        runtime=ask.get_minutes(10, images_a_minute=1000, of="parity"),
     params:
-        settings=lambda wildcards: settings(resize=published_resize(wildcards.variant), parity=SETTINGS["parity"]),
-        code=code("check_parity.py"),
-        root=dataset_root(),
-        prefix=lambda wildcards: compiled(wildcards.variant, "fp32"),
-        resize=lambda wildcards: published_resize(wildcards.variant),
-        sample=parity_arguments(),
+        **get_step("check_parity"),
+        root=names.dataset_root(SETTINGS),
     shell:
-        step(
-            "check_parity.py",
-            "--model {params.prefix:q} --resize {params.resize} --root {params.root:q} --manifest {input.manifest:q}"
-            " {params.sample} --datalist {input.datalists:q} --vdsp_params {input.vdsp_params:q} --workers {threads}"
-            " --json {output.certificate:q}",
+        record(
+            "check_parity.py {params.arguments:q} --root {params.root:q} --manifest {input.manifest:q}"
+            " --datalist {input.datalists:q} --vdsp_params {input.vdsp_params:q} --workers {threads}"
+            " --json {output.certificate:q}"
         )
 
 
 rule summarize:
     input:
-        rows=lambda wildcards: [file for row in summary_rows() for file in row_files(row)],
+        current=get_current("summarize"),
+        rows=inputs.get_rows,
     output:
         csv=report("results/summary.csv", caption="../report/summary.rst", category="Results"),
         markdown="results/summary.md",
@@ -102,41 +98,26 @@ rule summarize:
     log:
         "results/logs/result/summarize.log",
     params:
-        settings=settings(rows=summary_rows()),
-        code=code("summarize.py"),
+        **get_step("summarize"),
     shell:
-        step(
-            "summarize.py",
-            "--rows {params.settings:q} --csv {output.csv:q} --markdown {output.markdown:q}",
-        )
+        record("summarize.py {params.arguments:q} --csv {output.csv:q} --markdown {output.markdown:q}")
 
 
 rule make_report:
     input:
+        current=get_current("make_report"),
         summary="results/summary.csv",
-        receipts=lambda wildcards: list(chain_receipts(MODELS, PRECISIONS)),
         manifest=f"{DATA}/manifest.csv",
-        # Made by hand where somebody wants the curve: ort-vamp --find-peak --json
-        peaks=lambda wildcards: peak_files(),
+        peaks=inputs.get_peaks,
     output:
         page=report("results/report.html", caption="../report/report.rst", category="Decision"),
         receipt="results/report.receipt.json",
     log:
         "results/logs/result/make_report.log",
     params:
-        settings=settings(names=DATASET["class_names"], imagenet=SETTINGS.dataset_is_imagenet, templates=page_digest()),
-        code=code("report.py"),
-        arguments=report_arguments(),
+        **get_step("make_report"),
     shell:
-        step(
-            "report.py",
-            "results --html {output.page:q} {params.arguments:q}",
-        )
-
-
-TAKEN = sorted({"all", *(rule.name for rule in workflow.rules)} & set(MODELS))
-if TAKEN:
-    refuse(f" in the configuration: models.{TAKEN[0]}: is the name of a step of the workflow; give the variant another")
+        record("report.py results --html {output.page:q} {params.arguments:q}")
 
 
 # `snakemake mnasnet0_5` and `snakemake mnasnet0_5-int8-percentile`: targets for one variant's and one row's results.
@@ -146,7 +127,7 @@ for variant in MODELS:
         name:
             variant
         input:
-            needed([variant]),
+            names.variant_results(SETTINGS, variant),
 
     for precision in PRECISIONS:
 
@@ -154,4 +135,4 @@ for variant in MODELS:
             name:
                 f"{variant}-{precision}"
             input:
-                needed([variant], [precision]),
+                names.row_results(SETTINGS, variant, precision),

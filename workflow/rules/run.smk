@@ -3,9 +3,10 @@
 
 rule measure_performance:
     input:
-        compiled="results/build/{variant}/{precision}/compile.receipt.json",
+        current=get_current("measure_performance"),
+        compiled="results/build/{variant}/{precision}/compiled.json",
         vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
-        datalist=lambda wildcards: datalist(wildcards.variant, 0),
+        datalist=inputs.get_first_datalist,
     output:
         report=report(
             "results/run/{variant}/{precision}/performance.json",
@@ -20,52 +21,41 @@ rule measure_performance:
     # More than any machine has: Snakemake clamps it to --cores, and nothing else of this run shares the machine.
     threads: 1024
     resources:
-        **needs("measure_performance"),
+        mem_mb=ask.get_memory(1000, a_thread=250),
+        runtime=ask.get_minutes(30),
     params:
-        settings=lambda wildcards: settings(
-            vamp=SETTINGS["vamp"], tool=performance_tool(wildcards.variant, wildcards.precision)
-        ),
-        code=lambda wildcards: performance_code(wildcards.precision),
-        command=lambda wildcards: performance_tool(wildcards.variant, wildcards.precision),
-        prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
-        load=lambda wildcards: load_arguments(wildcards.precision),
+        **get_step("measure_performance"),
     shell:
-        step(
-            "{params.command}",
-            "-m {params.prefix:q} --vdsp_params {input.vdsp_params:q}"
-            " {params.load:q} --datalist {input.datalist:q} --json {output.report:q}",
+        record(
+            "{params.command:q} {params.arguments:q} --vdsp_params {input.vdsp_params:q}"
+            " --datalist {input.datalist:q} --json {output.report:q}"
         )
 
 
 rule run_accuracy:
     input:
-        compiled="results/build/{variant}/{precision}/compile.receipt.json",
+        current=get_current("run_accuracy"),
+        compiled="results/build/{variant}/{precision}/compiled.json",
         vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
-        datalist=lambda wildcards: datalist(wildcards.variant, wildcards.shard),
-        listed=lambda wildcards: datalist_receipt(wildcards.variant, wildcards.shard),
+        datalist=inputs.get_datalist,
+        listed=inputs.get_datalist_receipt,
     output:
         report="results/run/{variant}/{precision}/accuracy-{shard}.json",
         receipt="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
     log:
         "results/logs/run/run_accuracy-{variant}-{precision}-{shard}.log",
-    threads: threads_for_images
+    threads: ask.get_threads
     resources:
-        **needs("run_accuracy"),
+        mem_mb=ask.get_memory(1000, a_thread=400),
+        runtime=ask.get_minutes(5, images_a_minute=1500),
     params:
-        settings=lambda wildcards: settings(
-            batch_size=SETTINGS["vamp"]["batch_size"],
-            tool=performance_tool(wildcards.variant, wildcards.precision),
-        ),
-        code=lambda wildcards: performance_code(wildcards.precision),
-        command=lambda wildcards: performance_tool(wildcards.variant, wildcards.precision),
-        prefix=lambda wildcards: compiled(wildcards.variant, wildcards.precision),
-        load=lambda wildcards, threads: accuracy_load(wildcards.precision, threads),
+        **get_step("run_accuracy"),
+        sessions=get_sessions,
         folder="results/run/{variant}/{precision}/outputs/{shard}",
     shell:
-        step(
-            "{params.command}",
-            "-m {params.prefix:q}"
-            " --vdsp_params {input.vdsp_params:q} {params.load:q}"
+        record(
+            "{params.command:q} {params.arguments:q} {params.sessions:q} --vdsp_params {input.vdsp_params:q}"
             " --datalist {input.datalist:q} --path_output {params.folder:q} --json {output.report:q}",
-            also="--folders {params.folder:q} --verified {input.listed:q}",
+            folders="{params.folder:q}",
+            verified="{input.listed:q}",
         )

@@ -235,9 +235,15 @@ def _tell_failure(line: str) -> None:
         stream.write(line + "\n")
 
 
+def _with_script(command: Sequence[str]) -> Sequence[str]:
+    """``command`` as it is started: a bare ``name.py`` is the script of that name beside this one."""
+    script = Path(__file__).with_name(command[0]) if command and command[0].endswith(".py") else None
+    return command if script is None or not script.is_file() else [sys.executable, str(script), *command[1:]]
+
+
 def record(arguments: argparse.Namespace) -> int:
     """Run, check, describe."""
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    command = _with_script(arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command)
     rule = arguments.log.stem.partition("-")[0]
     outputs = [path for path in arguments.outputs if path != arguments.receipt]
     if not _is_wanted():

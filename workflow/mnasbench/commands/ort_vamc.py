@@ -19,7 +19,7 @@ from mnasbench.build.package import read_package
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
-from mnasbench.files import write_text
+from mnasbench.files import write_json, write_text
 
 _GENERATIONS = {"build": 1, "compile": 2, "check": None}
 
@@ -34,9 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
         ("compile", "build from a file of generation 2"),
         ("check", "validate a build file of either generation"),
     ):
-        commands.add_parser(name, help=purpose, description=purpose).add_argument(
-            "file", type=Path, help="the build file"
-        )
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        command.add_argument("file", type=Path, help="the build file")
+        if name != "check":
+            command.add_argument("--json", type=Path, help="what was compiled: model_info and the prefix of its files")
     purpose = "describe a compiled model"
     commands.add_parser("inspect", help=purpose, description=purpose).add_argument(
         "prefix", type=Path, help="the path that its three files share, without suffix"
@@ -68,6 +69,8 @@ def act(arguments: argparse.Namespace) -> None:
         writer.writeheader()
         writer.writerows(layers)
         write_text(layers_file(compiled.prefix), text.getvalue())
+    if arguments.json is not None:
+        write_json(arguments.json, {**compiled.info, "prefix": str(compiled.prefix)})
     print(f"{compiled.prefix}: {config.precision}, {compiled.size_bytes / 1e6:.2f} MB")
 
 

@@ -1,1 +1,1 @@
-"""What is computed before a job starts: names, arguments, what is stale and why, resources."""
+"""What is computed before a job starts: names of files, arguments of steps, what is stale and why, resources, room."""

@@ -1,0 +1,101 @@
+"""The input functions of the rules: what a job reads, by its wildcards."""
+
+from typing import Any
+
+from mnasbench.plan import names
+from mnasbench.plan.dataset_look import label_files
+from mnasbench.plan.steps import has_reference, judged_precision
+from mnasbench.precisions import BASELINE, is_quantized
+from mnasbench.settings import Settings
+
+
+class Inputs:
+    """One function for each input that depends on the settings; an input that a job does not have is empty."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    # --------------------------------------------------------------------------------------------------------- data
+    def get_demo(self, wildcards: Any) -> list[str]:
+        """What must be made before the images can be read; nothing where the user brings them."""
+        return [names.DEMO_RECEIPT] if self._settings.is_demo else []
+
+    def get_label_files(self, wildcards: Any) -> list[str]:
+        """The user's own files that give classes their numbers, so that an edit of one is seen."""
+        return label_files(self._settings)
+
+    def get_shard_manifests(self, wildcards: Any) -> list[str]:
+        """The manifests of all shards, in their order."""
+        return [names.shard_manifest(self._settings, shard) for shard in names.shards(self._settings)]
+
+    def get_shard_manifest(self, wildcards: Any) -> str:
+        """The manifest of the job's shard."""
+        return names.shard_manifest(self._settings, wildcards.shard)
+
+    def get_first_datalist(self, wildcards: Any) -> str:
+        """The list of the first shard's npz inputs: what a measurement of speed reads."""
+        return names.datalist(self._settings, wildcards.variant, 0)
+
+    def get_datalist(self, wildcards: Any) -> str:
+        """The list of the npz inputs of the job's shard."""
+        return names.datalist(self._settings, wildcards.variant, wildcards.shard)
+
+    def get_datalist_receipt(self, wildcards: Any) -> str:
+        """The receipt of the job that wrote the npz inputs of the job's shard."""
+        return names.datalist_receipt(self._settings, wildcards.variant, wildcards.shard)
+
+    def get_datalists(self, wildcards: Any) -> list[str]:
+        """The lists of all shards."""
+        return [names.datalist(self._settings, wildcards.variant, shard) for shard in names.shards(self._settings)]
+
+    def get_calibration_list(self, wildcards: Any) -> list[str]:
+        """The list of the calibration images, where something is quantized."""
+        return [names.calibration_list(self._settings)] if is_quantized(wildcards.precision) else []
+
+    def get_calibration_receipt(self, wildcards: Any) -> list[str]:
+        """The receipt of the job that chose the calibration images."""
+        return [names.calibration_receipt(self._settings)] if is_quantized(wildcards.precision) else []
+
+    # -------------------------------------------------------------------------------------------------------- model
+    def get_weights(self, wildcards: Any) -> list[str]:
+        """The file of the variant's weights, where they are not downloaded."""
+        file = names.weights(self._settings, wildcards.variant)
+        return [] if file is None else [file]
+
+    def get_exported_graph(self, wildcards: Any) -> str:
+        """The variant's graph."""
+        return f"{names.exported(self._settings, wildcards.variant)}.onnx"
+
+    def get_exported_description(self, wildcards: Any) -> str:
+        """The description of the variant's graph."""
+        return f"{names.exported(self._settings, wildcards.variant)}.json"
+
+    # --------------------------------------------------------------------------------------------------- the results
+    def get_baseline_receipt(self, wildcards: Any) -> list[str]:
+        """The receipt of the baseline's accuracy run of the same shard, for a row that is held against it."""
+        if not has_reference(self._settings, wildcards.precision):
+            return []
+        return [names.outputs_receipt(wildcards.variant, BASELINE, wildcards.shard)]
+
+    def get_answers(self, wildcards: Any) -> list[str]:
+        """The answers of all shards."""
+        return self._answers(wildcards.variant, wildcards.precision)
+
+    def get_baseline_answers(self, wildcards: Any) -> list[str]:
+        """The answers of the baseline."""
+        return self._answers(wildcards.variant, BASELINE) if has_reference(self._settings, wildcards.precision) else []
+
+    def _answers(self, variant: str, precision: str) -> list[str]:
+        return [names.answers(variant, precision, shard) for shard in names.shards(self._settings)]
+
+    def get_judged_vdsp_params(self, wildcards: Any) -> str:
+        """The preprocessing file that the parity certificate is about."""
+        return names.vdsp_params(wildcards.variant, judged_precision(self._settings))
+
+    def get_rows(self, wildcards: Any) -> list[str]:
+        """What the rows of the summary are read from."""
+        return [file for variant in self._settings.models for file in names.variant_results(self._settings, variant)]
+
+    def get_peaks(self, wildcards: Any) -> list[str]:
+        """Curves that somebody had measured: ``ort-vamp --find-peak --json``."""
+        return names.peaks(self._settings)

@@ -1,0 +1,203 @@
+"""The path of every file below ``results/``, by settings, variant, precision, shard and geometry.
+
+Paths are strings relative to the folder that the workflow runs in, as Snakemake compares them. A wildcard of
+Snakemake (``"{variant}"``) may stand for a variant or a precision where a function looks nothing up in the settings.
+"""
+
+from pathlib import Path
+
+from mnasbench.precisions import BASELINE, is_quantized, precision_named
+from mnasbench.settings import DEMO, ModelSettings, Settings
+
+RESULTS = Path("results")
+SUMMARY = "results/summary.csv"
+REPORT = "results/report.html"
+# Where record.py notes what failed, to be said again when all has stopped.
+FAILURES = RESULTS / "logs/failures.txt"
+# Held by the run that works on the results.
+LOCK = Path(".snakemake/mnasbench.lock")
+DEMO_ROOT = f"results/data/{DEMO}/images"
+DEMO_RECEIPT = f"results/data/{DEMO}/demo.receipt.json"
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+def data_folder(settings: Settings) -> str:
+    """What is made of the dataset: manifest, calibration set, inputs."""
+    return f"results/data/{settings['dataset']['name']}"
+
+
+def dataset_root(settings: Settings) -> str:
+    """The dataset itself: the demo set, made here, or the user's."""
+    return DEMO_ROOT if settings.is_demo else str(settings["dataset"]["root"])
+
+
+def shards(settings: Settings) -> range:
+    """The numbers of the shards."""
+    return range(settings["shards"])
+
+
+def shard_manifest(settings: Settings, shard: int | str) -> str:
+    """The manifest of one shard."""
+    return f"{data_folder(settings)}/manifests/{shard}.csv"
+
+
+def manifest(settings: Settings) -> str:
+    """The manifest of all shards."""
+    return f"{data_folder(settings)}/manifest.csv"
+
+
+def calibration_list(settings: Settings) -> str:
+    """The paths of the calibration images."""
+    return f"{data_folder(settings)}/calibration.txt"
+
+
+def calibration_digests(settings: Settings) -> str:
+    """The digests of the calibration images, as they were when they were chosen."""
+    return f"{data_folder(settings)}/calibration.sha256"
+
+
+def calibration_receipt(settings: Settings) -> str:
+    """The receipt of the job that chose the calibration images."""
+    return f"{data_folder(settings)}/calibration.receipt.json"
+
+
+def calibration_images(settings: Settings) -> str:
+    """The folder of links to the calibration images."""
+    return f"{data_folder(settings)}/calibration/images"
+
+
+def geometry(settings: Settings, variant: str) -> str:
+    """Names the npz inputs that a variant reads: those of its geometry, or the whole images."""
+    return "original" if settings["npz"] == "original" else settings.models[variant].preprocessing.label
+
+
+def model_of_geometry(settings: Settings, geometry: str) -> ModelSettings:
+    """Some variant with this geometry; all of them give the same pixels."""
+    return next(model for model in settings.models.values() if geometry in (model.preprocessing.label, "original"))
+
+
+def inputs(settings: Settings, geometry: str, shard: int | str) -> str:
+    """The folder of a shard's npz inputs."""
+    return f"{data_folder(settings)}/npz/{geometry}/{shard}"
+
+
+def datalist(settings: Settings, variant: str, shard: int | str) -> str:
+    """The list of a shard's npz inputs."""
+    return f"{data_folder(settings)}/lists/{geometry(settings, variant)}-{shard}.txt"
+
+
+def datalist_receipt(settings: Settings, variant: str, shard: int | str) -> str:
+    """The receipt of the job that wrote a shard's npz inputs and their list."""
+    return f"{data_folder(settings)}/lists/{geometry(settings, variant)}-{shard}.receipt.json"
+
+
+# ------------------------------------------------------------------------------------------------------------ model
+def weights(settings: Settings, variant: str) -> str | None:
+    """The file of a variant's weights, or None where they are downloaded while exporting."""
+    model = settings.models[variant]
+    if model.weights == DEMO:
+        return f"results/model/{variant}/weights.pth"
+    return model.weights if model.weights_are_file else None
+
+
+def exported(settings: Settings, variant: str) -> str:
+    """The exported graph, without its suffix."""
+    model = settings.models[variant]
+    return f"results/model/{variant}/{model.name}_{model.size}"
+
+
+# ------------------------------------------------------------------------------------------------------------ build
+def build_folder(variant: str, precision: str) -> str:
+    """What is built of one row."""
+    return f"results/build/{variant}/{precision}"
+
+
+def compiled(variant: str, precision: str) -> str:
+    """What was compiled, from what, and the prefix of its files."""
+    return f"{build_folder(variant, precision)}/compiled.json"
+
+
+def vdsp_params(variant: str, precision: str) -> str:
+    """The preprocessing of a row, as the vendor's tools read it."""
+    return f"{build_folder(variant, precision)}/vdsp_params.json"
+
+
+def compiled_prefix(settings: Settings, variant: str, precision: str) -> str:
+    """What the compiled files of a row have in common; the compiler names their folder."""
+    folder = build_folder(variant, precision)
+    if settings.on_card(precision) and settings["vacc"]["generation"] == 2:
+        return f"{folder}/{variant}/mod"
+    size = settings.models[variant].size
+    built = precision_named(precision)
+    engine = settings.engine_of(precision)
+    return f"{folder}/{variant}-{built.dtype}-{built.mode or 'none'}-3_{size}_{size}-{engine}/{variant}"
+
+
+def compiled_files(settings: Settings, variant: str, precision: str) -> list[str]:
+    """The compiled files of a row, and the errors by layer where it is quantized here."""
+    prefix = compiled_prefix(settings, variant, precision)
+    if settings.on_card(precision):
+        return [prefix + suffix for suffix in (".so", ".json", ".params")]
+    files = [prefix + suffix for suffix in (".onnx", ".params", ".json")]
+    if is_quantized(precision):
+        files.append(str(Path(prefix).with_name("quantization.csv")))
+    return files
+
+
+# -------------------------------------------------------------------------------------------------------------- run
+def performance(variant: str, precision: str) -> str:
+    """The report of a row's measurement of speed."""
+    return f"results/run/{variant}/{precision}/performance.json"
+
+
+def peak(variant: str, precision: str) -> str:
+    """A curve of the rate of arrivals against p99, which only somebody's own call of the tool writes."""
+    return f"results/run/{variant}/{precision}/peak.json"
+
+
+def outputs_receipt(variant: str, precision: str, shard: int | str) -> str:
+    """The receipt of the accuracy run of a shard."""
+    return f"results/run/{variant}/{precision}/accuracy-{shard}.receipt.json"
+
+
+def outputs(variant: str, precision: str, shard: int | str) -> str:
+    """The folder of a shard's outputs."""
+    return f"results/run/{variant}/{precision}/outputs/{shard}"
+
+
+# ----------------------------------------------------------------------------------------------------------- result
+def answers(variant: str, precision: str, shard: int | str) -> str:
+    """The answers of a row to the images of a shard."""
+    return f"results/result/{variant}/{precision}/answers-{shard}.csv"
+
+
+def accuracy(variant: str, precision: str) -> str:
+    """The accuracies of a row."""
+    return f"results/result/{variant}/{precision}/accuracy.json"
+
+
+def parity(variant: str) -> str:
+    """The certificate that a variant is given the images that its publisher would give it."""
+    return f"results/result/{variant}/parity.json"
+
+
+def row_results(settings: Settings, variant: str, precision: str) -> list[str]:
+    """What one row of the summary is read from."""
+    files = [
+        f"{exported(settings, variant)}.json",
+        compiled(variant, precision),
+        performance(variant, precision),
+        accuracy(variant, precision),
+    ]
+    return [*files, parity(variant)] if precision == BASELINE else files
+
+
+def variant_results(settings: Settings, variant: str) -> list[str]:
+    """What the rows of a variant are read from."""
+    return [file for precision in settings["precisions"] for file in row_results(settings, variant, precision)]
+
+
+def peaks(settings: Settings) -> list[str]:
+    """Curves that somebody had measured."""
+    files = (peak(variant, precision) for variant in settings.models for precision in settings["precisions"])
+    return [file for file in files if Path(file).is_file()]

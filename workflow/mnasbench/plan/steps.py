@@ -1,0 +1,331 @@
+"""The settings and arguments of each step of the workflow: one function a step, named as its rule.
+
+A function takes the settings and the wildcards of its rule. To add a step: its rule, its script, what that calls in
+the library, and its function here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnasbench.files import canonical_json, sha256_of_bytes, sha256_of_file
+from mnasbench.plan import names
+from mnasbench.precisions import BASELINE, is_quantized
+from mnasbench.settings import Settings
+
+_WORKFLOW = Path(__file__).resolve().parents[2]
+# By name of the rule.
+STEPS: dict[str, Callable[..., "Step"]] = {}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One job of the workflow, as far as the configuration decides it.
+
+    ``script``: the file whose code the result depends on, below ``workflow/``. ``settings``: the part of the
+    configuration that the result depends on; whatever else is configured may change without making it stale.
+    ``command``: the first words of the command where they are not the same for every job of the rule.
+    ``arguments``: its words that depend on the configuration. ``files``: what it writes besides the outputs that the
+    rule declares.
+    """
+
+    script: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Sequence[str] = ()
+    command: Sequence[str] = ()
+    files: Sequence[str] = ()
+
+    @property
+    def script_file(self) -> Path:
+        """The file of ``script``."""
+        return _WORKFLOW / self.script
+
+    @property
+    def settings_text(self) -> str:
+        """``settings`` as one canonical string."""
+        return canonical_json(self.settings)
+
+
+def _step(function: Callable[..., Step]) -> Callable[..., Step]:
+    STEPS[function.__name__] = function
+    return function
+
+
+def _flags(prefix: str, values: Mapping[str, Any]) -> list[str]:
+    """``--<prefix><key> <value>`` for each entry that has a value."""
+    return [word for key, value in values.items() if value is not None for word in (f"--{prefix}{key}", str(value))]
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+@_step
+def make_demo(settings: Settings) -> Step:
+    """Draw the demo set."""
+    return Step("scripts/make_demo.py", {"seed": 0})
+
+
+@_step
+def index_shard(settings: Settings, shard: str) -> Step:
+    """Look at every image of a shard."""
+    dataset = settings["dataset"]
+    chosen = {key: dataset[key] for key in ("labels", "wnids", "limit")}
+    arguments = ["--root", names.dataset_root(settings), "--shards", str(settings["shards"])]
+    return Step(
+        "scripts/index_dataset.py",
+        {"dataset": {key: dataset[key] for key in ("name", "limit", "on_fault")}, "shards": settings["shards"]},
+        [*arguments, "--on_fault", dataset["on_fault"], *_flags("", chosen)],
+    )
+
+
+@_step
+def index_dataset(settings: Settings) -> Step:
+    """Put the manifests of the shards together."""
+    return Step("scripts/gather_manifest.py")
+
+
+def _calibration_source(settings: Settings) -> dict[str, Any]:
+    """The dataset that calibration images are chosen from, and where its classes stand."""
+    source, dataset = settings["calibration"]["source"], settings["dataset"]
+    if source is not None:
+        return {"root": source, "part": "val"}
+    if settings.is_demo:
+        return {"root": names.DEMO_ROOT, "part": "train"}
+    # The dataset's own label files belong to its validation images, not to another source.
+    return {"root": dataset["root"], "part": "val", "labels": dataset["labels"], "wnids": dataset["wnids"]}
+
+
+@_step
+def sample_calibration(settings: Settings) -> Step:
+    """Choose the images that int8 ranges are taken from."""
+    calibration, dataset = settings["calibration"], settings["dataset"]
+    arguments = ["--images", str(calibration["images"]), "--seed", str(calibration["seed"])]
+    arguments += ["--on_fault", dataset["on_fault"], *_flags("", _calibration_source(settings))]
+    if calibration["source"] is not None:
+        # Every class of the dataset must be among them. Not read from its manifest: one replaced image of the
+        # dataset would calibrate everything anew.
+        scored = {"root": names.dataset_root(settings), **{key: dataset[key] for key in ("labels", "wnids", "limit")}}
+        arguments += _flags("classes_", scored)
+    return Step("scripts/sample_calibration.py", {"calibration": calibration}, arguments)
+
+
+@_step
+def write_npz(settings: Settings, geometry: str, shard: str) -> Step:
+    """Decode the images of a shard into npz inputs."""
+    arguments = ["--shard", shard]
+    if settings["engine"] == "ort":
+        arguments.append("--relative")  # the vendor's tool wants absolute paths; without them results can be moved
+    if geometry == "original":
+        arguments.append("--original")
+    else:
+        model = names.model_of_geometry(settings, geometry)
+        arguments += ["--preprocessing", canonical_json(model.preprocessing.geometry_json())]
+    return Step("scripts/image2npz.py", {"geometry": geometry, "shard": shard, "of": settings["shards"]}, arguments)
+
+
+# ------------------------------------------------------------------------------------------------------------ model
+@_step
+def train_demo(settings: Settings, variant: str) -> Step:
+    """Train weights on the demo set."""
+    model = settings.models[variant]
+    return Step(
+        "scripts/train_demo.py",
+        {"library": model.library, "name": model.name, "seed": 0},
+        ["--model_library", model.library, "--model_name", model.name],
+    )
+
+
+@_step
+def export_model(settings: Settings, variant: str, name: str, size: str) -> Step:
+    """Write a variant's graph as ONNX."""
+    model, file = settings.models[variant], names.weights(settings, variant)
+    arguments = ["--model_library", model.library]
+    arguments += ["--weights", model.weights] if file is None else ["--pretrained_weights", file]
+    arguments += ["--sha256", model.sha256] if model.sha256 else []
+    return Step(
+        "scripts/export_timm_torchvision_model.py",
+        {
+            "library": model.library,
+            "name": name,
+            "size": size,
+            # A file is an input, known by its content.
+            "weights": model.weights if file is None else "file",
+            "sha256": model.sha256,
+        },
+        arguments,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ build
+@_step
+def write_build_config(settings: Settings, variant: str, precision: str) -> Step:
+    """Write what the compiler is told, and the preprocessing file."""
+    engine = settings.engine_of(precision)
+    arguments = ["--name", variant, "--precision", precision, "--engine", engine]
+    arguments += ["--preprocessing", canonical_json(settings.models[variant].preprocessing.to_json())]
+    # Beside the card's rows fp32 is the reference: its means are not rounded to fp16, whatever form the card reads.
+    form = settings["vdsp_params"] if engine == settings["engine"] else "current"
+    arguments += ["--npz", settings["npz"], "--vdsp_variant", form]
+    arguments += ["--work_dir", names.build_folder(variant, precision)]
+    if settings.on_card(precision):
+        arguments += ["--generation", str(settings["vacc"]["generation"])]
+    else:
+        arguments += ["--runtime", settings["runtime"]]
+    if is_quantized(precision):
+        arguments += ["--quantize", canonical_json(settings["quantize"])]
+        arguments += ["--calibration", names.calibration_images(settings)]
+        arguments += ["--images", str(settings["calibration"]["images"])]
+    return Step("scripts/write_build_config.py", {"arguments": arguments}, arguments)
+
+
+@_step
+def compile_model(settings: Settings, variant: str, precision: str) -> Step:
+    """Compile and quantize: by the vendor's compiler for the card, else by the embedded one."""
+    files = names.compiled_files(settings, variant, precision)
+    if settings.on_card(precision):
+        info = f"{names.build_folder(variant, precision)}/model_info.json"
+        command = ["call_vamc.py", "--vamc", settings["vacc"]["vamc"], "--model_info", info, *_hwconfig(settings)]
+        return Step("scripts/call_vamc.py", {"compiler": command}, command=command, files=files)
+    command = ["ort-vamc", "build"]
+    return Step("mnasbench/commands/ort_vamc.py", {"compiler": command}, command=command, files=files)
+
+
+def _hwconfig(settings: Settings) -> list[str]:
+    return _flags("", {"hwconfig": settings["vacc"]["hwconfig"]})
+
+
+# -------------------------------------------------------------------------------------------------------------- run
+def _performance_tool(settings: Settings, variant: str, precision: str) -> tuple[str, list[str]]:
+    """The script whose code measures and scores a row, and the words that call it; both tools take the same flags."""
+    if settings.on_card(precision):
+        card, size = settings["vacc"], settings.models[variant].size
+        options = ["--vamp", card["vamp"], "--size", str(size), "-d", str(card["device"]), *_hwconfig(settings)]
+        return "scripts/call_vamp.py", ["call_vamp.py", *options]
+    return "mnasbench/commands/ort_vamp.py", ["ort-vamp"]
+
+
+@_step
+def measure_performance(settings: Settings, variant: str, precision: str) -> Step:
+    """Measure throughput and latency."""
+    script, command = _performance_tool(settings, variant, precision)
+    vamp = settings["vamp"]
+    # How many instances fill a card says nothing of the CPU beside it.
+    instances = vamp["instances"] if settings["engine"] == settings.engine_of(precision) else "auto"
+    load = ["-i", str(instances), "-p", str(vamp["processes"]), "-b", str(vamp["batch_size"])]
+    if not settings.on_card(precision):
+        load += ["--retries", str(vamp["retries"])]
+    if vamp["iterations"]:
+        load += ["--iterations", str(vamp["iterations"])]
+    prefix = ["-m", names.compiled_prefix(settings, variant, precision)]
+    return Step(script, {"vamp": vamp, "tool": command}, [*prefix, *load], command)
+
+
+@_step
+def run_accuracy(settings: Settings, variant: str, precision: str, shard: str) -> Step:
+    """Run a row's model on the images of a shard."""
+    script, command = _performance_tool(settings, variant, precision)
+    batch_size = settings["vamp"]["batch_size"]
+    arguments = ["-m", names.compiled_prefix(settings, variant, precision), "-b", str(batch_size)]
+    return Step(script, {"batch_size": batch_size, "tool": command}, arguments, command)
+
+
+def accuracy_sessions(settings: Settings, precision: str, threads: int) -> list[str]:
+    """Arguments for the sessions of ``run_accuracy``: as many as threads on a CPU, as configured on the card."""
+    vamp = settings["vamp"]
+    instances, processes = (vamp["instances"], vamp["processes"]) if settings.on_card(precision) else (threads, 1)
+    return ["-i", str(instances), "-p", str(processes)]
+
+
+# ----------------------------------------------------------------------------------------------------------- result
+def has_reference(settings: Settings, precision: str) -> bool:
+    """Whether a row is held against the fp32 row of its variant."""
+    return precision != BASELINE and BASELINE in settings["precisions"]
+
+
+@_step
+def evaluate_outputs(settings: Settings, variant: str, precision: str, shard: str) -> Step:
+    """Turn a shard's outputs into answers."""
+    reference = []
+    if has_reference(settings, precision):
+        reference = ["--reference_path", names.outputs(variant, BASELINE, shard)]
+    return Step("scripts/eval_imagenet.py", {"reference": reference}, reference)
+
+
+@_step
+def gather_accuracy(settings: Settings, variant: str, precision: str) -> Step:
+    """Turn the answers of all shards into accuracies."""
+    return Step("scripts/gather_accuracy.py")
+
+
+def judged_precision(settings: Settings) -> str:
+    """The precision whose preprocessing file the parity certificate is about: the card's, where there is a card."""
+    return next((precision for precision in settings["precisions"] if settings.on_card(precision)), BASELINE)
+
+
+@_step
+def check_parity(settings: Settings, variant: str) -> Step:
+    """Certify that the model is given the images that its publisher would give it."""
+    model = settings.models[variant]
+    resize = model.preset.resize_for(model.size)  # the publisher's, whatever this configuration does
+    arguments = ["--model", names.compiled_prefix(settings, variant, BASELINE), "--resize", str(resize)]
+    if settings["parity"]["images"]:
+        arguments += ["--images", str(settings["parity"]["images"])]
+    return Step("scripts/check_parity.py", {"resize": resize, "parity": settings["parity"]}, arguments)
+
+
+@_step
+def summarize(settings: Settings) -> Step:
+    """Put the rows together."""
+    rows = [_row(settings, variant, precision) for variant in settings.models for precision in settings["precisions"]]
+    return Step("scripts/summarize.py", {"rows": rows}, ["--rows", canonical_json({"rows": rows})])
+
+
+def _row(settings: Settings, variant: str, precision: str) -> dict[str, Any]:
+    """What a row of the summary is, the files it is read from, and the published accuracies beside it."""
+    published = settings.models[variant].preset if settings.dataset_is_imagenet else None
+    return {
+        "identity": {
+            "model": variant,
+            "precision": precision,
+            "engine": settings.engine_of(precision),
+            "dataset": settings["dataset"]["name"],
+        },
+        "exported": f"{names.exported(settings, variant)}.json",
+        "compiled": names.compiled(variant, precision),
+        "performance": names.performance(variant, precision),
+        "accuracy": names.accuracy(variant, precision),
+        "reference": {
+            "top1": published.top1 if published else None,
+            "top5": published.top5 if published else None,
+            "source": published.source if published and published.top1 is not None else "",
+        },
+        "parity": names.parity(variant) if BASELINE in settings["precisions"] else None,
+    }
+
+
+@_step
+def make_report(settings: Settings) -> Step:
+    """Write the report."""
+    arguments = ["--dataset_path", names.dataset_root(settings)]
+    class_names = f"{names.DEMO_ROOT}/classes.txt" if settings.is_demo else settings["dataset"]["class_names"]
+    arguments += _flags("", {"class_names": class_names})
+    if settings.dataset_is_imagenet:
+        arguments.append("--imagenet")
+    if any(map(is_quantized, settings["precisions"])):
+        arguments += _flags("calibration_", _calibration_source(settings))
+    return Step(
+        "scripts/report.py",
+        {
+            "names": settings["dataset"]["class_names"],
+            "imagenet": settings.dataset_is_imagenet,
+            "templates": _page_digest(),
+            "peaks": names.peaks(settings),
+        },
+        arguments,
+    )
+
+
+def _page_digest() -> str:
+    """The digest of what pages are made from besides code: templates, style, script, published results."""
+    folder = _WORKFLOW / "mnasbench/result"
+    files = sorted([folder / "published.json", *(folder / "templates").iterdir()])
+    return sha256_of_bytes("".join(sha256_of_file(file) for file in files).encode())
