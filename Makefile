@@ -73,7 +73,7 @@ lint: $(VENV)/installed
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
-	snakemake --lint
+	python .ci/lint_workflow.py
 	mypy
 
 format: $(VENV)/installed

@@ -30,8 +30,9 @@ import yaml
 from mnasbench.cpus import usable_cpus
 from mnasbench.data.available import input_bytes, output_bytes
 from mnasbench.model.architecture import create
+from mnasbench.plan.estimate import recorded_jobs, wall_seconds
 from mnasbench.result.summary import read_csv, terminal_table
-from mnasbench.result.times import find_receipts, recorded_jobs, times_table, wall_seconds
+from mnasbench.result.times import find_receipts, times_table
 from workflow import REPOSITORY, call, copy_checkout, photographs_below, replicate
 
 LEARNED = "mnasnet0_5"

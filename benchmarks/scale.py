@@ -31,7 +31,7 @@ from scipy.optimize import nnls
 from tabulate import tabulate
 
 from mnasbench.files import read_json
-from mnasbench.result.times import (
+from mnasbench.plan.estimate import (
     PlannedJob,
     RecordedJob,
     held_seconds,

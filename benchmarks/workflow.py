@@ -30,8 +30,9 @@ from pathlib import Path
 import yaml
 
 from mnasbench.cpus import usable_cpus
+from mnasbench.plan.estimate import held_seconds, longest_chain, makespan, recorded_jobs
 from mnasbench.precisions import PRECISIONS
-from mnasbench.result.times import held_seconds, longest_chain, makespan, recorded_jobs, times_table
+from mnasbench.result.times import times_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VARIANTS = ("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from checkout import make_workflow
-from mnasbench.result.times import recorded_jobs
+from mnasbench.plan.estimate import recorded_jobs
 from small_case import ODD_ON_CLUSTER, prepare, untimed_results
 
 

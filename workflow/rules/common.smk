@@ -90,7 +90,7 @@ def record(command, folders="", verified=""):
 
 
 def get_step(rule):
-    """The params of a rule that follow from the settings: mnasbench.plan.steps says them."""
+    """The params that follow from the settings, as mnasbench.plan.steps has them."""
 
     def step(wildcards):
         return steps.STEPS[rule](SETTINGS, **wildcards)

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from mnasbench.result.times import (
-    JobTime,
+from mnasbench.plan.estimate import (
     PlannedJob,
     duration,
     estimate,
-    find_receipts,
     held_seconds,
-    job_times,
     longest_chain,
     makespan,
     recorded_jobs,
     wall_seconds,
 )
+from mnasbench.result.times import JobTime, find_receipts, job_times
 
 
 def _planned(rule: str, needs: tuple[str, ...] = (), threads: int = 1, name: str = "") -> PlannedJob:

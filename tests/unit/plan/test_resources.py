@@ -1,0 +1,36 @@
+"""What jobs ask a cluster for grows with images, threads and attempts, within bounds."""
+
+from typing import Any
+
+from mnasbench.plan.resources import JobResources
+from mnasbench.settings import load_settings
+
+
+def _ask(images: int, **settings: Any) -> JobResources:
+    return JobResources(load_settings({"models": {"mnasnet0_5": {}}, **settings}), lambda: images)
+
+
+def test_threads_by_the_images_of_a_shard() -> None:
+    assert [_ask(images).get_threads(None) for images in (10, 4000, 50_000, 10**7)] == [1, 2, 16, 16]
+    assert _ask(50_000, shards=5).get_threads(None) == 5
+    assert _ask(50_000, parity={"images": 3000}).get_parity_threads(None) == 3
+
+
+def test_memory_by_threads() -> None:
+    memory = _ask(1).get_memory(1000, a_thread=250)
+    assert [memory(None, threads, 1) for threads in (1, 8, 1024)] == [1250, 3000, 17_000]
+    assert memory(None, 1, 3) == 3 * 1250
+
+
+def test_minutes_by_images() -> None:
+    ask = _ask(60_000, shards=2, calibration={"images": 1000})
+    assert ask.get_minutes(30)(None, 1024, 2) == 60
+    assert ask.get_minutes(5, images_a_minute=6000)(None, 1, 1) == 10
+    assert ask.get_minutes(5, images_a_minute=6000)(None, 5, 1) == 6
+    assert ask.get_minutes(20, images_a_minute=50, of="calibration")(None, 1, 1) == 40
+
+
+def test_images_are_counted_once() -> None:
+    counts = iter([4000])
+    ask = JobResources(load_settings({"models": {"mnasnet0_5": {}}}), lambda: next(counts))
+    assert ask.get_threads(None) == ask.get_threads(None) == 2

@@ -1,0 +1,128 @@
+"""The settings and arguments of each step, and that steps, rules and names say the same."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnasbench.plan import names
+from mnasbench.plan.inputs import Inputs
+from mnasbench.plan.steps import STEPS, accuracy_sessions
+from mnasbench.settings import Settings, load_settings
+
+RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^(?:rule|for|localrules)\b|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def _settings(**changed: Any) -> Settings:
+    values: dict[str, Any] = {"models": {"m": {"name": "mnasnet0_5"}}, "precisions": ["fp32", "int8-max"]}
+    return load_settings(values | changed)
+
+
+CARD = {"engine": "vacc", "vamp": {"instances": 8}, "vacc": {"hwconfig": "hw.json"}}
+
+
+def _rules(repository: Path) -> dict[str, str]:
+    files = set((repository / "workflow/rules").glob("*.smk")) - {repository / "workflow/rules/common.smk"}
+    texts = "\n".join(path.read_text() for path in sorted(files))
+    return dict(RULE.findall(texts))
+
+
+def test_every_rule_has_its_step_and_asks_whether_it_is_current(repository: Path) -> None:
+    rules = _rules(repository)
+    assert set(rules) == set(STEPS)
+    for name, text in rules.items():
+        assert f'current=get_current("{name}"),' in text and f'**get_step("{name}"),' in text, name
+        assert "lambda" not in text, name
+        assert re.search(r'receipt=f?"results/|receipt=f"{DATA}/', text), name
+
+
+def test_every_script_is_there() -> None:
+    settings = _settings()
+    words = {"variant": "m", "precision": "fp32", "shard": "0", "geometry": "original", "name": "x", "size": "224"}
+    for name, step in STEPS.items():
+        wildcards = {key: words[key] for key in step.__code__.co_varnames[1 : step.__code__.co_argcount]}
+        described = step(settings, **wildcards)
+        assert described.script_file.is_file(), name
+        assert json.loads(described.settings_text) == json.loads(json.dumps(described.settings))
+        assert all(isinstance(word, str) for word in (*described.arguments, *described.command)), name
+
+
+def test_names_are_those_that_the_rules_declare(repository: Path) -> None:
+    settings = _settings()
+    outputs = "\n".join(_rules(repository).values()).replace("{{", "{").replace("}}", "}")
+    data = names.data_folder(settings)
+    patterns = [pattern.replace("{DATA}", data) for pattern in re.findall(r'"((?:results|\{DATA\})/[^"]*)"', outputs)]
+    values = {"variant": "m", "precision": "fp32", "shard": "0", "name": "mnasnet0_5", "size": "224"}
+    geometry = names.geometry(settings, "m")
+    declared = {pattern.format(**values, geometry=geometry) for pattern in patterns}
+    named = {
+        *(names.SUMMARY, names.REPORT, names.DEMO_RECEIPT, names.manifest(settings), names.shard_manifest(settings, 0)),
+        *(names.calibration_list(settings), names.calibration_digests(settings), names.calibration_receipt(settings)),
+        *(names.datalist(settings, "m", 0), names.datalist_receipt(settings, "m", 0), names.weights(settings, "m")),
+        *(names.outputs_receipt("m", "fp32", 0), names.answers("m", "fp32", 0), names.vdsp_params("m", "fp32")),
+        *(names.outputs("m", "fp32", 0), names.inputs(settings, geometry, 0), names.calibration_images(settings)),
+        *names.row_results(settings, "m", "fp32"),
+    }
+    assert named <= declared | {None}, named - declared
+
+
+def test_a_setting_changes_the_steps_that_use_it_and_no_other() -> None:
+    def texts(settings: Settings) -> dict[str, str]:
+        words = {"variant": "m", "precision": "int8-max", "shard": "0", "name": "mnasnet0_5", "size": "224"}
+        words["geometry"] = names.geometry(settings, "m")
+        steps = {}
+        for name, step in STEPS.items():
+            wildcards = {key: words[key] for key in step.__code__.co_varnames[1 : step.__code__.co_argcount]}
+            steps[name] = step(settings, **wildcards).settings_text
+        return steps
+
+    before = texts(_settings())
+    for changed, expected in (
+        ({"vamp": {"iterations": 9}}, {"measure_performance"}),
+        ({"calibration": {"images": 100}}, {"sample_calibration", "write_build_config"}),
+        ({"quantize": {"equalize": False}}, {"write_build_config"}),
+        ({"shards": 3}, {"index_shard", "write_npz"}),
+        ({"parity": {"images": 7}}, {"check_parity"}),
+        ({"precisions": ["int8-max"]}, {"evaluate_outputs", "summarize"}),
+    ):
+        after = texts(_settings(**changed))
+        assert {name for name in after if after[name] != before[name]} == expected, changed
+
+
+def test_the_card_and_the_embedded_engine_are_called_in_two_ways() -> None:
+    embedded, card = _settings(), _settings(**CARD)
+    assert STEPS["compile_model"](embedded, variant="m", precision="int8-max").command == ["ort-vamc", "build"]
+    built = STEPS["compile_model"](card, variant="m", precision="int8-max")
+    assert built.command[:2] == ["call_vamc.py", "--vamc"] and built.command[-2:] == ["--hwconfig", "hw.json"]
+    assert [Path(file).suffix for file in built.files] == [".so", ".json", ".params"]
+    # The card has no fp32: beside its rows the CPU makes the baseline.
+    assert STEPS["compile_model"](card, variant="m", precision="fp32").command == ["ort-vamc", "build"]
+    fp32 = STEPS["measure_performance"](card, variant="m", precision="fp32").arguments
+    assert fp32[2:4] == ["-i", "auto"] and "--retries" in fp32
+    int8 = STEPS["measure_performance"](card, variant="m", precision="int8-max").arguments
+    assert int8[2:4] == ["-i", "8"] and "--retries" not in int8
+    assert accuracy_sessions(embedded, "int8-max", 5) == ["-i", "5", "-p", "1"]
+    assert accuracy_sessions(card, "int8-max", 5)[:2] == ["-i", "8"]
+
+
+def test_inputs_follow_the_settings() -> None:
+    class Row:
+        variant, precision, shard = "m", "int8-max", "1"
+
+    inputs = Inputs(_settings(shards=2))
+    assert inputs.get_baseline_receipt(Row) == ["results/run/m/fp32/accuracy-1.receipt.json"]
+    assert Inputs(_settings(precisions=["int8-max"])).get_baseline_receipt(Row) == []
+    assert inputs.get_calibration_list(Row) == ["results/data/demo/calibration.txt"]
+    assert inputs.get_shard_manifests(Row) == [f"results/data/demo/manifests/{shard}.csv" for shard in (0, 1)]
+    Row.precision = "fp32"
+    assert inputs.get_calibration_list(Row) == [] and inputs.get_baseline_receipt(Row) == []
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_the_compiler_names_its_folder(generation: int) -> None:
+    settings = _settings(**{**CARD, "vacc": {"generation": generation}})
+    prefix = names.compiled_prefix(settings, "m", "int8-max")
+    assert prefix == f"results/build/m/int8-max/{('m-int8-max-3_224_224-vacc/m', 'm/mod')[generation - 1]}"
+    assert names.compiled_prefix(settings, "m", "fp32") == "results/build/m/fp32/m-fp32-none-3_224_224-ort/m"
