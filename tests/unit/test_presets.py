@@ -1,9 +1,13 @@
 """The presets against the libraries that they were read from."""
 
+from pathlib import Path
+
 import pytest
 
+from mnasbench import presets
 from mnasbench.errors import SettingsError
-from mnasbench.presets import PRESETS_FILE, preset
+from mnasbench.files import sha256_of_file
+from mnasbench.presets import PRESETS_FILE, preset, preset_of_file, published_weights
 from write_presets import presets_text
 
 
@@ -23,3 +27,84 @@ def test_the_published_accuracies_of_the_mnasnets() -> None:
 def test_an_unknown_library_is_named() -> None:
     with pytest.raises(SettingsError, match="did you mean 'torchvision'"):
         preset("torchvison", "mnasnet0_5")
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "vit_l_16", "regnet_y_16gf", "regnet_y_32gf", "vgg16"])
+def test_a_file_of_unknown_weights_counts_as_those_that_were_published_first(name: str) -> None:
+    # By the alphabet, SWAG's entry stands before V1: other images (384 pixels, bicubic) and another accuracy.
+    assumed = preset_of_file("torchvision", name, Path("runs/best.pth"))
+    assert assumed.entry == "IMAGENET1K_V1" and assumed.size == 224
+    assert "the first published" in assumed.reason
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "file", "entry", "reason"),
+    [
+        ("torchvision", "resnet50", "x/resnet50-11ad3fa6.pth", "IMAGENET1K_V2", "by the file's name, resnet50-11ad"),
+        ("torchvision", "vit_b_16", "vit_b_16_swag-9ac1b537.pth", "IMAGENET1K_SWAG_E2E_V1", "by the file's name"),
+        ("timm", "tf_efficientnet_b0", "tf_efficientnet_b0_ap-f262efe1.pth", "ap_in1k", "by the file's name"),
+        (
+            "timm",
+            "mobilenetv3_large_100",
+            "hub/models--timm--mobilenetv3_large_100.miil_in21k_ft_in1k/snapshots/0/model.safetensors",
+            "miil_in21k_ft_in1k",
+            "by the tag in the file's path",
+        ),
+        ("timm", "mobilenetv3_large_100.miil_in21k", "w.pth", "miil_in21k", "as named"),
+        ("timm", "mobilenetv3_large_100", "w.pth", "ra_in1k", "timm's default, as neither"),
+        # The name of one tag is the beginning of another's.
+        ("timm", "mobilenetv3_large_100", "mobilenetv3_large_100.miil_in21k.pth", "miil_in21k", "by the tag"),
+    ],
+)
+def test_which_published_weights_a_file_holds(library: str, name: str, file: str, entry: str, reason: str) -> None:
+    chosen = preset_of_file(library, name, Path(file))
+    assert chosen.entry == entry and chosen.reason.startswith(reason)
+
+
+def test_a_renamed_published_file_is_told_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.pth"
+    file.write_bytes(b"w" * 3000)
+    entries = presets._table()["torchvision"]["models"]["resnet50"]
+    published = {**entries["IMAGENET1K_V2"], "file": f"resnet50-{sha256_of_file(file)[:8]}.pth", "mebibytes": 0.003}
+    monkeypatch.setitem(entries, "IMAGENET1K_V2", published)
+    chosen = preset_of_file("torchvision", "resnet50", file)
+    assert (chosen.entry, chosen.reason) == ("IMAGENET1K_V2", "by the file's digest")
+    pinned = preset_of_file("torchvision", "resnet50", Path("nowhere.pth"), sha256_of_file(file).upper())
+    assert (pinned.entry, pinned.reason) == ("IMAGENET1K_V2", "by the digest in sha256")
+    # What no published file's size has is not read at all.
+    file.write_bytes(b"w" * 9000)
+    assert preset_of_file("torchvision", "resnet50", file).entry == "IMAGENET1K_V1"
+
+
+def test_a_timm_tag_is_a_name_with_its_own_preprocessing() -> None:
+    tagged = preset("timm", "mobilenetv3_large_100.miil_in21k_ft_in1k")
+    assert (tagged.preprocessing.mean, tagged.preprocessing.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert tagged.preprocessing.interpolation == "bilinear"
+    base = preset("timm", "mobilenetv3_large_100")
+    assert (base.entry, base.reason) == ("ra_in1k", "timm's default")
+    assert preset("timm", "mobilenetv3_large_100", "miil_in21k_ft_in1k").entry == tagged.entry
+    assert preset("timm", "mobilenetv3_large_100.miil_in21k").classes == 11221
+
+
+def test_timms_squashed_images_are_resized_to_a_square_and_keep_their_proportions_at_another_size() -> None:
+    squashed = preset("timm", "convnext_base.fb_in22k_ft_in1k_384")
+    assert squashed.preprocessing.resize == (384, 384) and squashed.resize_for(256) == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("mobilenetv3_large_100.miil_in21k_ft", None, "no tag 'miil_in21k_ft' of mobilenetv3_large_100; did you mean"),
+        ("mobilenetv3_large_10.ra_in1k", None, "no classifier 'mobilenetv3_large_10'; did you mean"),
+        ("mobilenetv3_large_100", "rain1k", "publishes no weights 'rain1k' of mobilenetv3_large_100; did you mean"),
+        ("mobilenetv3_large_100.ra_in1k", "miil_in21k", "its tag and weights: miil_in21k name different weights"),
+    ],
+)
+def test_a_misspelled_tag_is_named(name: str, weights: str | None, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        preset("timm", name, weights)
+
+
+def test_published_weights_stand_in_their_publishers_order() -> None:
+    assert published_weights("torchvision", "vit_b_16")[0] == "IMAGENET1K_V1"
+    assert published_weights("timm", "mobilenetv3_large_100")[0] == "ra_in1k"

@@ -17,14 +17,14 @@ from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import Preprocessing, Resize, resize_from_json
-from mnasbench.presets import Preset, preset
+from mnasbench.presets import Preset, preset, preset_of_file
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
 DEMO = "demo"
 # What make_demo.py draws, known before it has.
 DEMO_IMAGES = {"train": 2000, "val": 1000}
 DEMO_CLASSES = 24
-# timm publishes one set of weights a model name (the tag is part of the name), so it needs no other word.
+# timm's tag names the weights and may be part of the model's name; without one this word means timm's default.
 TIMM_PRETRAINED = "pretrained"
 # A part or a sample of it must be named otherwise: published accuracies are those of all 50,000 images.
 IMAGENET_NAMES = frozenset({"imagenet", "imagenet1k", "imagenet-1k", "ilsvrc2012"})
@@ -120,7 +120,8 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
     library, name, weights = entry["library"], entry["name"] or variant, entry["weights"]
     named = None if weights in {DEMO, TIMM_PRETRAINED} or _is_path(weights) else weights
     try:
-        published = preset(library, name, named)
+        file = Path(weights) if _is_path(weights) else None
+        published = preset_of_file(library, name, file, entry["sha256"]) if file else preset(library, name, named)
     except SettingsError as error:
         raise SettingsError(one_line(f"models.{variant}: {error}")) from None
     size = entry["size"] or published.size

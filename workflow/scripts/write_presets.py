@@ -6,30 +6,31 @@ Run it after raising the version of either library; a test fails until it was.
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.files import write_text
-from mnasbench.presets import PRESETS_FILE
-
-IMAGENET_CLASSES = 1000
+from mnasbench.preprocessing import INTERPOLATIONS
+from mnasbench.presets import IMAGENET_CLASSES, PRESETS_FILE
 
 
 class _Groups:
     """Numbers equal preprocessings once, so that a thousand models share a few dozen of them."""
 
     def __init__(self) -> None:
-        self.found: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
 
     def number_of(self, **preprocessing: Any) -> int:
-        return self.found.setdefault(json.dumps(preprocessing), len(self.found))
+        return self.numbers.setdefault(json.dumps(preprocessing), len(self.numbers))
 
     def listed(self) -> list[Any]:
-        return [json.loads(text) for text in self.found]
+        return [json.loads(text) for text in self.numbers]
 
 
 def torchvision_presets() -> dict[str, Any]:
@@ -54,37 +55,71 @@ def torchvision_presets() -> dict[str, Any]:
                 ),
                 "top1": accuracy["acc@1"],
                 "top5": accuracy["acc@5"],
+                "file": _file_name(weights.url),
+                "mebibytes": weights.meta["_file_size"],
             }
         if published:
-            # V1 first: it is what a name without weights means here.
-            models[name] = dict(sorted(published.items()))
+            # In torchvision's order, V1 first: it is what a file of unknown weights counts as. By the alphabet,
+            # SWAG's, of another image size, would stand before it.
+            models[name] = published
     return {"preprocessing": groups.listed(), "models": models}
 
 
 def timm_presets() -> dict[str, Any]:
-    """Every timm classifier of square RGB images with the preprocessing of its default weights."""
+    """Every timm classifier with the preprocessing of each of its tags, first the one that the bare name means."""
     from mnasbench.model.torchvision_import import import_timm
 
     timm = import_timm()
     groups, models = _Groups(), {}
-    for name in timm.list_models():
-        config = timm.get_pretrained_cfg(name)
-        if config is None or config.input_size[0] != 3 or config.input_size[1] != config.input_size[2]:
+    tags: dict[str, list[str]] = {}
+    for name in timm.list_pretrained():
+        architecture, _, tag = name.partition(".")
+        tags.setdefault(architecture, []).append(tag)
+    for architecture in timm.list_models():
+        default = timm.get_pretrained_cfg(architecture)
+        if default is None:
             continue
-        if config.interpolation not in {"bilinear", "bicubic"} or config.crop_mode not in {"", None, "center"}:
-            continue
-        if len(config.mean) != 3 or len(config.std) != 3:
-            continue
-        size = config.input_size[1]
-        number = groups.number_of(
-            resize=math.floor(size / config.crop_pct),
-            crop=size,
+        first = default.tag or ""
+        published = {}
+        for tag in [first, *(tag for tag in tags.get(architecture, ()) if tag != first)]:
+            config = timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
+            published[tag] = _timm_entry(config, groups)
+        models[architecture] = published
+    return {"preprocessing": groups.listed(), "models": models}
+
+
+def _timm_entry(config: Any, groups: _Groups) -> dict[str, Any]:
+    channels, height, width = config.input_size
+    crop_mode = config.crop_mode or "center"
+    for unsupported, what in (
+        (channels != 3 or len(config.mean) != 3 or len(config.std) != 3, f"{channels} channels"),
+        (height != width, f"{height} x {width} pixels"),
+        (config.interpolation not in INTERPOLATIONS, f"interpolation {config.interpolation}"),
+        (crop_mode not in {"center", "squash"}, f"crop mode {crop_mode}"),
+    ):
+        if unsupported:
+            return {"unsupported": what}
+    resize = math.floor(height / config.crop_pct)
+    entry: dict[str, Any] = {
+        "preprocessing": groups.number_of(
+            resize=[resize, resize] if crop_mode == "squash" else resize,
+            crop=height,
             interpolation=config.interpolation,
             mean=list(config.mean),
             std=list(config.std),
         )
-        models[name] = {"": {"preprocessing": number}}
-    return {"preprocessing": groups.listed(), "models": models}
+    }
+    if config.num_classes != IMAGENET_CLASSES:
+        entry["classes"] = config.num_classes
+    # Without a digest in it a file's name says nothing: a hundred are called pytorch_model.bin.
+    file = _file_name(config.url if isinstance(config.url, str) else "")
+    if re.search(r"-[0-9a-f]{8,64}\.", file):
+        entry["file"] = file
+    return entry
+
+
+def _file_name(url: str) -> str:
+    return Path(urlsplit(url).path).name
 
 
 def presets_text() -> str:
