@@ -29,7 +29,7 @@ from mnasbench.data.preprocess import normalise, pixels_of
 from mnasbench.preprocessing import Preprocessing
 
 MODE = "int8-percentile"
-STEPS = ("equalize", "round_by_error", "correct_bias")
+STEPS = ("equalize", "gptq", "correct_bias")
 METHODS = ("ours", "ours_7_bits", *(f"ours_without_{step}" for step in STEPS), "ort_minmax", "ort_percentile", "nncf")
 BATCH = 10
 

@@ -43,7 +43,7 @@ def test_int8_stays_near_fp32(precision: str) -> None:
     assert quality(compiled(precision)) > 30
 
 
-@pytest.mark.parametrize("step", ("equalize", "round_by_error", "correct_bias"))
+@pytest.mark.parametrize("step", ("equalize", "gptq", "correct_bias"))
 def test_each_step_brings_something_back(step: str) -> None:
     without = np.mean([quality(compiled(model=small_mnasnet(s), **{step: False}), small_mnasnet(s)) for s in range(3)])
     complete = np.mean([quality(compiled(model=small_mnasnet(s)), small_mnasnet(s)) for s in range(3)])
@@ -99,7 +99,7 @@ def test_reduced_range_leaves_seven_bits_and_says_so(monkeypatch: pytest.MonkeyP
 
 
 def test_a_budget_puts_layers_back_until_it_holds() -> None:
-    crude = {"equalize": False, "round_by_error": False, "correct_bias": False, "per_channel": False, "headroom": 400.0}
+    crude = {"equalize": False, "gptq": False, "correct_bias": False, "per_channel": False, "headroom": 400.0}
     assert compiled(max_drop=100.0, **crude).quantization["budget"]["put_back"] == []
     made = compiled(max_drop=0.0, **crude)
     budget = made.quantization["budget"]

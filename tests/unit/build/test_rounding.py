@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnasbench.build.rounding import round_by_error, round_to_nearest
+from mnasbench.build.rounding import round_by_gptq, round_to_nearest
 
 
 def problem(seed: int, groups: int, outputs: int, inputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -24,14 +24,14 @@ def output_error(rounded: np.ndarray, weights: np.ndarray, moments: np.ndarray) 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 4), st.integers(1, 150))
 def test_weights_land_on_the_grid_and_within_its_ends(seed: int, groups: int, outputs: int, inputs: int) -> None:
     weights, scales, moments = problem(seed, groups, outputs, inputs)
-    steps = round_by_error(weights, scales, 7, moments) / scales[..., None]
+    steps = round_by_gptq(weights, scales, 7, moments) / scales[..., None]
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-9)
     assert np.abs(steps).max() <= 7 + 1e-9
 
 
 def test_the_output_error_is_far_below_that_of_rounding_to_the_nearest() -> None:
     weights, scales, moments = problem(0, 2, 8, 100)
-    ours = output_error(round_by_error(weights, scales, 7, moments), weights, moments)
+    ours = output_error(round_by_gptq(weights, scales, 7, moments), weights, moments)
     nearest = output_error(round_to_nearest(weights, scales, 7), weights, moments)
     assert ours < 0.5 * nearest
 
@@ -44,18 +44,18 @@ def test_near_the_best_of_all_roundings_of_a_small_layer() -> None:
             output_error((down + np.array(up)) * scales[..., None], weights, moments)
             for up in itertools.product((0, 1), repeat=8)
         ]
-        ours = output_error(round_by_error(weights, scales, 7, moments), weights, moments)
+        ours = output_error(round_by_gptq(weights, scales, 7, moments), weights, moments)
         assert np.mean(ours <= np.array(errors)) > 0.9
 
 
 def test_uncorrelated_inputs_are_rounded_to_the_nearest() -> None:
     weights, scales, _ = problem(0, 2, 3, 70)
     moments = np.tile(np.eye(70), (2, 1, 1))
-    np.testing.assert_array_equal(round_by_error(weights, scales, 7, moments), round_to_nearest(weights, scales, 7))
+    np.testing.assert_array_equal(round_by_gptq(weights, scales, 7, moments), round_to_nearest(weights, scales, 7))
 
 
 def test_inputs_that_are_always_zero_are_bearable() -> None:
     weights, scales, moments = problem(0, 2, 3, 10)
     moments[0] = 0
     moments[1, 4], moments[1, :, 4] = 0, 0
-    assert np.isfinite(round_by_error(weights, scales, 7, moments)).all()
+    assert np.isfinite(round_by_gptq(weights, scales, 7, moments)).all()

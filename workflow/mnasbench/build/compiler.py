@@ -42,7 +42,7 @@ class Recipe:
     headroom: every range is widened by this share, divided by the number of images: the extremes of few images
     are soon exceeded, those of many hardly, and a clipped extreme costs more than steps a little coarser. 10 is
     what 100 and 300 images did best with (a tenth and a thirtieth).
-    equalize, round_by_error, correct_bias: the steps that bring accuracy back, to be switched off one by one.
+    equalize, gptq, correct_bias: the steps that bring accuracy back, to be switched off one by one.
     correction_images: how many calibration images the sequential pass holds at most.
     float_layers: layers that stay in fp32: names as in quantization.csv, or positions among the Convs.
     max_drop: points of top-1 agreement with fp32, on held-out calibration images, that int8 may cost; the most
@@ -54,7 +54,7 @@ class Recipe:
     percentile: float = 99.9999
     headroom: float = 10.0
     equalize: bool = True
-    round_by_error: bool = True
+    gptq: bool = True
     correct_bias: bool = True
     correction_images: int = 128
     float_layers: tuple[str | int, ...] = ()
@@ -173,7 +173,7 @@ class _Int8Build:
             _layer_means(self.float_model, self.images),
             steps=REDUCED_STEPS if self.reduced else FULL_STEPS,
             per_channel=self.recipe.per_channel,
-            by_error=self.recipe.round_by_error,
+            gptq=self.recipe.gptq,
             correct_bias=self.recipe.correct_bias,
             float_nodes=floats,
         )

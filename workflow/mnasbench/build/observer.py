@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mnasbench.compiled import compiled
 from mnasbench.errors import ModelError
+from mnasbench.jit import jit
 
 # 2,048 bins resolve 8 bits eightfold; ONNX Runtime's entropy calibrator needs as many to be of use.
 BINS = 2048
@@ -108,8 +108,8 @@ class Histogram:
 
 
 # Sums may be taken in any order, so that the compiler can use vector instructions; not-a-number stays one.
-@compiled(fastmath={"reassoc", "nsz"})
-def _moments(values):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+@jit(fastmath={"reassoc", "nsz"})
+def _moments(values):  # type: ignore[no-untyped-def]  # pragma: no cover - machine code
     """Smallest, largest and sum of each channel of (n, channels, places)."""
     images, channels = values.shape[:2]
     low, high, total = np.full(channels, np.inf), np.full(channels, -np.inf), np.zeros(channels)
@@ -127,8 +127,8 @@ def _moments(values):  # type: ignore[no-untyped-def]  # pragma: no cover - comp
     return low, high, total
 
 
-@compiled()
-def _count(values, inverse, first, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+@jit()
+def _count(values, inverse, first, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - machine code
     """Count each value's bin; return how many are exactly zero. A value on the last border is in the last bin."""
     last = len(counts) - 1
     zeros = 0

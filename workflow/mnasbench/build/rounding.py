@@ -1,4 +1,4 @@
-"""Round a layer's weights so that the errors of one output cancel, not each for itself.
+"""Rounding a layer's weights: to the nearest, or by GPTQ, so that the errors of one output cancel.
 
 GPTQ (Frantar et al. 2022, after Optimal Brain Surgeon, Hassibi & Stork 1992): the weights of an output are rounded
 one after another, and what each rounding changes in the layer's output is made good by those that follow,
@@ -20,7 +20,7 @@ def round_to_nearest(weights: np.ndarray, scales: np.ndarray, steps: int) -> np.
     return np.asarray(np.clip(np.rint(weights / grid), -steps, steps) * grid)
 
 
-def round_by_error(weights: np.ndarray, scales: np.ndarray, steps: int, moments: np.ndarray) -> np.ndarray:
+def round_by_gptq(weights: np.ndarray, scales: np.ndarray, steps: int, moments: np.ndarray) -> np.ndarray:
     """``weights`` on the same grid with the smallest output error that a greedy pass finds.
 
     ``weights`` (groups, outputs, inputs); ``scales`` (groups, outputs) step sizes; ``steps`` on each side of zero;

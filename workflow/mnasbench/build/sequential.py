@@ -15,7 +15,7 @@ from mnasbench.build.equalize import as_groups, from_groups
 from mnasbench.build.graph import WEIGHTED, constants, consumers, integers, session
 from mnasbench.build.quantize import weight_scales
 from mnasbench.build.ranges import LEVELS, Range
-from mnasbench.build.rounding import round_by_error, round_to_nearest
+from mnasbench.build.rounding import round_by_gptq, round_to_nearest
 
 # Wider layers (a 3 x 3 Conv on 512 channels) are rounded to the nearest: the inverse of their moments takes minutes.
 _WIDEST = 2304
@@ -43,7 +43,7 @@ def correct(
     *,
     steps: int,
     per_channel: bool,
-    by_error: bool,
+    gptq: bool,
     correct_bias: bool,
     float_nodes: frozenset[str] = frozenset(),
 ) -> Corrected:
@@ -66,9 +66,7 @@ def correct(
         if is_layer:
             weight, bias = node.input[1:3]
             scales[weight] = weight_scales(node, values[weight], steps, per_channel)
-            rounded, was_nearest = _rounded(
-                node, inputs[node.input[0]], values[weight], scales[weight], steps, by_error
-            )
+            rounded, was_nearest = _rounded(node, inputs[node.input[0]], values[weight], scales[weight], steps, gptq)
             nearest += [node.name] if was_nearest else []
             changed[weight] = inputs[weight] = rounded
         outputs = _run(node, inputs, opset)
@@ -114,7 +112,7 @@ def _run(node: NodeProto, inputs: Mapping[str, np.ndarray], opset: object) -> di
 
 
 def _rounded(
-    node: NodeProto, values: np.ndarray, weight: np.ndarray, scales: np.ndarray, steps: int, by_error: bool
+    node: NodeProto, values: np.ndarray, weight: np.ndarray, scales: np.ndarray, steps: int, gptq: bool
 ) -> tuple[np.ndarray, bool]:
     """The weight on its grid, and whether its error could not be taken into account."""
     grouped = as_groups(node, weight.astype(np.float64))
@@ -122,11 +120,11 @@ def _rounded(
     flat = grouped.reshape(groups, outputs, inputs * taps)
     grid = scales.astype(np.float64).reshape(groups, outputs)
     too_wide = inputs * taps > _WIDEST
-    if too_wide or not by_error:
+    if too_wide or not gptq:
         flat = round_to_nearest(flat, grid, steps)
     else:
-        flat = round_by_error(flat, grid, steps, _moments(node, values, groups, taps))
-    return from_groups(node, flat.reshape(grouped.shape), weight.shape).astype(np.float32), too_wide and by_error
+        flat = round_by_gptq(flat, grid, steps, _moments(node, values, groups, taps))
+    return from_groups(node, flat.reshape(grouped.shape), weight.shape).astype(np.float32), too_wide and gptq
 
 
 def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.ndarray:

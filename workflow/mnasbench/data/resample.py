@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mnasbench.compiled import compiled
+from mnasbench.jit import jit
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -75,13 +75,13 @@ def compile_now() -> None:
     resize_to_crop(np.zeros((8, 8, 4), np.uint8), rows_needed(8, 8, 0, 8, False), (8, 8), (0, 0), (8, 8), False)
 
 
-@compiled()
+@jit()
 def _last_row(size, resized, offset, crop, cubic):  # type: ignore[no-untyped-def]
     firsts, weights = _weights(size, resized, offset, crop, cubic)
     return firsts[-1] + weights.shape[1] - 1
 
 
-@compiled()
+@jit()
 def _resize_to_crop(pixels, size, resized, offset, crop, cubic):  # type: ignore[no-untyped-def]
     first_rows, row_weights = _weights(size[0], resized[0], offset[0], crop[0], cubic)
     first_columns, column_weights = _weights(size[1], resized[1], offset[1], crop[1], cubic)
@@ -94,7 +94,7 @@ def _resize_to_crop(pixels, size, resized, offset, crop, cubic):  # type: ignore
     return planes
 
 
-@compiled()
+@jit()
 def _weights(size, resized, offset, count, cubic):  # type: ignore[no-untyped-def]
     """For each output position: its first input position, and (positions, taps) fixed-point weights from there on.
 
@@ -127,7 +127,7 @@ def _weights(size, resized, offset, count, cubic):  # type: ignore[no-untyped-de
     return firsts, weights
 
 
-@compiled()
+@jit()
 def _filter(x, cubic):  # type: ignore[no-untyped-def]
     x = abs(x)
     if not cubic:
@@ -138,7 +138,7 @@ def _filter(x, cubic):  # type: ignore[no-untyped-def]
     return (((x - 5) * x + 8) * x - 4) * a if x < 2.0 else 0.0
 
 
-@compiled()
+@jit()
 def _resize_rows(pixels, width, firsts, weights, resized):  # type: ignore[no-untyped-def]
     count, taps = weights.shape
     spread = np.repeat(weights.reshape(-1), 4)  # each weight once a byte
@@ -148,7 +148,7 @@ def _resize_rows(pixels, width, firsts, weights, resized):  # type: ignore[no-un
             _resize_four(pixels, row * width, firsts, x, spread, taps // 4, flat, (row * count + x) * 4)  # type: ignore[call-arg]
 
 
-@compiled()
+@jit()
 def _resize_columns(lines, firsts, weights, planes):  # type: ignore[no-untyped-def]
     taps = weights.shape[1]
     bytes_a_line = lines.shape[1]

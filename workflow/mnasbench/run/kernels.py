@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mnasbench.compiled import compiled
+from mnasbench.jit import jit
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -24,7 +24,7 @@ def interleave(planar: UInt8Array, out: UInt8Array) -> None:
     cv2.merge([planar[0], planar[1], planar[2]], out)
 
 
-@compiled()
+@jit()
 def follow_line(
     pixels: UInt8Array, slopes: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], out: UInt8Array
 ) -> None:
@@ -38,7 +38,7 @@ def follow_line(
                 out[c, y, x] = np.uint8(np.int32(value))
 
 
-@compiled()
+@jit()
 def look_up_interleaved(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
     channels, height, width = pixels.shape
     for y in range(height):
@@ -47,7 +47,7 @@ def look_up_interleaved(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) 
                 out[y, x, c] = table[c, pixels[c, y, x]]
 
 
-@compiled()
+@jit()
 def look_up(pixels: UInt8Array, table: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
     channels, height, width = pixels.shape
     for c in range(channels):
@@ -56,7 +56,7 @@ def look_up(pixels: UInt8Array, table: npt.NDArray[np.float32], out: npt.NDArray
                 out[c, y, x] = table[c, pixels[c, y, x]]
 
 
-@compiled()
+@jit()
 def look_up_blocks(pixels: UInt8Array, table: UInt8Array, out: UInt8Array) -> None:
     """Fill (rows, width / 2, 12 * parts) with blocks of 2 x 2 pixels of the upper and the lower part."""
     rows, columns, channels = out.shape

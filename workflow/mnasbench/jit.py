@@ -26,7 +26,7 @@ def _look_for_no_blas() -> None:
 _look_for_no_blas()
 
 
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A decorator: compiled at the first call, without Python's lock; ``options`` are numba's.
 
     Kept beside the module or in the user's own cache. Where neither can be written to (a shared installation, a
