@@ -23,7 +23,7 @@ from engine import P, compiled, torch_model
 
 from mnasbench.build.vdsp_params import vdsp_params
 from mnasbench.cpus import usable_cpus
-from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
 from mnasbench.files import write_json
 from mnasbench.model.export import export_onnx

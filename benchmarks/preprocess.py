@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from mnasbench.cpus import usable_cpus  # noqa: E402
-from mnasbench.data.fingerprint import Dataset  # noqa: E402
+from mnasbench.data.layouts import Dataset  # noqa: E402
 from mnasbench.data.manifest import index_dataset  # noqa: E402
 from mnasbench.data.npz_inputs import write_npz_inputs  # noqa: E402
 from mnasbench.data.parallel import map_in_processes  # noqa: E402

@@ -42,7 +42,7 @@ import subprocess, sys
 from pathlib import Path
 import record_real
 from mnasbench import provenance
-from mnasbench.data.fingerprint import read_manifest
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.files import write_json
 
 def main():

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
 from mnasbench.result.evaluation import Answer, accuracy, write_answers
 from mnasbench.result.summary import make_row, to_csv

@@ -21,10 +21,12 @@ from mnasbench.build.package import read_package
 from mnasbench.build.vamc import describe, read_checkpoint
 from mnasbench.build.vdsp_params import VARIANTS, read_vdsp_params, vdsp_params
 from mnasbench.build.vendor import for_the_card
+from mnasbench.data.cache import read_cache
+from mnasbench.data.class_order import class_order, read_class_names
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.fingerprint import read_cache, read_manifest
-from mnasbench.data.labels import class_order, read_class_names, read_labels
+from mnasbench.data.labels import read_labels
 from mnasbench.data.manifest import look_at
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import read_npz, read_output
 from mnasbench.data.preprocess import pixels_of
 from mnasbench.errors import MnasbenchError

@@ -10,9 +10,9 @@ import yaml
 from PIL import Image
 
 from checkout import Workflow, make_workflow
+from mnasbench.data.class_order import imagenet_wnids
 from mnasbench.data.demo import draw_image
-from mnasbench.data.fingerprint import Dataset, scan
-from mnasbench.data.labels import imagenet_wnids
+from mnasbench.data.layouts import Dataset, scan
 from mnasbench.model.architecture import create
 from mnasbench.settings import load_settings
 

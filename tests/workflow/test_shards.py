@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from checkout import Workflow, make_workflow
-from mnasbench.data.fingerprint import shard_of
+from mnasbench.data.choice import shard_of
 from mnasbench.data.npz import read_npz
 from small_case import FAULTY, FOLDER, IMAGES, NAMES, prepare, untimed_results
 

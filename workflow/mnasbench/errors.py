@@ -70,3 +70,10 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 def one_line(text: object) -> str:
     """``text`` on a single line, so that an error stays one line whatever a file name holds."""
     return str(text).encode("unicode_escape").decode("ascii") if not str(text).isprintable() else str(text)
+
+
+def named(names: Iterable[str], most: int = 10) -> str:
+    """The first few names and how many more there are, for an error message."""
+    listed = list(names)
+    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(one_line(name) for name in listed[:most]) + rest

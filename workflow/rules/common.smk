@@ -152,7 +152,8 @@ def say_why():
     """Say once why the planned jobs run."""
     lines = REASONS.lines(SNAKEMAKE.planned_jobs())
     if lines:
-        logger.info("\n".join(["Why these jobs run:", *lines]))
+        about = [f"The dataset: {EXTENT.message}"] if EXTENT.message else []
+        logger.info("\n".join([*about, "Why these jobs run:", *lines]))
 
 
 # The user's own workflow says what it likes.

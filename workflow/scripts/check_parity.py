@@ -21,7 +21,9 @@ from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.commands.progress import Shown
-from mnasbench.data.fingerprint import read_manifest, sample_of, scan
+from mnasbench.data.choice import sample_of
+from mnasbench.data.layouts import scan
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
 from mnasbench.preprocessing import Preprocessing

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.data.fingerprint import read_manifest
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import PairingError, one_line
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, image_key, read_answers

@@ -14,8 +14,8 @@ from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
 from mnasbench.data.datalist import write_datalist
-from mnasbench.data.fingerprint import IndexedImage, read_manifest
 from mnasbench.data.manifest import look_at_folder
+from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.npz_inputs import write_npz_inputs
 from mnasbench.errors import SettingsError
 from mnasbench.preprocessing import Preprocessing, resize_from_json

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.data.fingerprint import Dataset
-from mnasbench.data.labels import read_class_names
+from mnasbench.data.class_order import read_class_names
+from mnasbench.data.layouts import Dataset
 from mnasbench.files import write_text
 from mnasbench.result.report import make_report
 from mnasbench.result.results_folder import read_results

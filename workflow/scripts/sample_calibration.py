@@ -9,7 +9,7 @@ from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.data.calibration import sample_calibration, write_calibration
-from mnasbench.data.fingerprint import Dataset, scan
+from mnasbench.data.layouts import Dataset, scan
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,11 +18,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset_arguments(parser)
     parser.add_argument("--images", type=whole(), default=1000, help="how many")
     parser.add_argument("--seed", type=whole(0), default=0, help="another seed chooses others")
-    wanted = parser.add_argument_group("the dataset whose classes must all be present; default: the one chosen from")
-    wanted.add_argument("--classes_root", type=Path, help="its folder")
-    wanted.add_argument("--classes_labels", type=Path, help="its label file, where that is not in the folder")
-    wanted.add_argument("--classes_wnids", type=Path, help="its file of WordNet ids in class order")
-    wanted.add_argument("--classes_limit", type=whole(), help="only this many images of it count")
+    group = parser.add_argument_group("the dataset whose classes must all be present; default: the one chosen from")
+    group.add_argument("--classes_root", type=Path, help="its folder")
+    group.add_argument("--classes_labels", type=Path, help="its label file, where that is not in the folder")
+    group.add_argument("--classes_wnids", type=Path, help="its file of WordNet ids in class order")
+    group.add_argument("--classes_limit", type=whole(), help="only this many images of it count")
     parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad image means")
     parser.add_argument("--list", type=Path, required=True, help="file to write: an absolute path a line")
     parser.add_argument("--folder", type=Path, required=True, help="folder to write: a link for each image")
@@ -35,18 +35,18 @@ def sample(arguments: argparse.Namespace) -> None:
     """Choose and write."""
     classes = None
     if arguments.classes_root is not None:
-        wanted = Dataset(
+        scored = Dataset(
             arguments.classes_root,
             labels=arguments.classes_labels,
             wnids=arguments.classes_wnids,
             limit=arguments.classes_limit,
         )
-        classes = {found.class_index for found in scan(wanted).values()}
+        classes = {file.class_index for file in scan(scored).values()}
     names = sample_calibration(
         dataset_of(arguments),
         arguments.images,
         arguments.seed,
-        wanted_classes=classes,
+        expected_classes=classes,
         on_fault=arguments.on_fault,
         workers=arguments.workers,
     )

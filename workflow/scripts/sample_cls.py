@@ -14,7 +14,7 @@ from mnasbench.build.vdsp_params import read_vdsp_params
 from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
-from mnasbench.data.labels import read_class_names
+from mnasbench.data.class_order import read_class_names
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.classify import classify, write_result_text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.valprep import make_class_folders, undo, write_labels_of_devkit
 from mnasbench.errors import SettingsError
 

@@ -15,7 +15,7 @@ import numpy as np
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
-from mnasbench.data.labels import read_class_names
+from mnasbench.data.class_order import read_class_names
 from mnasbench.data.npz import read_output
 from mnasbench.result.pairing import find_outputs, listed_inputs
 from mnasbench.run.classify import Prediction, write_result_text

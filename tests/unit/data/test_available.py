@@ -16,6 +16,7 @@ from mnasbench.data.available import (
     whole_input_bytes,
 )
 from mnasbench.data.demo import CLASSES, make_demo
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.npz import OUTPUT_KEY, write_npz
 from mnasbench.errors import MnasbenchError
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, load_settings
@@ -69,7 +70,7 @@ def test_what_can_be_done_passes_and_is_counted(root: Path, changes: dict[str, A
 
 def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
-    assert whole_input_bytes(tmp_path) == 0
+    assert whole_input_bytes(Dataset(tmp_path)) == 0
     Image.new("RGB", (300, 200)).save(tmp_path / "val/a.JPEG")
     Image.new("L", (500, 400)).save(tmp_path / "val/b.JPEG")
     (tmp_path / "val/c.JPEG").write_text("no image")
@@ -79,7 +80,7 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
         written[name] = (tmp_path / f"{name}.npz").stat().st_size
     write_npz(tmp_path / "scores.npz", np.zeros((1, 1000), np.float32), OUTPUT_KEY)
     assert 0 <= input_bytes(224) - written["crop"] <= 4096
-    assert 0 <= whole_input_bytes(tmp_path) - (written["a"] + written["b"]) / 2 <= 4096
+    assert 0 <= whole_input_bytes(Dataset(tmp_path)) - (written["a"] + written["b"]) / 2 <= 4096
     assert 0 <= output_bytes(1000) - (tmp_path / "scores.npz").stat().st_size <= 4096
 
 
@@ -94,9 +95,10 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
         ({"calibration": {"images": 5, "source": "{root}/other"}}, "other/val: has 4 usable images, fewer"),
         (
             {"calibration": {"images": 5, "source": "{root}/nowhere"}},
-            "calibration.source: .*nowhere has no folder val/",
+            "calibration.source: .*nowhere is no folder",
         ),
-        ({"dataset": {"root": "{root}/nowhere"}}, "dataset.root: .*nowhere has no folder val/"),
+        ({"dataset": {"root": "{root}/nowhere"}}, "dataset.root: .*nowhere is no folder"),
+        ({"dataset": {"root": "{root}/val"}}, "dataset.root: .*val has no folder val/"),
         ({"dataset": {"class_names": "{root}/names.txt"}}, "dataset.class_names: .*names.txt does not exist"),
         ({"dataset": {"labels": "{root}/val"}}, "dataset.labels: .*val is a folder"),
         ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 images; give at most 5"),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnasbench.data.calibration import choose, sample_calibration, write_calibration
-from mnasbench.data.fingerprint import Dataset, changed_files
+from mnasbench.data.changes import changed_files
+from mnasbench.data.layouts import Dataset
 from mnasbench.errors import DatasetError, InputError, SettingsError
 from unit.data.image_files import flat_dataset, foldered_dataset, write_image
 
@@ -47,7 +48,7 @@ def test_the_seed_decides_and_other_images_do_not() -> None:
 def test_what_cannot_be_had_is_named(tmp_path: Path, images: int, wanted: range | None, message: str) -> None:
     root = foldered_dataset(tmp_path, {"x": 2, "y": 2, "z": 2})
     with pytest.raises(DatasetError, match=message):
-        sample_calibration(Dataset(root), images, 0, wanted_classes=wanted)
+        sample_calibration(Dataset(root), images, 0, expected_classes=wanted)
 
 
 def test_no_image_at_all_is_a_wrong_setting(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_faulty_image_is_named_or_passed_over(tmp_path: Path) -> None:
     assert sample_calibration(Dataset(root), 2, 0, on_fault="exclude") == ["val/b.JPEG", "val/c.JPEG"]
     (root / "val" / "c.JPEG").write_bytes(b"")
     with pytest.raises(DatasetError, match="has no image of 1 classes: 1"):
-        sample_calibration(Dataset(root), 2, 0, on_fault="exclude", wanted_classes=[0, 1])
+        sample_calibration(Dataset(root), 2, 0, on_fault="exclude", expected_classes=[0, 1])
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mnasbench.data.class_order import read_class_names
 from mnasbench.data.demo import CLASSES, make_demo
-from mnasbench.data.fingerprint import Dataset
-from mnasbench.data.labels import read_class_names
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
 from mnasbench.errors import InputError
 

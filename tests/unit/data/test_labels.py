@@ -1,17 +1,19 @@
-"""Label files and class orders: what is taken, and which line is named where one is wrong."""
+"""Label files of both forms: what is taken, and which line is named where one is wrong."""
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnasbench.data.labels import class_order, imagenet_wnids, read_class_names, read_labels
-from mnasbench.errors import DatasetError, MnasbenchError
+from mnasbench.data.labels import read_labels
+from mnasbench.errors import MnasbenchError
 
 
-def label_file(folder: Path, content: bytes) -> Path:
-    path = folder / "labels.txt"
+def label_file(folder: Path, content: bytes, name: str = "labels.txt") -> Path:
+    path = folder / name
     path.write_bytes(content)
     return path
 
@@ -25,7 +27,7 @@ def label_file(folder: Path, content: bytes) -> Path:
     ],
 )
 def test_line_ends_marks_and_spaces_are_taken(tmp_path: Path, content: bytes) -> None:
-    assert read_labels(label_file(tmp_path, content), classes=2) == {"a.JPEG": 0, "b c.JPEG": 1}
+    assert read_labels(label_file(tmp_path, content), classes=2).classes == {"a.JPEG": 0, "b c.JPEG": 1}
 
 
 @pytest.mark.parametrize(
@@ -51,51 +53,74 @@ def test_a_wrong_line_is_named(tmp_path: Path, content: bytes, message: str) -> 
 
 def test_wordnet_ids_keep_imagenets_indices(tmp_path: Path) -> None:
     content = b"a.JPEG n01443537\nb.JPEG n15075141\n"
-    assert read_labels(label_file(tmp_path, content)) == {"a.JPEG": 1, "b.JPEG": 999}
+    assert read_labels(label_file(tmp_path, content)).classes == {"a.JPEG": 1, "b.JPEG": 999}
 
 
-def test_imagenet_has_a_thousand_sorted_ids() -> None:
-    ids = imagenet_wnids()
-    assert len(ids) == 1000
-    assert ids == sorted(ids)
+@pytest.mark.parametrize(
+    ("content", "classes"),
+    [
+        (b"path,label\na.JPEG,0\nb c.JPEG,1\n", {"a.JPEG": 0, "b c.JPEG": 1}),
+        (
+            b'\xef\xbb\xbfwidth,label, path\r\n9,0,"a, b.JPEG"\r\n9, 1 ,"c ""d"".JPEG"',
+            {"a, b.JPEG": 0, 'c "d".JPEG': 1},
+        ),
+        (b"path,label\na,cat\nb,dog\nc,ant\n", {"a": 1, "b": 2, "c": 0}),
+        (b"path,label\n\na,n15075141\nb,n01443537\n", {"a": 999, "b": 1}),
+    ],
+)
+def test_a_csv_is_read(tmp_path: Path, content: bytes, classes: dict[str, int]) -> None:
+    assert read_labels(label_file(tmp_path, content, "labels.CSV")).classes == classes
 
 
-def test_other_class_folders_are_ranked_and_a_file_overrules(tmp_path: Path) -> None:
-    assert class_order(["dog", "cat"]) == {"cat": 0, "dog": 1}
-    names = tmp_path / "wnids.txt"
-    names.write_text("dog\ncat\nbird\n")
-    assert class_order(["dog", "cat"], names) == {"dog": 0, "cat": 1, "bird": 2}
-    with pytest.raises(DatasetError, match=r"wnids\.txt: lacks fish"):
-        class_order(["fish"], names)
-    names.write_text("dog\ndog\n")
-    with pytest.raises(DatasetError, match="dog stands twice"):
-        class_order(["dog"], names)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 0|line 1: the column 'path' is missing"),
+        (b"a.JPEG,0\n", "line 1: the column 'path' is missing in the header"),
+        (b"pth,label\na,0\n", "line 1: the column 'path' is missing in the header; did you mean 'pth'"),
+        (b"path,label,path\na,0,b\n", "line 1: the column 'path' stands twice"),
+        (b"path,label\n", "names no image"),
+        (b"path,label\na,0\na,1\n", r"line 3: a stands twice \(first in line 2\)"),
+        (b"path,label\na,0\nb,cat\n", "line 3: 'cat' is not a class index"),
+        (b"path,label\na,cat\nb,0\n", "line 3: '0' is not a class name"),
+        (b"path,label\na,n01440764\nb,cat\n", "line 3: 'cat' is not a WordNet id"),
+        (b"path,label\na,-1\nb,0\n", "line 3: '0' is not a class name"),
+        (b"path,label\na,0\nb\n", "line 3: has 1 columns, but the header 2"),
+        (b"path,label\na, b.JPEG,0\n", "line 2: has 3 columns, but the header 2; put a text with a comma in quotes"),
+        (b"path,label\na,\n", "line 2: has no label"),
+        (b"path,label\n,1\n", "line 2: has no path"),
+        (b'path,label\n"a"b,1\n', "line 2: "),
+        (b"path,label\na,10\n", r"line 2: class 10 is outside 0\.\.9"),
+        (b"path,label\n\xff,1\n", "is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_wrong_line_of_a_csv_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(MnasbenchError, match=message) as error:
+        read_labels(label_file(tmp_path, content, "labels.csv"), classes=10)
+    assert "labels.csv" in str(error.value) and str(error.value).isprintable()
 
 
-def test_class_names_may_be_shared_but_not_empty(tmp_path: Path) -> None:
-    path = tmp_path / "classes.txt"
-    path.write_bytes(b"\xef\xbb\xbfcrane\r\ncrane\r\n\r\n")
-    assert read_class_names(path) == ["crane", "crane"]
-    path.write_text("crane\n\nheron\n")
-    with pytest.raises(DatasetError, match="line 2 is empty"):
-        read_class_names(path)
-    path.write_text("\n")
-    with pytest.raises(DatasetError, match="is empty"):
-        read_class_names(path)
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1, max_size=20)
 
 
-@given(st.binary(max_size=200))
-def test_no_content_gives_anything_but_labels_or_our_error(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
+@given(rows=st.dictionaries(names, st.integers(0, 999), min_size=1), ends=st.sampled_from(["\n", "\r\n"]))
+def test_any_csv_that_pythons_writer_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: dict[str, int], ends: str
 ) -> None:
-    path = label_file(tmp_path_factory.getbasetemp(), content)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator=ends)
+    writer.writerow(["label", "note", "path"])
+    writer.writerows([label, "x, y", name] for name, label in rows.items())
+    path = label_file(tmp_path_factory.getbasetemp(), text.getvalue().encode(), "any.csv")
+    assert read_labels(path).classes == rows
+
+
+@given(content=st.binary(max_size=200), name=st.sampled_from(["labels.txt", "labels.csv"]))
+def test_no_content_gives_anything_but_labels_or_our_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
+) -> None:
+    path = label_file(tmp_path_factory.getbasetemp(), b"path,label\n" + content if "csv" in name else content, name)
     try:
-        assert all(0 <= index < 10 for index in read_labels(path, classes=10).values())
+        assert all(0 <= index < 10 for index in read_labels(path, classes=10).classes.values())
     except MnasbenchError as error:
         assert "\n" not in str(error)
-
-
-def test_only_a_line_end_ends_a_class_name(tmp_path: Path) -> None:
-    # Python's splitlines ends lines at these as well, and every later class would get another's name.
-    (tmp_path / "classes.txt").write_text("a\u2028b\nc\x0cd\ne\x85f\n", encoding="utf-8")
-    assert read_class_names(tmp_path / "classes.txt") == ["a\u2028b", "c\x0cd", "e\x85f"]

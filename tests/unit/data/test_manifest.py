@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnasbench.data import fingerprint as fingerprint_module
+from mnasbench.data import changes as changes_module
 from mnasbench.data import manifest as manifest_module
-from mnasbench.data.fingerprint import Dataset, cache_beside, dataset_changes, read_manifest, scan
+from mnasbench.data.cache import cache_beside
+from mnasbench.data.changes import dataset_changes
+from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest import gather_manifests, index_dataset, shard_of
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import DatasetError, MnasbenchError
 from mnasbench.files import sha256_of_file
 from unit.data.image_files import flat_dataset, foldered_dataset, write_image
@@ -204,11 +207,11 @@ def test_what_was_seen_once_is_not_read_again(tmp_path: Path, monkeypatch: pytes
     index_dataset(Dataset(root), manifest)
     assert told(root, manifest) == []
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprint_module, "read_manifest", None)
+        patch.setattr(changes_module, "read_manifest", None)
         assert told(root, manifest) == []
     read = []
-    digest = fingerprint_module.digest_or_empty
-    monkeypatch.setattr(fingerprint_module, "digest_or_empty", lambda path: read.append(path) or digest(path))
+    digest = changes_module.digest_or_empty
+    monkeypatch.setattr(changes_module, "digest_or_empty", lambda path: read.append(path) or digest(path))
     assert dataset_changes(Dataset(root), [manifest], rehash=True) == []
     assert len(read) == len(LABELS)
 
@@ -240,7 +243,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str, message: str) ->
 
 def test_planning_imports_nothing_heavy(repository: Path) -> None:
     heavy = "numpy", "pandas", "PIL", "numba", "simplejpeg", "torch"
-    code = f"import sys, mnasbench.data.fingerprint; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, mnasbench.data.changes; print([name for name in {heavy} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(repository / "workflow")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == "[]"

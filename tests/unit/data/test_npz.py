@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnasbench.data.datalist import write_datalist
-from mnasbench.data.fingerprint import Dataset, read_manifest
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import PixelReader, read_npz, read_output, write_npz
 from mnasbench.data.npz_inputs import npz_path, write_npz_inputs
 from mnasbench.data.preprocess import decode_rgb, pixels_of

@@ -12,7 +12,7 @@ import make_demo
 import sample_calibration
 import train_demo
 import valprep
-from mnasbench.data.fingerprint import read_manifest
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import decode_rgb, pixels_of
 from mnasbench.preprocessing import Preprocessing

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from mnasbench.data.fingerprint import Dataset, scan
+from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.valprep import make_class_folders, undo, write_labels_of_devkit
 from mnasbench.errors import DatasetError, InputError
 from unit.data.image_files import flat_dataset

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gather_accuracy
-from mnasbench.data.fingerprint import IndexedImage
 from mnasbench.data.manifest import write_manifest
+from mnasbench.data.manifest_file import IndexedImage
 from mnasbench.data.npz import write_npz
 from mnasbench.data.npz_inputs import npz_path
 from mnasbench.errors import DatasetError, InputError, PairingError

@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 from mnasbench.build.config import BuildConfig
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vamc import build
+from mnasbench.data.choice import sample_of
 from mnasbench.data.demo import make_demo
-from mnasbench.data.fingerprint import sample_of
 from mnasbench.data.npz import write_npz
 from mnasbench.data.preprocess import pixels_of
 from mnasbench.errors import DatasetError, ModelError, SettingsError

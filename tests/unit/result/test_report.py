@@ -16,7 +16,7 @@ import report as report_script
 from made_results import HOSTILE, make_results
 from mnasbench.commands import ort_vamp
 from mnasbench.data.calibration import sample_calibration, write_calibration
-from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.layouts import Dataset
 from mnasbench.errors import InputError
 from mnasbench.result import report_sections as sections
 from mnasbench.result.decision import pareto_front, recommend

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mnasbench.commands.arguments import whole
-from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.layouts import Dataset
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Is there what the configuration asks for? Told before any job starts, from names and counts alone.
+"""Is there what the configuration asks for? Answered before any job starts, from names and counts alone.
 
 Light on purpose (no numpy, no Pillow): Snakemake asks it before it plans anything.
 """
@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnasbench.data.fingerprint import Dataset, Listing, sample_of, scan, walk
-from mnasbench.data.labels import named
+from mnasbench.data.choice import sample_of
+from mnasbench.data.layouts import Dataset, labelled, layout_of
+from mnasbench.data.listing import Listing
 from mnasbench.disk_room import free_bytes, on_disk
-from mnasbench.errors import DatasetError, OutputError, SettingsError, one_line
+from mnasbench.errors import DatasetError, OutputError, SettingsError, named, one_line
 from mnasbench.precisions import is_quantized
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, Settings
 
-# What logs, locks and receipts of a small run take; the inputs' own needs are told by the steps that write them.
+# What logs, locks and receipts of a small run take; the steps that write inputs ask for those themselves.
 LEAST_FREE_BYTES = 16_000_000
 # What Snakemake leaves to a shell in the command of a job that it submits to a cluster.
 _LEFT_TO_A_SHELL = re.compile(r"""['"$`\\]""")
@@ -36,11 +37,13 @@ class Extent:
     """How much a run goes through: its images, and the classes that they are of (a model may have more).
 
     ``files``: the dataset as it was listed for that, so that nobody lists it again; None for the demo's, which is made.
+    ``message``: how the dataset lies and which class has which index, a line to be said; empty for the demo's.
     """
 
     images: int
     classes: int
     files: Listing | None = field(default=None, compare=False, repr=False)
+    message: str = field(default="", compare=False, repr=False)
 
 
 def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
@@ -52,18 +55,18 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
     _check_files(settings, on_cluster)
     chosen = settings["dataset"]
     if settings.is_demo:
-        files, scored = None, _classes_of_demo("val")
+        files, scored, classes, message = None, _classes_of_demo("val"), DEMO_CLASSES, ""
     else:
-        dataset = Dataset(Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"]))
-        files = dict(walk(dataset.root, dataset.part))
-        scored = _classes_of(dataset, files)
+        images_in_all = labelled(_dataset_of(settings))
+        files, scored, message = images_in_all.files, images_in_all.classes, images_in_all.message
+        classes = 1 + max(images_in_all.order.indices.values())
     images = min(len(scored), chosen["limit"] or len(scored))
     if settings["shards"] > images:
         raise SettingsError(f"shards: {settings['shards']} parts of {images} images; give at most {images}")
     if any(map(is_quantized, settings["precisions"])):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
-    return Extent(images, 1 + max(scored.values()), files)
+    return Extent(images, classes, files, message)
 
 
 def check_results(folder: Path) -> None:
@@ -95,42 +98,40 @@ def output_bytes(classes: int) -> int:
     return on_disk(4 * classes + _NPZ_HEADERS)
 
 
-def whole_input_bytes(root: Path) -> int:
+def whole_input_bytes(dataset: Dataset) -> int:
     """What the npz of a whole image of a dataset takes on a disk, by a sample; 0 where no image can be read."""
     from PIL import Image  # only where such files are written
 
     sizes = []
-    for name in sample_of([name for name, _ in walk(root, "val")], _SAMPLE):
-        with contextlib.suppress(Exception), Image.open(root / name) as image:  # said when they are indexed
+    for name in sample_of(list(layout_of(dataset).files()), _SAMPLE):
+        with contextlib.suppress(Exception), Image.open(dataset.root / name) as image:  # said when they are indexed
             sizes.append(on_disk(3 * image.width * image.height + _NPZ_HEADERS))
     return sum(sizes) // max(1, len(sizes))
 
 
 def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[str, Mapping[str, int]]:
-    """Where calibration images are chosen from, as told in messages, and their classes by name."""
+    """Where calibration images are chosen from, as messages name it, and their classes by name."""
     source = settings["calibration"]["source"]
     if source is not None:
-        return one_line(Path(source) / "val"), _classes_of(Dataset(Path(source)))
+        return one_line(Path(source) / "val"), labelled(Dataset(Path(source))).classes
     if settings.is_demo:
         return "the demo set's training part", _classes_of_demo("train")
     return one_line(Path(settings["dataset"]["root"]) / "val"), scored
-
-
-def _classes_of(dataset: Dataset, files: Listing | None = None) -> dict[str, int]:
-    return {name: file.class_index for name, file in scan(dataset, files).items()}
 
 
 def _classes_of_demo(part: str) -> dict[str, int]:
     return {str(index): index % DEMO_CLASSES for index in range(DEMO_IMAGES[part])}
 
 
-def check_calibration(where: str, classes: Mapping[str, int], images: int, wanted: Iterable[int] | None = None) -> None:
-    """DatasetError where ``images`` cannot be chosen from ``classes`` (by name) with every wanted class among them.
+def check_calibration(
+    where: str, classes: Mapping[str, int], images: int, expected: Iterable[int] | None = None
+) -> None:
+    """DatasetError where ``images`` cannot be chosen from ``classes`` (by name) with every expected class among them.
 
-    ``wanted``: classes; None takes those that are there. ``where`` names the images.
+    ``expected``: classes; None takes those that are there. ``where`` names the images.
     """
     present = set(classes.values())
-    needed = present if wanted is None else set(wanted)
+    needed = present if expected is None else set(expected)
     missing = sorted(needed - present)
     if missing:
         raise DatasetError(f"{where}: has no image of {len(missing)} classes: {named(map(str, missing))}")
@@ -144,6 +145,12 @@ def check_calibration(where: str, classes: Mapping[str, int], images: int, wante
             f"calibration.images is {images}, fewer than the {len(needed)} classes; each must be present; "
             f"give at least {len(needed)}"
         )
+
+
+def _dataset_of(settings: Settings) -> Dataset:
+    """The dataset that is scored, without its limit."""
+    chosen = settings["dataset"]
+    return Dataset(Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"]))
 
 
 def _path(text: str | None) -> Path | None:
@@ -161,12 +168,12 @@ def _mode_of(key: str, path: Path) -> int | None:
 
 
 def _check_files(settings: Settings, on_cluster: bool) -> None:
-    named = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
-    named |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
+    files = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
+    files |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
     folders = {"calibration.source": settings["calibration"]["source"]}
     if not settings.is_demo:
         folders["dataset.root"] = settings["dataset"]["root"]
-    for key, value in (named | folders).items():
+    for key, value in (files | folders).items():
         if value is not None and _ADDRESS.match(value):  # which may hold a password, and so is not repeated
             raise SettingsError(f"{key}: is an address; download what is there and give its path")
         if value is not None and _NO_PATH.search(value):
@@ -179,7 +186,7 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
                 f"{key}: {one_line(value)} has a quote, $, ` or \\ in its name, which Snakemake leaves to a shell when "
                 "it submits jobs; rename it, or name a link to it"
             )
-    for key, value in named.items():
+    for key, value in files.items():
         mode = None if value is None else _mode_of(key, Path(value))
         if value is not None and (mode is None or not stat.S_ISREG(mode)):
             what = (
@@ -189,6 +196,11 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
                 f"{key}: {one_line(value)} {what}; give the path of a file, absolute or from this folder"
             )
     for key, value in folders.items():
-        mode = None if value is None else _mode_of(key, Path(value) / "val")
-        if value is not None and (mode is None or not stat.S_ISDIR(mode)):
-            raise SettingsError(f"{key}: {one_line(value)} has no folder val/, which holds the images")
+        if value is None:
+            continue
+        dataset = _dataset_of(settings) if key == "dataset.root" else Dataset(Path(value))
+        has_part = _mode_of(key, dataset.root) is not None and layout_of(dataset).has_part
+        mode = _mode_of(key, dataset.root / dataset.part if has_part else dataset.root)
+        if mode is None or not stat.S_ISDIR(mode):
+            what = "has no folder val/, which holds the images" if has_part else "is no folder"
+            raise SettingsError(f"{key}: {one_line(value)} {what}")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from mnasbench.data.available import check_calibration
+from mnasbench.data.cache import Look
+from mnasbench.data.changes import write_digests
 from mnasbench.data.datalist import write_datalist
-from mnasbench.data.fingerprint import Dataset, Known, scan, write_digests
-from mnasbench.data.labels import named
+from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest import OnFault, look_at
 from mnasbench.data.parallel import map_in_processes
-from mnasbench.errors import DatasetError, InputError, SettingsError, one_line
+from mnasbench.errors import DatasetError, InputError, SettingsError, named, one_line
 from mnasbench.files import open_for_reading, refusal_named
 
 # Tells a folder of ours from anybody else's; hidden, so that nobody takes it for an image.
@@ -27,7 +28,7 @@ def sample_calibration(
     images: int,
     seed: int,
     *,
-    wanted_classes: Iterable[int] | None = None,
+    expected_classes: Iterable[int] | None = None,
     on_fault: OnFault = "error",
     workers: int | None = None,
 ) -> list[str]:
@@ -36,14 +37,14 @@ def sample_calibration(
     An image's rank depends on the seed and its name alone, so replacing or adding an image does not change
     which others are chosen, unless it takes a place itself. The chosen ones are looked at; a faulty one is an
     error, or passed over with ``on_fault="exclude"``. Raises DatasetError where there are fewer images, or
-    ``wanted_classes`` (None: those of the dataset) are more than ``images`` or not all there.
+    ``expected_classes`` (None: those of the dataset) are more than ``images`` or not all there.
     """
     if images < 1:
         raise SettingsError(f"calibration.images is {images}, expected 1 or more")
     classes = {name: file.class_index for name, file in scan(dataset).items()}
     where = one_line(dataset.root / dataset.part)
     while True:
-        check_calibration(where, classes, images, wanted_classes)
+        check_calibration(where, classes, images, expected_classes)
         chosen = choose(classes, images, seed)
         faults = _faults(dataset.root, chosen, workers)
         if not faults:
@@ -67,7 +68,7 @@ def choose(classes: Mapping[str, int], images: int, seed: int) -> list[str]:
 
 
 def _faults(root: Path, names: Sequence[str], workers: int | None) -> dict[str, str]:
-    looks: Iterable[Known] = map_in_processes(partial(look_at, root), names, workers)
+    looks: Iterable[Look] = map_in_processes(partial(look_at, root), names, workers)
     return {name: fault for name, (*_, fault) in zip(names, looks, strict=True) if fault}
 
 

@@ -1,33 +1,21 @@
 """The manifest: every image of a dataset, its class, its size, its digest, and what is wrong with it."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import simplejpeg
 
-from mnasbench.data.fingerprint import (
-    COLUMNS,
-    Dataset,
-    IndexedImage,
-    Known,
-    cache_beside,
-    read_cache,
-    read_manifest,
-    scan,
-    shard_of,
-    walk,
-    write_cache,
-)
-from mnasbench.data.labels import named
+from mnasbench.data.cache import Look, cache_beside, read_cache, write_cache
+from mnasbench.data.choice import shard_of
+from mnasbench.data.layouts import Dataset, scan
+from mnasbench.data.listing import walk
+from mnasbench.data.manifest_file import IndexedImage, read_manifest, write_manifest
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import decode, open_image, read_image
-from mnasbench.errors import DatasetError, MnasbenchError, SettingsError, one_line
-from mnasbench.files import sha256_of_bytes, write_text
+from mnasbench.errors import DatasetError, MnasbenchError, SettingsError, named, one_line
+from mnasbench.files import sha256_of_bytes
 from mnasbench.progress import SILENT, Progress
 
 OnFault = Literal["error", "exclude"]
@@ -45,7 +33,7 @@ def index_dataset(
     rehash: bool = False,
     progress: Progress = SILENT,
 ) -> list[IndexedImage]:
-    """Look at every image of ``dataset`` and write its manifest (a CSV of ``fingerprint.COLUMNS``).
+    """Look at every image of ``dataset`` and write its manifest (a CSV of ``manifest_file.COLUMNS``).
 
     An image is whole when its entropy-coded data decode without a complaint. Files whose size and time are
     those in ``cache`` (a side file beside the manifest) are not read again, unless ``rehash``; nor are those that the
@@ -56,36 +44,36 @@ def index_dataset(
     """
     if shards < 1 or not 0 <= (shard or 0) < shards:
         raise SettingsError(f"shard {shard or 0} of {shards} is none: expected one of 0 to {max(shards, 1) - 1}")
-    found = scan(dataset)
+    files = scan(dataset)
     if shard is not None:
-        images_in_all = len(found)
-        found = {name: file for name, file in found.items() if shard_of(name, shards) == shard}
-        if not found:
+        images_in_all = len(files)
+        files = {name: file for name, file in files.items() if shard_of(name, shards) == shard}
+        if not files:
             raise DatasetError(
                 f"{one_line(dataset.root)}: none of its {images_in_all} images falls into shard {shard} of {shards}"
                 "; set shards to fewer (one for every 1,000 images is enough)"
             )
     cache = cache or cache_beside(manifest)
     remembered = {} if rehash else read_cache(cache)
-    if not rehash and any(name not in remembered for name in found):
+    if not rehash and any(name not in remembered for name in files):
         for other in sorted(cache.parent.glob(cache_beside(Path("*")).name)):
             remembered = {**read_cache(other), **remembered}
-    known: dict[str, tuple[int, int, Known]] = {}
+    looked_at: dict[str, tuple[int, int, Look]] = {}
     stale = []
-    for name, file in found.items():
+    for name, file in files.items():
         entry = remembered.get(name)
         if entry is not None and entry[:2] == (file.size, file.changed_ns):
-            known[name] = entry
+            looked_at[name] = entry
         else:
             stale.append(name)
     looks = map_in_processes(partial(look_at, dataset.root), stale, workers)
     for name, look in zip(stale, progress.loop("indexing", looks, len(stale)), strict=True):
-        known[name] = (found[name].size, found[name].changed_ns, look)
+        looked_at[name] = (files[name].size, files[name].changed_ns, look)
     # A file that could not be read may be readable next time without any change of its size and time.
-    write_cache(cache, {name: entry for name, entry in known.items() if entry[2][0]})
+    write_cache(cache, {name: entry for name, entry in looked_at.items() if entry[2][0]})
     images = []
-    for name, file in found.items():
-        sha256, width, height, mode, fault = known[name][2]
+    for name, file in files.items():
+        sha256, width, height, mode, fault = looked_at[name][2]
         place = shard_of(name, shards)
         images.append(
             IndexedImage(name, file.class_index, width, height, mode, max(file.size, 0), sha256, place, fault)
@@ -109,7 +97,7 @@ def look_at_folder(folder: Path, workers: int | None = None) -> list[IndexedImag
     return images
 
 
-def look_at(root: Path, name: str) -> Known:
+def look_at(root: Path, name: str) -> Look:
     """(sha256, width, height, mode, fault) of one image; what cannot be known is empty or 0."""
     path = root / name
     try:
@@ -171,12 +159,3 @@ def gather_manifests(shards: Sequence[Path], manifest: Path) -> list[IndexedImag
     images.sort(key=lambda image: image.name)
     write_manifest(manifest, images)
     return images
-
-
-def write_manifest(path: Path, images: Iterable[IndexedImage]) -> None:
-    """Write the rows that ``fingerprint.read_manifest`` reads, atomically, with Unix line ends."""
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    rows.writerows(astuple(image) for image in images)
-    write_text(path, text.getvalue())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mnasbench.data.datalist import require_listable
-from mnasbench.data.fingerprint import IndexedImage
+from mnasbench.data.manifest_file import IndexedImage
 from mnasbench.data.npz import without_suffix, write_npz
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import decode, pixels_of_bytes, read_image

@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from mnasbench.data.fingerprint import Dataset, scan
+from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import UInt8Array, normalise, pixels_of
 from mnasbench.errors import SettingsError, one_line

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from mnasbench.data.available import Extent
-from mnasbench.data.fingerprint import Change, Dataset, changed_files, dataset_changes, read_manifest
+from mnasbench.data.changes import Change, changed_files, dataset_changes
+from mnasbench.data.layouts import Dataset
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import MnasbenchError
 from mnasbench.plan import names
 from mnasbench.settings import Settings
@@ -24,8 +26,7 @@ def label_files(settings: Settings) -> list[str]:
     """The user's own files that give classes their numbers."""
     if settings.is_demo:
         return []
-    dataset = described_dataset(settings)
-    return [str(file) for file in (dataset.label_file(), dataset.wnids_file()) if file is not None]
+    return [str(file) for file in described_dataset(settings).files_of_classes()]
 
 
 class DatasetLook:

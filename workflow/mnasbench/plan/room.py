@@ -7,6 +7,7 @@ from pathlib import Path
 from mnasbench.data.available import Extent, input_bytes, output_bytes, whole_input_bytes
 from mnasbench.disk_room import require_room
 from mnasbench.plan import names
+from mnasbench.plan.dataset_look import described_dataset
 from mnasbench.plan.reasons import Job
 from mnasbench.plan.resources import images_a_shard
 from mnasbench.settings import Settings
@@ -47,5 +48,5 @@ def _input_bytes(settings: Settings, geometry: str) -> int:
     """What the input of one image takes on a disk."""
     if geometry != "original":
         return input_bytes(names.model_of_geometry(settings, geometry).size)
-    root = Path(names.dataset_root(settings))
-    return whole_input_bytes(root) if (root / "val").is_dir() else 0
+    is_made = not settings.is_demo or Path(names.dataset_root(settings)).is_dir()
+    return whole_input_bytes(described_dataset(settings)) if is_made else 0

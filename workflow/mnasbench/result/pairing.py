@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.fingerprint import COLUMNS, read_manifest
 from mnasbench.data.labels import read_labels
+from mnasbench.data.manifest_file import is_manifest, read_manifest
 from mnasbench.data.npz import npz_names
 from mnasbench.errors import DatasetError, PairingError, one_line
 from mnasbench.files import read_text
@@ -40,11 +40,11 @@ def find_outputs(folder: Path, inputs: dict[str, Path]) -> dict[str, Path]:
 
 
 def labels_by_key(path: Path, shard: int | None = None) -> dict[str, int]:
-    """Class indices by image key, from a label file or from a manifest (told apart by the manifest's first line)."""
-    if read_text(path).startswith(",".join(COLUMNS)):
+    """Class indices by image key, from a label file, a CSV of labels or a manifest."""
+    if is_manifest(read_text(path)):
         labels = {image.name: image.class_index for image in read_manifest(path, shard)}
     else:
-        labels = read_labels(path)
+        labels = read_labels(path).classes
     return {key: labels[name] for key, name in by_key(labels).items()}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from mnasbench.data.fingerprint import Dataset
+from mnasbench.data.layouts import Dataset
 from mnasbench.files import read_json
 from mnasbench.result import report_plots as plots
 from mnasbench.result import report_sections as sections

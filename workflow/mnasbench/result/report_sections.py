@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.fingerprint import Dataset, IndexedImage, read_manifest, scan
+from mnasbench.data.layouts import Dataset, scan
+from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.preprocess import open_image, read_image
 from mnasbench.errors import InputError
 from mnasbench.files import read_json

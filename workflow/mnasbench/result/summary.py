@@ -8,7 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from mnasbench.data.labels import named
+from mnasbench.errors import named
 
 # What the columns mean stands in docs/measurement.md; their names are a fixed contract.
 
