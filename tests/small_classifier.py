@@ -9,8 +9,9 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from mnasbench.build.layout import FastInput, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
+from mnasbench.runtimes import RUNTIMES
+from mnasbench.runtimes.onnxruntime_layout import FastInput
 
 CLASSES = 10
 
@@ -126,8 +127,7 @@ def model_info(model: ModelProto, blocks: FastInput | None) -> dict[str, Any]:
 
 
 def package(folder: Path, model: ModelProto, runtime: str = "onnxruntime") -> CompiledModel:
-    """``model`` laid out for the runtime and written as three files at ``folder``/small."""
-    if runtime == "openvino":
-        return write_package(folder / "small", model, model_info(model, None) | {"runtime": runtime})
-    laid_out = for_runtime(model)
-    return write_package(folder / "small", laid_out.model, model_info(laid_out.model, laid_out.blocks))
+    """``model`` prepared for the runtime and written as three files at ``folder``/small."""
+    prepared = RUNTIMES[runtime].prepare(model)
+    info = model_info(prepared.model, prepared.blocks) | {"runtime": runtime}
+    return write_package(folder / "small", prepared.model, info)

@@ -67,9 +67,9 @@ def _reached(start: Iterable[Path]) -> set[Path]:
 
 
 def _place(path: Path) -> str:
-    """The package of the library that a module belongs to; "" for the ground."""
+    """The package of the library that a module belongs to; "" for the ground, which the runtimes are part of."""
     parts = path.relative_to(LIBRARY).parts
-    return parts[0] if len(parts) > 1 else ""
+    return parts[0] if len(parts) > 1 and parts[0] != "runtimes" else ""
 
 
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: path.relative_to(LIBRARY).as_posix())

@@ -27,6 +27,7 @@ from typing import Any
 from mnasbench.cpus import usable_cpus
 from mnasbench.errors import InputError, OutputError, one_line
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, sha256_of_file, write_json, write_text
+from mnasbench.runtimes import installed_distributions
 
 RECEIPT_SUFFIX = ".receipt.json"
 _LIBRARY = Path(__file__).resolve().parent
@@ -117,10 +118,9 @@ def code_digest(script: Path) -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the libraries that decide what a result is; OpenVINO may be missing, and is then left out."""
-    names = ("numpy", "onnx", "onnxruntime", "pillow", "simplejpeg", "snakemake", "timm", "torch", "torchvision")
-    optional = ("openvino",) if importlib.util.find_spec("openvino") else ()
-    return {name: importlib.metadata.version(name) for name in (*names, *optional)}
+    """Versions of the libraries that decide what a result is; a runtime that is not installed is left out."""
+    names = ("numpy", "onnx", "pillow", "simplejpeg", "snakemake", "timm", "torch", "torchvision")
+    return {name: importlib.metadata.version(name) for name in sorted((*names, *installed_distributions()))}
 
 
 # -------------------------------------------------------------------------------------------------------- machine

@@ -1,7 +1,7 @@
 """The configuration: validated once, with every default filled in, and asked by name from then on.
 
-``config/schema.yaml`` is the only place where keys, types and defaults stand; what can be named as a precision
-stands in :mod:`mnasbench.precisions`.
+``config/schema.yaml`` is the only place where keys, types and defaults stand; the names of precisions and
+runtimes come from :mod:`mnasbench.precisions` and :mod:`mnasbench.runtimes`.
 """
 
 import functools
@@ -18,6 +18,7 @@ from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import Preprocessing, Resize, resize_from_json
 from mnasbench.presets import Preset, preset, preset_of_file
+from mnasbench.runtimes import AUTO, RUNTIMES
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
 DEMO = "demo"
@@ -35,6 +36,7 @@ def schema() -> dict[str, Any]:
     """The JSON schema of the configuration."""
     content: dict[str, Any] = read_yaml(SCHEMA_FILE)
     content["properties"]["precisions"]["items"]["enum"] = list(PRECISIONS)
+    content["properties"]["runtime"]["enum"] = [AUTO, *RUNTIMES]
     return content
 
 

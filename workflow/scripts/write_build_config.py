@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnasbench.build.config import BuildConfig, build_file
-from mnasbench.build.runtime import RUNTIMES
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 from mnasbench.build.vendor import for_the_card
 from mnasbench.commands.arguments import parser_for, whole
@@ -19,6 +18,7 @@ from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.runtimes import AUTO, RUNTIMES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=("ort", "vacc"), default="ort", help="who will read the files")
     parser.add_argument("--generation", type=int, choices=(1, 2), default=1, help="layout of the build file")
     parser.add_argument("--preprocessing", type=json.loads, required=True, help="resize, crop, mean, ... as JSON")
-    parser.add_argument("--runtime", choices=("auto", *RUNTIMES), default="auto", help="what will run it (ort)")
+    parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help="what will run it (ort)")
     parser.add_argument("--quantize", type=json.loads, default={}, help="settings of the quantizer as JSON")
     parser.add_argument("--calibration", type=Path, help="folder of calibration images (int8)")
     parser.add_argument("--images", type=whole(), help="how many of them")

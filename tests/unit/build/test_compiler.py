@@ -1,19 +1,19 @@
 from collections.abc import Iterator
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
 from mnasbench.build import compiler, gate
 from mnasbench.build.compiler import Compiled, Recipe, compile_model
 from mnasbench.build.gate import check_exact, check_levels, check_operators, logits_of, sqnr_db
-from mnasbench.build.graph import constants, optimized, prepare, with_constants
+from mnasbench.build.graph import constants, prepare, with_constants
 from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, quantized_tensors, weight_scales, write_qdq
 from mnasbench.build.ranges import Range
 from mnasbench.build.sensitivity import sensitivities
 from mnasbench.errors import BuildError, DatasetError, ModelError, SettingsError
 from mnasbench.precisions import PRECISIONS
+from mnasbench.runtimes.onnxruntime import Level, optimized
 from unit.build.nets import random_images, small_mnasnet
 
 CALIBRATION, UNSEEN = random_images(64, seed=1), random_images(200, seed=2)
@@ -69,7 +69,7 @@ def test_a_float_layer_is_float_to_the_last_bit_of_its_weights(layers: tuple[str
     made = compiled(float_layers=layers, equalize=False)
     assert made.quantization["float_layers"] == ["conv_05"]
     assert made.quantization["operators"]["QLinearConv"] == 9
-    final = optimized(made.model, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
+    final = optimized(made.model, "extended")
     original = constants(prepare(small_mnasnet()))["conv_05.weight"]
     assert any(value.shape == original.shape and np.array_equal(value, original) for value in constants(final).values())
     rows = {row["layer"]: row for row in made.layers}
@@ -191,9 +191,9 @@ def test_the_gate_refuses_kernels_that_saturate(monkeypatch: pytest.MonkeyPatch)
     reference = logits_of(small_mnasnet(), images)
     assert check_levels(quantized, images, reference) > 25
 
-    def saturating(graph: ModelProto, given: np.ndarray, level: object = None) -> np.ndarray:
+    def saturating(graph: ModelProto, given: np.ndarray, level: Level = "all") -> np.ndarray:
         logits = logits_of(graph, given, level)
-        return logits.clip(logits.min() / 2, logits.max() / 2) if level is None else logits
+        return logits.clip(logits.min() / 2, logits.max() / 2) if level == "all" else logits
 
     monkeypatch.setattr(gate, "logits_of", saturating)
     with pytest.raises(BuildError, match="saturate"):

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnasbench.build.layout import FastInput, InterleavedInput
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.preprocess import normalise
 from mnasbench.errors import DatasetError, SettingsError
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor, listed_images, synthetic_images
-from mnasbench.run.session import InputFormat
+from mnasbench.runtimes.base import InputFormat
+from mnasbench.runtimes.onnxruntime_layout import FastInput
+from mnasbench.runtimes.openvino_layout import InterleavedInput
 
 FLOAT = InputFormat("input", 32, None)
 SMALL = Preprocessing(resize=40, crop=32)

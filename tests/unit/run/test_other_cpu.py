@@ -15,7 +15,7 @@ from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor
 from mnasbench.run.session import Engine
 from small_classifier import package
-from unit.build.nets import SIZE, images, small_mnasnet
+from unit.build.nets import SIZE, random_images, small_mnasnet
 
 # AVX2 and FMA, neither AVX512 nor VNNI.
 EMULATED = ["qemu-x86_64", "-cpu", "Haswell"]
@@ -41,7 +41,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndar
     np.save(folder / "pixels.npy", pixels)
 
     def int8(reduced: bool) -> Compiled:
-        return compile_model(small_mnasnet(), "int8-max", lambda: iter([images(24, 3)]), Recipe(reduce_range=reduced))
+        return compile_model(
+            small_mnasnet(), "int8-max", lambda: iter([random_images(24, 3)]), Recipe(reduce_range=reduced)
+        )
 
     models = {"fp32": (small_mnasnet(), "onnxruntime")}
     for bits, reduced in ((7, True), (8, False)):

@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from mnasbench.build.graph import session, tensor_shapes
+from mnasbench.build.graph import tensor_shapes
 from mnasbench.cpus import usable_cpus
 from mnasbench.errors import DatasetError, ModelError
+from mnasbench.runtimes.onnxruntime import open_session
 
 Batches = Callable[[], Iterator[np.ndarray]]
 
@@ -47,7 +48,7 @@ def run_chunks(model: ModelProto, tensors: Sequence[str], batches: Batches) -> I
         raise ModelError(f"the shape of '{unknown[0]}' is not known; export the model with a fixed input size")
     image_bytes = 4 * sum(int(np.prod(shapes[name])) for name in tensors)
     chunk = max(1, _CHUNK_BYTES // max(image_bytes, 1))
-    runner = session(_with_outputs(model, inner))
+    runner = open_session(_with_outputs(model, inner))
     empty = True
     for batch in batches():
         for start in range(0, len(batch), chunk):

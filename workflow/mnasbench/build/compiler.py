@@ -11,7 +11,7 @@ from mnasbench.build.calibration import Batches, observe, sample
 from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.build.equalize import Equalized, equalize
 from mnasbench.build.gate import agreement, check_exact, check_levels, check_operators, logits_of
-from mnasbench.build.graph import DISABLED_OPTIMIZERS, WEIGHTED, prepare, tensor_shapes, with_constants
+from mnasbench.build.graph import WEIGHTED, prepare, tensor_shapes, with_constants
 from mnasbench.build.half import to_half_weights
 from mnasbench.build.layers import layer_rows
 from mnasbench.build.observer import Histogram, Moments
@@ -132,8 +132,9 @@ class _Int8Build:
         rows = layer_rows(
             self.float_model, corrected.values, self._ranges(self.floats), self.histograms, self.moments, self.floats
         )
-        convs = sum(node.op_type == "Conv" and node.name not in self.floats for node in self.float_model.graph.node)
-        return Compiled(quantized, self._description(corrected, operators, between, budget), rows, images, convs)
+        int8_convs = len(set(_convolutions(self.float_model)) - self.floats)
+        quantization = self._description(corrected, operators, between, budget)
+        return Compiled(quantized, quantization, rows, images, int8_convs)
 
     def _calibrate(self, batches: Batches) -> None:
         tensors = quantized_tensors(self.float_model)
@@ -228,15 +229,19 @@ class _Int8Build:
             "exact_change": self.exact_change,
             "levels_sqnr_db": between if np.isfinite(between) else None,
             "operators": operators,
-            "disabled_optimizers": list(DISABLED_OPTIMIZERS),
             "notes": notes,
         }
 
 
+def _convolutions(model: ModelProto) -> list[str]:
+    """Names of the convolutions, in the graph's order."""
+    return [node.name for node in model.graph.node if node.op_type == "Conv"]
+
+
 def _resolve_layers(model: ModelProto, layers: Sequence[str | int]) -> frozenset[str]:
     """Names of the layers that are given by name or by position among the Convs; SettingsError for one unknown."""
-    convs = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    names = [node.name for node in model.graph.node]
+    convs = _convolutions(model)
+    names = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
     found = set()
     for layer in layers:
         if isinstance(layer, int):
@@ -245,6 +250,12 @@ def _resolve_layers(model: ModelProto, layers: Sequence[str | int]) -> frozenset
             found.add(convs[layer])
         elif layer in names:
             found.add(layer)
+        elif any(layer == node.name for node in model.graph.node):
+            # Between int8 layers a runtime computes it in int8 whatever the graph says.
+            raise SettingsError(
+                f"exclude_layers: {one_line(layer)} has no weights; only a Conv or a Gemm can be kept in float, and "
+                "what stands between such layers alone stays in float with them"
+            )
         else:
             raise SettingsError(f"exclude_layers: unknown layer '{one_line(layer)}'{did_you_mean(layer, names)}")
     return frozenset(found)

@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Collection
 
 import numpy as np
-import onnxruntime as ort
 from onnx import ModelProto
 
-from mnasbench.build.graph import optimized, session
 from mnasbench.build.quantize import QUANTIZED_OPERATORS
-from mnasbench.build.runtime import OpenVinoModel
 from mnasbench.errors import BuildError
+from mnasbench.runtimes.base import OperatorCounts, Session, holds_int8
+from mnasbench.runtimes.onnxruntime import Level, open_session, optimized
 
 # Largest change of a logit by steps that are exact, in shares of the largest logit: fp32's rounding over some
 # 60 layers stays a hundredfold below it.
@@ -18,9 +17,9 @@ EXACT = 1e-4
 _TWICE_DB = 10 * np.log10(2)
 
 
-def logits_of(model: ModelProto, images: np.ndarray, level: ort.GraphOptimizationLevel | None = None) -> np.ndarray:
+def logits_of(model: ModelProto, images: np.ndarray, level: Level = "all") -> np.ndarray:
     """Logits (n, classes) float32 of images (n, 3, H, W), 16 at a time so that memory stays small."""
-    runner = session(model, level)
+    runner = open_session(model, level=level)
     name = model.graph.input[0].name
     return np.concatenate([runner.run(None, {name: images[i : i + 16]})[0] for i in range(0, len(images), 16)])
 
@@ -54,9 +53,7 @@ def check_operators(model: ModelProto, quantized: ModelProto, float_nodes: Colle
     ``model`` is the float graph, ``float_nodes`` its layers that were to stay float. Every other Conv must run in
     int8; where every operator has an int8 kernel nothing but the image may be quantized at run time.
     """
-    counts = Counter(
-        node.op_type for node in optimized(quantized, ort.GraphOptimizationLevel.ORT_ENABLE_ALL).graph.node
-    )
+    counts = Counter(node.op_type for node in optimized(quantized).graph.node)
     convs = [node.name for node in model.graph.node if node.op_type == "Conv"]
     kept = sum(name in float_nodes for name in convs)
     floats = counts["Conv"] + counts["FusedConv"]
@@ -81,7 +78,7 @@ def check_levels(quantized: ModelProto, images: np.ndarray, reference: np.ndarra
     value makes others differ in the layers after it; both stay equally near to ``reference``, the float model's
     logits. Saturating kernels do not: twice the literal graph's error is taken for that.
     """
-    literal = logits_of(quantized, images, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    literal = logits_of(quantized, images, "none")
     fused = logits_of(quantized, images)
     lost_literal, lost_fused = sqnr_db(reference, literal), sqnr_db(reference, fused)
     if not lost_fused >= lost_literal - _TWICE_DB:
@@ -92,22 +89,32 @@ def check_levels(quantized: ModelProto, images: np.ndarray, reference: np.ndarra
     return sqnr_db(literal, fused)
 
 
-def check_runtime(
-    model: ModelProto, graph: ModelProto, runtime: OpenVinoModel, images: np.ndarray, int8_convs: int
-) -> None:
-    """BuildError where another runtime loses accuracy on ``graph`` that ONNX Runtime keeps, or runs it in fp32.
+def check_answers(model: ModelProto, graph: ModelProto, session: Session, images: np.ndarray, name: str) -> None:
+    """BuildError where the runtime called ``name`` loses accuracy on ``graph`` that ONNX Runtime keeps.
 
-    ``model`` is the float graph, ``images`` float32 (n, 3, H, W), ``int8_convs`` how many convolutions are to run in
-    int8. Twice the literal graph's error is too much, as in :func:`check_levels`; of a graph that is all float, ten
-    times the change that counts as exact.
+    ``model`` is the float graph, ``session`` takes ``images``, float32 (n, 3, H, W). Twice the literal graph's error is
+    too much, as in :func:`check_levels`; of a graph that is all float, ten times the change that counts as exact.
     """
+    is_quantized = holds_int8(graph)
     reference = logits_of(model, images)
-    literal = logits_of(graph, images, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
-    as_run = np.concatenate([runtime.run(images[i : i + 8]) for i in range(0, len(images), 8)])
-    least = sqnr_db(reference, literal) - _TWICE_DB if int8_convs else -20 * np.log10(10 * EXACT)
-    kept = sqnr_db(reference if int8_convs else literal, as_run)
+    literal = logits_of(graph, images, "none")
+    answers = np.concatenate([session.infer(images[i : i + 8]) for i in range(0, len(images), 8)])
+    least = sqnr_db(reference, literal) - _TWICE_DB if is_quantized else -20 * np.log10(10 * EXACT)
+    kept = sqnr_db(reference if is_quantized else literal, answers)
     if not kept >= least:
-        raise BuildError(f"gate: OpenVINO's answers stand {kept:.1f} dB from fp32, expected at least {least:.1f} dB")
-    counts = runtime.convolutions()
-    if counts["int8"] != int8_convs:
-        raise BuildError(f"gate: OpenVINO runs {counts['int8']} convolutions in int8, expected {int8_convs}")
+        raise BuildError(f"gate: {name}'s answers stand {kept:.1f} dB from fp32, expected at least {least:.1f} dB")
+
+
+def check_as_run(session: Session, int8_convs: int, name: str) -> OperatorCounts:
+    """What the runtime called ``name`` computes in int8 and in float; BuildError where a layer lost its precision.
+
+    ``int8_convs``: how many convolutions are to run in int8. In float a runtime may make one of two, so those are not
+    held to a number.
+    """
+    counts = session.count_operators()
+    if counts.int8_convolutions != int8_convs:
+        raise BuildError(
+            f"gate: {name} runs {counts.int8_convolutions} convolutions in int8, expected {int8_convs}; "
+            f"{counts.float_convolutions} run in float"
+        )
+    return counts

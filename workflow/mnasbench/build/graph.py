@@ -1,28 +1,20 @@
 """The float graph that every later step works on: simplified, with readable names and known shapes."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mnasbench.errors import ModelError, one_line
-
-# Loaded where a session is made: this module is also what a model that OpenVINO runs passes through.
-if TYPE_CHECKING:
-    import onnxruntime as ort
+from mnasbench.errors import ModelError
+from mnasbench.runtimes.onnxruntime import optimized
 
 # Layers that carry weights; everything else follows their precision.
 WEIGHTED = ("Conv", "Gemm")
 # Two pointwise convolutions are merged up to so many times their multiply-adds. MNASNet's first two take a fifth more,
 # and a pass over the tensor between less: int8 of mnasnet0_5 gained 3 %, of mnasnet1_0 nothing.
 _MERGED_WORK = 1.25
-# At session time it would requantize, for the whole tensor, the weights of a Conv that was to stay in fp32.
-DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
 
 
 def producers(model: ModelProto) -> dict[str, NodeProto]:
@@ -77,48 +69,6 @@ def tensor_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def session(
-    model: ModelProto, level: "ort.GraphOptimizationLevel | None" = None, threads: int = 0
-) -> "ort.InferenceSession":
-    """An ONNX Runtime session on the CPU; ``level`` is fully optimized unless given, 0 threads means all cores."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL if level is None else level
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(
-            model.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(DISABLED_OPTIMIZERS),
-        )
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise ModelError(f"ONNX Runtime cannot load the graph ({one_line(error)}); export the model again") from error
-
-
-def optimized(model: ModelProto, level: "ort.GraphOptimizationLevel") -> ModelProto:
-    """The graph as ONNX Runtime runs it after its optimizations of ``level``."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = level
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        try:
-            ort.InferenceSession(
-                model.SerializeToString(),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=list(DISABLED_OPTIMIZERS),
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ModelError(f"ONNX Runtime cannot optimize the graph ({one_line(error)})") from error
-        return onnx.load(options.optimized_model_filepath)
-
-
 def prepare(model: ModelProto) -> ModelProto:
     """The same function as a graph that quantizes well.
 
@@ -130,14 +80,12 @@ def prepare(model: ModelProto) -> ModelProto:
 
     Raises ModelError where the model has not exactly one image input and one output.
     """
-    import onnxruntime as ort
-
     if len(model.graph.input) != 1 or len(model.graph.output) != 1:
         raise ModelError(
             f"the graph has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "
             "expected one image input and one output of logits"
         )
-    simple = optimized(model, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+    simple = optimized(model, "basic")
     _pool_instead_of_mean(simple)
     _own_weights(simple)
     _merge_pointwise(simple)

@@ -13,9 +13,9 @@ from typing import Any
 import jsonschema
 import onnx
 
-from mnasbench.build.runtime import RUNTIMES
 from mnasbench.errors import ModelError, one_line
-from mnasbench.files import open_for_reading, read_json, sha256_of_file, write_json, written_atomically
+from mnasbench.files import read_json, sha256_of_file, write_json, written_atomically
+from mnasbench.runtimes import RUNTIMES
 
 # Initializers smaller than this stay in the .onnx, where shape inference needs to see them (Reshape targets).
 _EXTERNAL_FROM_BYTES = 1024
@@ -164,11 +164,3 @@ def read_package(prefix: Path) -> CompiledModel:
                 f"{one_line(path)}: its content differs from the digest in {info_path.name}; build the model again"
             )
     return CompiledModel(prefix, info)
-
-
-def load_graph(compiled: CompiledModel) -> onnx.ModelProto:
-    """The graph with its weights in memory."""
-    with open_for_reading(compiled.graph_path) as stream:
-        model = onnx.load_model_from_string(stream.read())
-    onnx.load_external_data_for_model(model, str(compiled.graph_path.parent))
-    return model

@@ -12,10 +12,11 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from mnasbench.build.equalize import as_groups, from_groups
-from mnasbench.build.graph import WEIGHTED, constants, consumers, integers, session
+from mnasbench.build.graph import WEIGHTED, constants, consumers, integers
 from mnasbench.build.quantize import weight_scales
 from mnasbench.build.ranges import LEVELS, Range
 from mnasbench.build.rounding import round_by_gptq, round_to_nearest
+from mnasbench.runtimes.onnxruntime import open_session
 
 # Wider layers (a 3 x 3 Conv on 512 channels) are rounded to the nearest: the inverse of their moments takes minutes.
 _WIDEST = 2304
@@ -107,7 +108,7 @@ def _run(node: NodeProto, inputs: Mapping[str, np.ndarray], opset: object) -> di
     made = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
     graph = helper.make_graph([node], node.name, given, made)
     names = [value.name for value in made]
-    results = session(helper.make_model(graph, opset_imports=[opset], ir_version=10)).run(names, dict(inputs))
+    results = open_session(helper.make_model(graph, opset_imports=[opset], ir_version=10)).run(names, dict(inputs))
     return dict(zip(names, results, strict=True))
 
 

@@ -11,16 +11,16 @@ import onnx
 from mnasbench.build.calibration_images import ImageStream, find_images
 from mnasbench.build.compiler import Compiled, Recipe, compile_model
 from mnasbench.build.config import BuildConfig
-from mnasbench.build.gate import check_runtime
+from mnasbench.build.gate import check_answers, check_as_run
 from mnasbench.build.graph import prepare
-from mnasbench.build.layout import LaidOut, for_runtime
 from mnasbench.build.package import CompiledModel, write_package
-from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
 from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
 from mnasbench.files import read_regular, sha256_of_bytes, sha256_of_file
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.progress import SILENT, Progress
+from mnasbench.runtimes import choose, reference, runtime_of
+from mnasbench.runtimes.base import InputFormat, OperatorCounts, Prepared, Runtime
 
 # torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
 _OPSETS = range(13, 25)
@@ -121,36 +121,37 @@ def build(
             max_drop=config.max_drop,
         )
         made = compile_model(model, config.precision, batches, recipe, progress)
-    if runtime == "openvino":
-        laid_out = _for_openvino(model, made, must=config.runtime == "openvino")
-        runtime = "onnxruntime" if laid_out.notes else runtime
-    else:
-        laid_out = for_runtime(made.model)
-    graph = laid_out.model
+    try:
+        prepared, counts = _prepare_for(runtime, model, made)
+    except (BuildError, ModelError) as error:
+        if runtime.is_reference or config.runtime == runtime.name:
+            raise
+        runtime = reference()
+        prepared, counts = _prepare_for(runtime, model, made)
+        prepared.notes.append(f"run by {runtime.name}: {one_line(error)}")
+    graph = prepared.model
     if config.softmax:
         graph = _with_softmax(graph)
-    info = _model_info(config, preprocessing, graph, laid_out, made.quantization, digests)
-    return write_package(config.prefix, graph, info | {"runtime": runtime}), made.layers
+    info = _model_info(config, preprocessing, graph, prepared, made.quantization, digests)
+    as_run = {"runtime": runtime.name, "operators_as_run": counts.as_json()}
+    return write_package(config.prefix, graph, info | as_run), made.layers
 
 
-def _for_openvino(model: onnx.ModelProto, made: Compiled, *, must: bool) -> LaidOut:
-    """The graph for OpenVINO; where OpenVINO loses accuracy on it, the one for ONNX Runtime, with a note that says so.
+def _prepare_for(runtime: Runtime, model: onnx.ModelProto, made: Compiled) -> tuple[Prepared, OperatorCounts]:
+    """The graph for a runtime, and what that computes in int8; BuildError where it would lose what the gate has seen.
 
-    BuildError instead of that where OpenVINO ``must`` be it.
+    ``model`` is the exported graph.
     """
-    try:
-        loaded = OpenVinoModel(made.model.SerializeToString(), threads=1, batch=_TRIED)
+    prepared = runtime.prepare(made.model)
+    size = model.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    session = runtime.open(prepared.model, InputFormat(model.graph.input[0].name, size, prepared.blocks), batch=_TRIED)
+    # The reference runs the very graph that the compiler's gate has looked at, or one that answers as it does.
+    if not runtime.is_reference:
         images = made.images
         if images is None:
-            sides = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
-            images = np.random.default_rng(0).normal(size=(_TRIED, *sides)).astype(np.float32)
-        check_runtime(prepare(model), made.model, loaded, images, made.int8_convs)
-    except (BuildError, ModelError) as error:
-        if must:
-            raise
-        laid_out = for_runtime(made.model)
-        return LaidOut(laid_out.model, laid_out.blocks, [*laid_out.notes, f"run by onnxruntime: {one_line(error)}"])
-    return LaidOut(made.model, None, [])
+            images = np.random.default_rng(0).normal(size=(_TRIED, 3, size, size)).astype(np.float32)
+        check_answers(prepare(model), made.model, session, images, runtime.title)
+    return prepared, check_as_run(session, made.int8_convs, runtime.title)
 
 
 def _with_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -170,12 +171,12 @@ def _model_info(
     config: BuildConfig,
     preprocessing: Preprocessing,
     model: onnx.ModelProto,
-    laid_out: LaidOut,
+    prepared: Prepared,
     quantization: dict[str, Any] | None,
     sources: dict[str, str],
 ) -> dict[str, Any]:
-    notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored] + laid_out.notes
-    blocks = {"blocks": asdict(laid_out.blocks)} if laid_out.blocks else {}
+    notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored] + prepared.notes
+    blocks = {"blocks": asdict(prepared.blocks)} if prepared.blocks else {}
     note = PRECISIONS[config.precision].cpu_note
     notes += [] if note is None else [note]
     return {
@@ -202,9 +203,9 @@ def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
 
 def describe(compiled: CompiledModel) -> list[str]:
     """What a compiled model is and where it came from, a line a fact."""
-    info = compiled.info
+    info, runner = compiled.info, runtime_of(compiled.info).title
     lines = [
-        f"model          {info['name']} ({info['precision']}, engine {info['engine']}, run by {runtime_of(info)})",
+        f"model          {info['name']} ({info['precision']}, engine {info['engine']}, run by {runner})",
         *(f"input          {entry['name']} {entry['dtype']} {entry['shape']}" for entry in info["inputs"]),
         *(f"output         {entry['name']} {entry['dtype']} {entry['shape']}" for entry in info["outputs"]),
         f"preprocessing  {', '.join(f'{key} {value}' for key, value in info['preprocessing'].items())}",

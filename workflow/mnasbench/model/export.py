@@ -11,6 +11,7 @@ import torch
 
 from mnasbench.errors import BuildError
 from mnasbench.files import written_atomically
+from mnasbench.runtimes.onnxruntime import open_session
 
 OPSET = 18  # What torch's exporter writes; asked for less, it prints a failed conversion and leaves 18.
 INPUT_NAME, OUTPUT_NAME = "input", "output"
@@ -79,15 +80,12 @@ def _strip_metadata(model: onnx.ModelProto) -> None:
 
 
 def _compare_with_torch(model: torch.nn.Module, exported: onnx.ModelProto, size: int) -> None:
-    import onnxruntime
-
     images = np.random.default_rng(0).standard_normal((3, 3, size, size)).astype(np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
-    session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
-    actual = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+    logits = open_session(exported).run([OUTPUT_NAME], {INPUT_NAME: images})[0]
     scale = max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(actual - expected).max()) / scale if actual.shape == expected.shape else float("inf")
+    difference = float(np.abs(logits - expected).max()) / scale if logits.shape == expected.shape else float("inf")
     if not difference <= LOGITS_TOLERANCE:
         raise BuildError(
             f"the exported graph's logits differ from torch's by {difference:.2e} of the largest logit "

@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.runtime import described, load_runtime
 from mnasbench.cpus import usable_cpus
 from mnasbench.data.npz import OUTPUT_KEY, PixelReader, npz_names, npz_parts, read_output, without_suffix
 from mnasbench.errors import DatasetError, InputError, MeasurementError, one_line
@@ -39,6 +38,7 @@ from mnasbench.preprocessing import Preprocessing
 from mnasbench.progress import SILENT, Progress
 from mnasbench.run.inputs import Preprocessor, Tensor, load_kernels
 from mnasbench.run.session import Engine
+from mnasbench.runtimes import described, runtime_of
 
 _MARKER = ".accuracy-run.json"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -130,7 +130,7 @@ class _Pipeline:
     ) -> None:
         # Side by side: to load one, or numba, takes a core as long as several hundred images do. Only what is loaded
         # first would have to take turns with numba, for Python's lock; a session makes its kernels without it.
-        load_runtime(compiled.info)
+        runtime_of(compiled.info).load()
         with ThreadPoolExecutor(min(instances + 1, usable_cpus())) as pool:
             kernels = pool.submit(load_kernels)
             first = Engine(compiled, threads, batch, params)

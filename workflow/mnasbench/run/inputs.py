@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnasbench.build.layout import InterleavedInput
 from mnasbench.data.npz import read_npz
 from mnasbench.data.preprocess import normalise, resize_and_crop
 from mnasbench.errors import SettingsError
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.run.session import InputFormat
+from mnasbench.runtimes.base import InputFormat
+from mnasbench.runtimes.openvino_layout import InterleavedInput
 
 UInt8Array = npt.NDArray[np.uint8]
 Tensor = npt.NDArray[np.float32] | UInt8Array

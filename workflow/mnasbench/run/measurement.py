@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.runtime import described
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.provenance import machine
 from mnasbench.run.figures import figures, requests_needed
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import VALID, Monitor, verdict
 from mnasbench.run.performance import Load, measure
+from mnasbench.runtimes import described
 
 # A missed bound counts when it is missed again: one stall of the machine fills the p99 of a whole run.
 _TRIES = 2
@@ -48,6 +48,7 @@ def _measure_once(
         "precision": compiled.info["precision"],
         "engine": compiled.info["engine"],
         "runtime": described(compiled.info),
+        "operators_as_run": measured.operators.as_json() if measured.operators else None,
         **computed,
         "verdict": verdict(observation, computed),
         "machine": machine(),

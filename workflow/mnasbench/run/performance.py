@@ -22,6 +22,7 @@ from mnasbench.preprocessing import Preprocessing
 from mnasbench.processes import end_with_parent
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.session import Engine
+from mnasbench.runtimes.base import OperatorCounts
 
 SCENARIOS = ("offline", "single_stream", "open_loop")
 # The times of arrival are drawn beforehand: 0.8 GB of them.
@@ -95,7 +96,8 @@ class Measured:
     """A finished run: its records and what it cost.
 
     ``started``/``finished`` bound the measured phase (monotonic seconds); ``cpu_seconds`` is user and system time
-    of all workers within it; ``peak_bytes`` is the largest resident set of each worker, added up.
+    of all workers within it; ``peak_bytes`` is the largest resident set of each worker, added up. ``operators``: what
+    a session computed in int8 and in float; None in a search, which does not ask.
     """
 
     records: Records
@@ -105,6 +107,7 @@ class Measured:
     peak_bytes: int
     load_seconds: float
     first_inference_seconds: float
+    operators: OperatorCounts | None = None
 
 
 def measure(
@@ -230,6 +233,7 @@ def _work(
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         load_seconds=engines[0].load_seconds,
         first_inference_seconds=first,
+        operators=engines[0].count_operators() if kept is None else None,
     )
 
 
@@ -275,4 +279,5 @@ def _merged(parts: Sequence[Measured]) -> Measured:
         peak_bytes=sum(part.peak_bytes for part in parts),
         load_seconds=max(part.load_seconds for part in parts),
         first_inference_seconds=max(part.first_inference_seconds for part in parts),
+        operators=parts[0].operators,
     )

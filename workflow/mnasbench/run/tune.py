@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from mnasbench.build.package import CompiledModel
-from mnasbench.build.runtime import described
 from mnasbench.cpus import usable_cpus
 from mnasbench.errors import InputError, OutputError
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, write_json
@@ -25,6 +24,7 @@ from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import DISTURBED, Monitor, verdict
 from mnasbench.run.performance import Load, measure
 from mnasbench.run.session import Engine
+from mnasbench.runtimes import described
 
 # The whole search stays well below 20 s, loading included; a slice holds some tens of requests.
 SEARCH_SECONDS, _LONGEST_SLICE, _SHORTEST_SLICE = 5.0, 0.6, 0.2

@@ -1,5 +1,3 @@
-import importlib.util
-import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,17 +6,18 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
-from mnasbench.build import runtime
 from mnasbench.build.compiler import Recipe, compile_model
-from mnasbench.build.gate import check_runtime, logits_of, sqnr_db
+from mnasbench.build.gate import check_answers, check_as_run, logits_of, sqnr_db
 from mnasbench.build.graph import prepare
-from mnasbench.build.runtime import OpenVinoModel, choose, runtime_of
 from mnasbench.data.preprocess import normalise
-from mnasbench.errors import BuildError, ModelError, SettingsError, ToolError
+from mnasbench.errors import BuildError, ModelError, ToolError
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.runtimes import RUNTIMES
+from mnasbench.runtimes.base import InputFormat, Session
 from unit.build.nets import SIZE, random_images, small_mnasnet
 
 IMAGES = random_images(24, seed=3)
+FORMAT = InputFormat("input", SIZE, None)
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +26,8 @@ def graph() -> ModelProto:
     return compile_model(small_mnasnet(), "int8-max", lambda: iter([IMAGES]), Recipe()).model
 
 
-def loaded(graph: ModelProto, threads: int = 1, batch: int = 8) -> OpenVinoModel:
-    return OpenVinoModel(graph.SerializeToString(), threads, batch)
-
-
-@pytest.mark.parametrize("machine", ("x86_64", "aarch64"))
-@pytest.mark.parametrize("precision", ("fp32", "fp16", "int8-max"))
-def test_auto_takes_openvino_for_int8_on_x86_alone(
-    machine: str, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    expected = "openvino" if (machine, precision) == ("x86_64", "int8-max") else "onnxruntime"
-    assert choose("auto", precision) == expected
-    assert choose("onnxruntime", precision) == "onnxruntime" and choose("openvino", precision) == "openvino"
-
-
-def test_a_missing_openvino_is_done_without_unless_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert choose("auto", "int8-max") == "onnxruntime"
-    with pytest.raises(ToolError, match="openvino is not installed"):
-        choose("openvino", "fp32")
+def loaded(graph: ModelProto | Path, threads: int = 1, batch: int = 8) -> Session:
+    return RUNTIMES["openvino"].open(graph, FORMAT, threads, batch)
 
 
 def test_a_model_for_a_missing_openvino_says_what_to_do(graph: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,25 +49,17 @@ def test_a_second_session_that_is_refused_is_one_line(graph: ModelProto, monkeyp
         model.another()
 
 
-def test_unknown_runtimes_are_errors() -> None:
-    with pytest.raises(SettingsError, match="did you mean 'openvino'"):
-        choose("openvin", "fp32")
-    with pytest.raises(ModelError, match="tensorrt"):
-        runtime_of({"runtime": "tensorrt"})
-    assert runtime_of({}) == "onnxruntime"
-
-
 def test_answers_are_as_near_to_fp32_as_onnx_runtimes(graph: ModelProto) -> None:
     reference = logits_of(prepare(small_mnasnet()), IMAGES)
-    answers = np.concatenate([loaded(graph).run(IMAGES[i : i + 8]) for i in range(0, len(IMAGES), 8)])
+    answers = np.concatenate([loaded(graph).infer(IMAGES[i : i + 8]) for i in range(0, len(IMAGES), 8)])
     assert sqnr_db(reference, answers) > sqnr_db(reference, logits_of(graph, IMAGES)) - 1
 
 
 @pytest.mark.parametrize(("threads", "batch"), [(2, 8), (1, 1), (1, 5), (1, 24)])
 def test_neither_threads_nor_batches_change_a_score(graph: ModelProto, threads: int, batch: int) -> None:
-    expected = loaded(graph, batch=3).run(IMAGES[:3])
-    np.testing.assert_array_equal(loaded(graph, threads, batch).run(IMAGES[:batch])[:3], expected[:batch])
-    np.testing.assert_array_equal(loaded(graph, threads, batch).run(IMAGES[:2]), expected[:2])
+    expected = loaded(graph, batch=3).infer(IMAGES[:3])
+    np.testing.assert_array_equal(loaded(graph, threads, batch).infer(IMAGES[:batch])[:3], expected[:batch])
+    np.testing.assert_array_equal(loaded(graph, threads, batch).infer(IMAGES[:2]), expected[:2])
 
 
 @pytest.mark.parametrize("batch", [8, 24])
@@ -95,39 +68,42 @@ def test_another_of_a_model_gives_the_same_scores_beside_it(graph: ModelProto, b
     twin = first.another()
     one, other = IMAGES[:batch], IMAGES[::-1][:batch]
     with ThreadPoolExecutor(2) as pool:
-        found = pool.submit(first.run, one), pool.submit(twin.run, other)
-    np.testing.assert_array_equal(found[0].result(), loaded(graph).run(one))
-    np.testing.assert_array_equal(found[1].result(), loaded(graph).run(other))
+        found = pool.submit(first.infer, one), pool.submit(twin.infer, other)
+    np.testing.assert_array_equal(found[0].result(), loaded(graph).infer(one))
+    np.testing.assert_array_equal(found[1].result(), loaded(graph).infer(other))
 
 
 def test_pixels_are_normalised_as_the_preprocessing_says(graph: ModelProto) -> None:
     preprocessing = Preprocessing(resize=SIZE, crop=SIZE, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 3, SIZE, SIZE), dtype=np.uint8)
-    inside = OpenVinoModel(graph.SerializeToString(), 1, 8, preprocessing).run(pixels)
-    # Sums in another order may round a value to the next step.
-    assert sqnr_db(loaded(graph).run(normalise(pixels, preprocessing)), inside) > 35
+    model = prepare(small_mnasnet())
+    session = RUNTIMES["openvino"].open(model, FORMAT, 1, 8, preprocessing)
+    assert session.format.pixels and session.format.dtype == "uint8"
+    assert sqnr_db(loaded(model).infer(normalise(pixels, preprocessing)), session.infer(pixels)) > 80
+    of_int8 = RUNTIMES["openvino"].open(graph, FORMAT, 1, 8, preprocessing)
+    assert of_int8.format.interleaved and of_int8.format.shape == (SIZE, SIZE, 3)
 
 
 def test_the_gate_takes_what_openvino_runs_well(graph: ModelProto) -> None:
     model = prepare(small_mnasnet())
-    check_runtime(model, graph, loaded(graph), IMAGES, sum(node.op_type == "Conv" for node in model.graph.node))
-    check_runtime(model, model, loaded(model), IMAGES, 0)
+    convs = sum(node.op_type == "Conv" for node in model.graph.node)
+    for made, int8_convs in ((graph, convs), (model, 0)):
+        session = loaded(made)
+        check_answers(model, made, session, IMAGES, "OpenVINO")
+        assert check_as_run(session, int8_convs, "OpenVINO").float_convolutions == convs - int8_convs
 
 
 def test_the_gate_refuses_wrong_answers_and_layers_in_fp32(graph: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
     model = prepare(small_mnasnet())
     with pytest.raises(BuildError, match="runs 0 convolutions in int8, expected 9"):
-        check_runtime(model, graph, loaded(model), IMAGES, 9)
-    monkeypatch.setattr(OpenVinoModel, "run", lambda self, tensor: np.zeros((len(tensor), 10), np.float32))
+        check_as_run(loaded(model), 9, "OpenVINO")
+    session = loaded(graph)
+    monkeypatch.setattr(session, "infer", lambda tensor: np.zeros((len(tensor), 10), np.float32))
     with pytest.raises(BuildError, match="dB from fp32, expected at least"):
-        check_runtime(model, graph, loaded(graph), IMAGES, 9)
+        check_answers(model, graph, session, IMAGES, "OpenVINO")
 
 
 def test_a_file_that_is_no_graph_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(b"\x08\x07 nothing")
     with pytest.raises(ModelError, match="OpenVINO cannot load it"):
-        OpenVinoModel(tmp_path / "cut.onnx", 1)
-
-
-def test_versions_are_told() -> None:
-    assert all(runtime.version_of(name)[0].isdigit() for name in runtime.RUNTIMES)
+        loaded(tmp_path / "cut.onnx")

@@ -6,17 +6,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from onnxruntime import GraphOptimizationLevel
 
-from mnasbench.build import layout
-from mnasbench.build.graph import attribute, optimized, session
+from mnasbench.build.graph import attribute
 from mnasbench.build.half import to_half_weights
-from mnasbench.build.runtime import OpenVinoModel
+from mnasbench.runtimes import RUNTIMES
+from mnasbench.runtimes import onnxruntime_layout as layout
+from mnasbench.runtimes.base import InputFormat
+from mnasbench.runtimes.onnxruntime import open_session, optimized
+from mnasbench.runtimes.openvino_layout import interleaved_input
 from small_classifier import float_classifier, quantized
 
 
 def scores(model, images):
-    return session(model).run(None, {model.graph.input[0].name: images})[0]
+    return open_session(model).run(None, {model.graph.input[0].name: images})[0]
 
 
 def noise(size, count=3, seed=5):
@@ -49,10 +51,10 @@ def test_a_quantized_graph_keeps_its_answers_to_the_bit(shape, tmp_path):
 
 
 def test_every_convolution_of_the_changed_graph_runs_in_int8(tmp_path):
-    laid_out = layout.for_runtime(quantized(float_classifier(), tmp_path))
+    laid_out = RUNTIMES["onnxruntime"].prepare(quantized(float_classifier(), tmp_path))
     after = laid_out.model
     assert laid_out.blocks is not None and laid_out.blocks.parts == 2 and not laid_out.notes
-    kinds = collections.Counter(n.op_type for n in optimized(after, GraphOptimizationLevel.ORT_ENABLE_ALL).graph.node)
+    kinds = collections.Counter(n.op_type for n in optimized(after).graph.node)
     assert kinds["QLinearConv"] == 10
     assert not kinds["Conv"] and not kinds["QuantizeLinear"]
 
@@ -92,7 +94,7 @@ def test_channels_that_something_unknown_reads_stay():
 @pytest.mark.parametrize("size", [15, 18])
 def test_a_image_that_has_no_even_halves_still_works(size, tmp_path):
     before = quantized(float_classifier(size=size), tmp_path)
-    laid_out = layout.for_runtime(before)
+    laid_out = RUNTIMES["onnxruntime"].prepare(before)
     after, blocks = laid_out.model, laid_out.blocks
     if size % 2:
         assert blocks is None
@@ -118,7 +120,7 @@ def test_a_layout_that_changes_an_answer_is_left_out(monkeypatch, tmp_path):
 
     model = float_classifier()
     monkeypatch.setattr(layout, "pad_channels", broken)
-    laid_out = layout.for_runtime(model)
+    laid_out = RUNTIMES["onnxruntime"].prepare(model)
     assert laid_out.model == model and laid_out.blocks is None
     assert len(laid_out.notes) == 2 and "left out, it moved a score" in laid_out.notes[0]
 
@@ -151,7 +153,7 @@ def test_layers_kept_in_float_keep_their_shape(tmp_path):
     model = float_classifier()
     kept = [n.name for n in model.graph.node if n.op_type == "Conv"][3:5]
     before = quantized(model, tmp_path, kept)
-    laid_out = layout.for_runtime(before)
+    laid_out = RUNTIMES["onnxruntime"].prepare(before)
     assert not laid_out.notes
     images = noise(32)
     assert np.array_equal(scores(before, images), scores(laid_out.model, laid_out.blocks.quantize(images)))
@@ -170,14 +172,13 @@ def test_a_model_without_a_image_stem_is_left_alone(tmp_path):
 
 def test_interleaved_bytes_give_the_same_answers_in_openvino(tmp_path):
     before = quantized(float_classifier(), tmp_path)
-    changed, target = layout.interleaved_input(before)
+    changed, target = interleaved_input(before)
     images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
     steps = np.clip(np.rint(images / np.float32(target.scale)) + target.zero_point, 0, 255).astype(np.uint8)
-    loaded = OpenVinoModel(changed.SerializeToString(), 1, 4)
-    expected = OpenVinoModel(before.SerializeToString(), 1, 4)
-    np.testing.assert_array_equal(loaded.run(steps.transpose(0, 2, 3, 1)), expected.run(images))
-    assert loaded.convolutions() == expected.convolutions()
+    loaded, expected = (RUNTIMES["openvino"].open(g, InputFormat("input", 32, None), 1, 4) for g in (changed, before))
+    np.testing.assert_array_equal(loaded.infer(steps.transpose(0, 2, 3, 1)), expected.infer(images))
+    assert loaded.count_operators() == expected.count_operators()
 
 
 def test_a_float_graph_takes_no_bytes():
-    assert layout.interleaved_input(float_classifier()) is None
+    assert interleaved_input(float_classifier()) is None

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mnasbench.build.graph import session
+from mnasbench.runtimes.base import holds_int8
 
 # Depthwise kernels work on 16 channels at a time; other convolutions on 16 output channels in steps of 4.
 _DEPTHWISE_MULTIPLE = 16
@@ -26,8 +26,6 @@ _CHANNELWISE = frozenset(
 )
 # Of these, the ones whose constants are scalars for the whole tensor. A constant of Add or Mul may be per channel.
 _WITH_SCALARS = frozenset({"Clip", "QuantizeLinear", "DequantizeLinear"})
-# Float kernels for other channel counts add in another order; some 60 layers stay a tenfold below this.
-_FLOAT_ROUNDING = 1e-5
 # Operators that a chain of convolutions may hold: all but Conv treat every value alike.
 _CHAINED = frozenset({"Clip", "Conv", "DequantizeLinear", "QuantizeLinear", "Relu"})
 
@@ -182,48 +180,6 @@ class _Parameters:
         model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in self.values.items())
 
 
-@dataclass(frozen=True)
-class LaidOut:
-    """A graph as it is run: its input where that changed, and what there is to say about it."""
-
-    model: ModelProto
-    blocks: FastInput | None
-    notes: list[str]
-
-
-def for_runtime(model: ModelProto) -> LaidOut:
-    """The finished graph, float or QDQ, as ONNX Runtime runs it fastest.
-
-    A QDQ graph's answers stay equal to the bit, a float graph's to rounding. That is tried, on seeded noise: a
-    rewrite after which it does not hold is left out, and a note says so.
-    """
-    allowed = 0.0 if _is_quantized(model) else _FLOAT_ROUNDING
-    faster, blocks = fast_input(model)
-    notes: list[str] = []
-    for what, graph, taken in (("input", faster, blocks), ("number of channels", model, None)):
-        changed = pad_channels(graph)
-        difference = _difference(model, changed, taken)
-        if difference <= allowed:
-            return LaidOut(changed, taken, notes)
-        notes.append(f"layout: a faster {what} was left out, it moved a score by {difference:.1e} of the largest")
-    return LaidOut(model, None, notes)
-
-
-def _difference(before: ModelProto, after: ModelProto, blocks: FastInput | None) -> float:
-    """Largest change of a score, in shares of the largest score."""
-    _, channels, height, width = (dim.dim_value for dim in before.graph.input[0].type.tensor_type.shape.dim)
-    noise = np.random.default_rng(0).normal(size=(1, channels, height, width)).astype(np.float32)
-    name = before.graph.input[0].name
-    expected = session(before).run(None, {name: noise})[0]
-    scores = session(after).run(None, {name: noise if blocks is None else blocks.quantize(noise)})[0]
-    # An untrained model may answer noise with nothing but zeros; then any score at all is a change.
-    return float(np.abs(expected - scores).max() / (np.abs(expected).max() or 1.0))
-
-
-def _is_quantized(model: ModelProto) -> bool:
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-
-
 def pad_channels(model: ModelProto) -> ModelProto:
     """The same function with channels of zeros added where int8 kernels are faster for it.
 
@@ -269,7 +225,7 @@ def _groups(model: ModelProto, parameters: _Parameters) -> dict[str, _Group]:
             groups[tensor] = kept
 
     # A float layer among quantized ones keeps its shape: rounded differently, it might move a value by a whole step.
-    mixes = _is_quantized(model)
+    mixes = holds_int8(model)
     for value in (*model.graph.input, *model.graph.output):
         group(value.name).is_fixed = True
     for node in model.graph.node:
@@ -475,65 +431,3 @@ def _join_halves(model: ModelProto, head: _Head, parameters: _Parameters, rows: 
     nodes = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*nodes[: position + 1], *new, *nodes[position + 1 :]])
-
-
-# ------------------------------------------------------------------------------------------------ interleaved input
-@dataclass(frozen=True)
-class InterleavedInput:
-    """The input of a graph after ``interleaved_input``: uint8 (batch, size, size, 3), colours innermost, quantized.
-
-    A value is ``round(normalised / scale) + zero_point``.
-    """
-
-    scale: float
-    zero_point: int
-
-
-def interleaved_input(model: ModelProto) -> tuple[ModelProto, InterleavedInput] | None:
-    """The same function of the bytes that its first QuantizeLinear makes, their colours innermost.
-
-    That is how OpenVINO's convolutions read an image. None for a graph that does not begin with QuantizeLinear to
-    uint8. OpenVINO keeps a convolution in int8 only behind a quantization that it sees; one of scale 1 says that the
-    bytes are quantized already, and is dropped by it. The Transpose stands behind that, because there it costs
-    nothing: it becomes the order in memory.
-    """
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    graph, entry = copy.graph, copy.graph.input[0]
-    quantize, dequantize = _input_quantization(copy)
-    if quantize is None or dequantize is None:
-        return None
-    name, batch, size = entry.name, *(entry.type.tensor_type.shape.dim[axis] for axis in (0, 2))
-    values = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in quantize.input}
-    input_format = InterleavedInput(*(values[key].item() for key in quantize.input[1:3]))
-    graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), f"{name}_one"))
-    graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), f"{name}_zero"))
-    values_in = [f"{name}_float", f"{name}_one", f"{name}_zero"]
-    interleaved = f"{name}_interleaved"
-    new = [
-        helper.make_node("Cast", [name], [f"{name}_float"], f"{name}_float", to=TensorProto.FLOAT),
-        helper.make_node("QuantizeLinear", values_in, [f"{name}_same"], f"{name}_same"),
-        helper.make_node("DequantizeLinear", [f"{name}_same", *dequantize.input[1:]], [interleaved], interleaved),
-        helper.make_node("Transpose", [interleaved], [dequantize.output[0]], f"{name}_order", perm=[0, 3, 1, 2]),
-    ]
-    nodes = [*new, *(node for node in graph.node if node not in (quantize, dequantize))]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    shape = [batch.dim_param or batch.dim_value, size.dim_value, size.dim_value, 3]
-    entry.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
-    del graph.value_info[:]
-    return copy, input_format
-
-
-def _input_quantization(model: ModelProto) -> tuple[NodeProto | None, NodeProto | None]:
-    """The QuantizeLinear (to uint8) and DequantizeLinear that alone read the graph's input; None where others do."""
-    quantize = dequantize = None
-    readers = [node for node in model.graph.node if model.graph.input[0].name in node.input]
-    if len(readers) == 1 and readers[0].op_type == "QuantizeLinear" and len(readers[0].input) == 3:
-        quantize = readers[0]
-        types = {t.name: t.data_type for t in model.graph.initializer if not t.dims}
-        behind = [node for node in model.graph.node if quantize.output[0] in node.input]
-        is_byte = types.get(quantize.input[2]) == TensorProto.UINT8 and quantize.input[1] in types
-        if is_byte and len(behind) == 1 and behind[0].op_type == "DequantizeLinear":
-            dequantize = behind[0]
-    return quantize, dequantize
