@@ -38,11 +38,11 @@ from mnasbench.build.config import BuildConfig  # noqa: E402
 from mnasbench.build.vamc import build  # noqa: E402
 from mnasbench.cpus import usable_cpus  # noqa: E402
 from mnasbench.data.preprocess import normalise, pixels_of  # noqa: E402
+from mnasbench.machine import machine  # noqa: E402
 from mnasbench.model import architecture  # noqa: E402
 from mnasbench.model.export import export_onnx  # noqa: E402
 from mnasbench.model.torchvision_import import torchvision  # noqa: E402
 from mnasbench.preprocessing import Preprocessing  # noqa: E402
-from mnasbench.provenance import machine  # noqa: E402
 from mnasbench.run.inputs import Preprocessor  # noqa: E402
 from mnasbench.run.interference import Monitor  # noqa: E402
 from mnasbench.run.session import Engine  # noqa: E402

@@ -24,8 +24,8 @@ from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.cpus import usable_cpus
 from mnasbench.data.npz import write_npz
 from mnasbench.data.preprocess import normalise, pixels_of
+from mnasbench.machine import machine
 from mnasbench.model.export import export_onnx
-from mnasbench.provenance import machine
 from mnasbench.run.accuracy import run_accuracy
 from mnasbench.run.figures import figures
 from mnasbench.run.inputs import UInt8Array

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnasbench.cpus import usable_cpus
+from mnasbench.runtimes import DISTRIBUTIONS
 
 
 def machine() -> dict[str, Any]:
@@ -32,9 +33,9 @@ def _cpu_model() -> str:
 
 def installed_versions() -> dict[str, str]:
     """Versions of the libraries that decide what a result is; one that is not installed is left out."""
-    names = ("numpy", "onnx", "onnxruntime", "openvino", "pillow", "simplejpeg", "snakemake", "timm", "torch")
-    found = {name: _version(name) for name in (*names, "torchvision")}
-    return {name: version for name, version in found.items() if version is not None}
+    names = ("numpy", "onnx", "pillow", "simplejpeg", "snakemake", "timm", "torch", "torchvision")
+    versions = {name: _version(name) for name in sorted((*names, *DISTRIBUTIONS))}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def _version(distribution: str) -> str | None:

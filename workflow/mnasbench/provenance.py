@@ -27,7 +27,6 @@ from typing import Any
 from mnasbench.cpus import usable_cpus
 from mnasbench.errors import InputError, OutputError, one_line
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, sha256_of_file, write_json, write_text
-from mnasbench.runtimes import installed_distributions
 
 RECEIPT_SUFFIX = ".receipt.json"
 _LIBRARY = Path(__file__).resolve().parent
@@ -115,12 +114,6 @@ def code_digest(script: Path) -> str:
     for path in imported_files(script):
         parts[path.relative_to(_LIBRARY.parent).as_posix()] = _read_module(path)[0]
     return sha256_of_bytes(canonical_json(parts).encode())
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the libraries that decide what a result is; a runtime that is not installed is left out."""
-    names = ("numpy", "onnx", "pillow", "simplejpeg", "snakemake", "timm", "torch", "torchvision")
-    return {name: importlib.metadata.version(name) for name in sorted((*names, *installed_distributions()))}
 
 
 # -------------------------------------------------------------------------------------------------------- machine

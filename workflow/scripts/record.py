@@ -26,6 +26,7 @@ from mnasbench.commands.command_line import not_enough_memory, run, tells_of_mem
 from mnasbench.disk_room import free_bytes
 from mnasbench.errors import InputError, OutputError, ToolError, one_line
 from mnasbench.files import flush_to_disk, read_json, write_json
+from mnasbench.machine import installed_versions
 from mnasbench.processes import end_with_parent, former_holder, is_gone
 
 FAILURES = Path("results/logs/failures.txt")
@@ -280,7 +281,7 @@ def record(arguments: argparse.Namespace) -> int:
             "outputs": {str(path): provenance.describe_file(path) for path in outputs},
             "folders": {str(path): _describe_folder(path) for path in arguments.folders},
             "git_commit": provenance.git_commit(Path(__file__).parent),
-            "versions": provenance.installed_versions(),
+            "versions": installed_versions(),
             "machine": provenance.machine(),
             "threads": arguments.threads,
             "started": started.isoformat(timespec="milliseconds"),

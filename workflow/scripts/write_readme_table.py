@@ -10,7 +10,7 @@ from mnasbench.commands.command_line import run
 from mnasbench.errors import InputError
 from mnasbench.files import read_json, read_text, write_text
 from mnasbench.result.summary import read_csv, terminal_notes, terminal_table
-from mnasbench.runtimes import RUNTIMES
+from mnasbench.runtimes import DISTRIBUTIONS
 
 MARKS = (
     "<!-- table: written by workflow/scripts/write_readme_table.py from a run's results -->\n",
@@ -30,8 +30,7 @@ def _block(results: Path) -> str:
     rows = read_csv(read_text(results / "summary.csv"))
     receipt = read_json(results / "summary.receipt.json")
     machine = receipt["machine"]
-    libraries = (*(runtime.distribution for runtime in RUNTIMES.values()), "torch")
-    shown = (name for name in libraries if name in receipt["versions"])
+    shown = (name for name in (*DISTRIBUTIONS, "torch") if name in receipt["versions"])
     versions = ", ".join(f"{name} {receipt['versions'][name]}" for name in shown)
     told = f"{machine['cpu']}, {machine['cpus']} cores, {versions}, {receipt['started'][:10]}"
     notes = "\n".join(terminal_notes(rows, {}))

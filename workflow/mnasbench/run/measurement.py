@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from mnasbench.build.package import CompiledModel
+from mnasbench.machine import machine
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.provenance import machine
 from mnasbench.run.figures import figures, requests_needed
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import VALID, Monitor, verdict

@@ -17,8 +17,8 @@ from mnasbench.build.package import CompiledModel
 from mnasbench.cpus import usable_cpus
 from mnasbench.errors import InputError, OutputError
 from mnasbench.files import canonical_json, read_json, sha256_of_bytes, write_json
+from mnasbench.machine import machine
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.provenance import machine
 from mnasbench.run.figures import figures
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import DISTURBED, Monitor, verdict

@@ -20,6 +20,8 @@ from mnasbench.runtimes.openvino import OpenVino
 # In the order in which `auto` looks for one that suits; the last one suits everything.
 RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (OpenVino(), OnnxRuntime())}
 AUTO = "auto"
+# The packages that are installed for them.
+DISTRIBUTIONS = tuple(runtime.distribution for runtime in RUNTIMES.values())
 
 
 def reference() -> Runtime:
@@ -53,11 +55,6 @@ def runtime_of(info: Mapping[str, Any]) -> Runtime:
 def title_of(name: str) -> str:
     """A runtime's name for people; of one that is not known here, the name itself."""
     return RUNTIMES[name].title if name in RUNTIMES else name
-
-
-def installed_distributions() -> list[str]:
-    """The packages of the runtimes that are installed."""
-    return [runtime.distribution for runtime in RUNTIMES.values() if runtime.is_installed()]
 
 
 def described(info: Mapping[str, Any]) -> dict[str, str]:
