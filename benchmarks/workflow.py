@@ -41,9 +41,9 @@ STAND_IN = """
 import subprocess, sys
 from pathlib import Path
 import record_real
-from mnasbench import provenance
 from mnasbench.data.manifest_file import read_manifest
-from mnasbench.files import write_json
+from mnasbench.file_memory import FileMemory
+from mnasbench.receipts import Receipt, input_digest, record_file, record_folder, write_receipt
 
 def main():
     arguments = record_real.build_parser().parse_args()
@@ -63,12 +63,14 @@ def main():
                 manifest = next(Path("results/data").glob(f"*/manifests/{shard}.csv"))
                 for image in read_manifest(manifest):
                     (folder / Path(image.name).with_suffix(".npz").name).touch()
-    write_json(arguments.receipt, {
-        "rule": arguments.log.stem.partition("-")[0], "started": "", "seconds": 1.0, "cpu_seconds": 1.0,
-        "peak_bytes": 1, "inputs": {},
-        "outputs": {str(path): provenance.describe_file(path) for path in outputs},
-        "folders": {str(path): provenance.describe_folder(path) for path in arguments.folders},
-    })
+    memory = FileMemory(None)
+    write_receipt(arguments.receipt, Receipt(
+        arguments.log.stem.partition("-")[0], command, arguments.settings, arguments.code,
+        {str(path): input_digest(path, memory) for path in arguments.inputs if path.is_file()},
+        {str(path): record_file(path) for path in outputs},
+        {str(path): record_folder(path) for path in arguments.folders},
+        None, {}, {}, arguments.threads, "", 1.0, 1.0, 1,
+    ))
 
 main()
 """

@@ -16,6 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
+from made_receipt import made_receipt
 from mnasbench.build.config import BuildConfig, build_file, read_build_config
 from mnasbench.build.package import read_package
 from mnasbench.build.vamc import describe, read_checkpoint
@@ -29,11 +30,11 @@ from mnasbench.data.manifest import look_at
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import read_npz, read_output
 from mnasbench.data.preprocess import pixels_of
-from mnasbench.errors import MnasbenchError
+from mnasbench.errors import InputError, MnasbenchError
 from mnasbench.files import read_text, read_yaml, sha256_of_bytes
 from mnasbench.model.architecture import read_state_dict
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.provenance import damaged_outputs
+from mnasbench.receipts import Acceptance, FileRecord, FolderRecord, damage_of
 from mnasbench.result.evaluation import accuracy, by_key, read_answers
 from mnasbench.result.result_text import read_result_text
 from mnasbench.result.results_folder import read_results
@@ -230,10 +231,22 @@ def _cache_examples() -> list[bytes]:
     return [json.dumps({"format": 1, "files": {"val/a.JPEG": [9, 8, sha256_of_bytes(b""), 5, 4, "RGB", ""]}}).encode()]
 
 
+def _receipt(path: Path) -> None:
+    damage = damage_of(path, by_contents=True)
+    if damage is not None and "is not a receipt" in damage:
+        raise InputError(damage)
+
+
 def _receipt_examples() -> list[bytes]:
-    outputs = {"receipt.json": {"bytes": 3, "sha256": sha256_of_bytes(b"")}}
-    folders = {".": {"files": 1, "bytes": 2, "listing_sha256": sha256_of_bytes(b"")}}
-    return [json.dumps({"outputs": outputs, "folders": folders}).encode(), b'{"outputs": {}, "folders": {}}']
+    digest = sha256_of_bytes(b"")
+    full = made_receipt(
+        command=["step.py", "--x"],
+        inputs={"a.csv": digest},
+        outputs={"receipt.json": FileRecord(3, digest)},
+        folders={".": FolderRecord(1, 2, digest, digest)},
+        accepted=[Acceptance(digest, "2026-01-02", "a comment")],
+    )
+    return [json.dumps(receipt.to_json()).encode() for receipt in (full, made_receipt())]
 
 
 def _summary(path: Path) -> None:
@@ -362,7 +375,7 @@ READERS = {
         Reader("manifest", "manifest.csv", read_manifest, _manifest_examples),
         Reader("manifest cache", "manifest.csv.cache.json", read_cache, _cache_examples),
         Reader("answers", "answers-0.csv", _answers, _answers_examples),
-        Reader("receipt", "receipt.json", damaged_outputs, _receipt_examples),
+        Reader("receipt", "receipt.json", _receipt, _receipt_examples),
         Reader("summary", "summary.csv", _summary, _summary_examples),
         Reader("vamp report", "report.txt", _vamp_report, _vamp_report_examples),
         Reader("ONNX", "m.onnx", _onnx, _onnx_examples),

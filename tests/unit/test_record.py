@@ -1,6 +1,5 @@
 """record.py: what it makes of the receipts that lie beside a step's inputs."""
 
-import hashlib
 import json
 import os
 import resource
@@ -11,7 +10,11 @@ from pathlib import Path
 import pytest
 
 import record
+from made_receipt import made_receipt
+from mnasbench.files import sha256_of_bytes
 from mnasbench.processes import this_process
+from mnasbench.receipts import FileRecord
+from mnasbench.recorded_step import LOCK
 
 
 @pytest.mark.parametrize(
@@ -35,11 +38,11 @@ def test_an_input_is_what_its_own_receipt_says(
     monkeypatch.chdir(tmp_path)
     for name, content in (("in", own), ("other", neighbour)):
         Path(f"{name}.csv").write_text("made")
-        told_outputs = {f"{name}.csv": {"sha256": hashlib.sha256(content.encode()).hexdigest()}}
-        receipt = json.dumps({"outputs": told_outputs}) if content.isalpha() else content
-        Path(f"{name}.receipt.json").write_text(receipt)
+        made = {f"{name}.csv": FileRecord(4, sha256_of_bytes(content.encode()))}
+        receipt = made_receipt(outputs=made)
+        Path(f"{name}.receipt.json").write_text(json.dumps(receipt.to_json()) if content.isalpha() else content)
     arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log"]
-    code = record.main([*arguments, "--inputs", "in.csv", "other.receipt.json", "--", "true"])
+    code = record.main([*arguments, "--inputs", "in.csv", "--", "true"])
     assert (code, Path("r.json").is_file()) == ((2, False) if told else (0, True))
     assert told in capsys.readouterr().err
 
@@ -50,11 +53,11 @@ def test_a_job_that_a_killed_run_left_ends_when_the_next_begins(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MNASBENCH_RUN", "login:1:1")
-    record.LOCK.parent.mkdir()
-    record.LOCK.write_text("login:1:1\n" if when == "meanwhile" else f"{this_process()}\n")
+    LOCK.parent.mkdir()
+    LOCK.write_text("login:1:1\n" if when == "meanwhile" else f"{this_process()}\n")
     arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log", "--"]
     if when == "meanwhile":
-        arguments += ["sh", "-c", f"echo {this_process()} > {record.LOCK}; exec sleep 60"]
+        arguments += ["sh", "-c", f"echo {this_process()} > {LOCK}; exec sleep 60"]
     else:
         arguments += ["touch", "ran"]
     assert record.main(arguments) == 1
@@ -67,8 +70,8 @@ def test_a_job_of_the_run_that_holds_the_results_goes_on(tmp_path: Path, monkeyp
     monkeypatch.setenv("MNASBENCH_RUN", "login:1:1")
     arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log", "--"]
     assert record.main([*arguments, "true"]) == 0  # a file system where no run could sign
-    record.LOCK.parent.mkdir()
-    record.LOCK.write_text("login:1:1\n")
+    LOCK.parent.mkdir()
+    LOCK.write_text("login:1:1\n")
     assert record.main([*arguments, "true"]) == 0
 
 

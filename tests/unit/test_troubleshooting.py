@@ -1,7 +1,5 @@
 """Each message that docs/troubleshooting.md quotes is brought about, so that none is quoted that nobody can meet."""
 
-import hashlib
-import json
 import re
 import subprocess
 import sys
@@ -15,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
+from made_receipt import made_receipt
 from mnasbench.data.available import check_data, check_results
 from mnasbench.data.manifest import look_at
 from mnasbench.disk_room import require_room
 from mnasbench.errors import MnasbenchError
-from mnasbench.files import refusal_named
+from mnasbench.files import refusal_named, sha256_of_bytes
 from mnasbench.model.architecture import create, load, require_digest
+from mnasbench.receipts import FileRecord, write_receipt
 from mnasbench.result.results_folder import read_results
 from mnasbench.run.interference import Observation, verdict
 from mnasbench.settings import load_settings
@@ -74,11 +74,10 @@ def _cut_image(folder: Path) -> str:
 def _recorded(folder: Path, *command: str) -> str:
     """What record.py says of a step whose input is not what its receipt says."""
     (folder / "in.csv").write_text("edited")
-    told = {"in.csv": {"bytes": 1, "sha256": hashlib.sha256(b"made").hexdigest()}}
-    receipt = {"outputs": {str(folder / name): entry for name, entry in told.items()}}
     inputs = ["--inputs", str(folder / "in.csv")] if not command else []
     if inputs:
-        (folder / "in.receipt.json").write_text(json.dumps(receipt))
+        made = {str(folder / "in.csv"): FileRecord(4, sha256_of_bytes(b"made"))}
+        write_receipt(folder / "in.receipt.json", made_receipt(outputs=made))
     script = [sys.executable, str(REPOSITORY / "workflow/scripts/record.py"), "--receipt", str(folder / "r.json")]
     flags = ["--settings", "{}", "--code", "0", "--log", str(folder / "step-x.log"), *inputs, "--"]
     done = subprocess.run(

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from checkout import Workflow, make_workflow
-from mnasbench.provenance import RECEIPT_SUFFIX
+from mnasbench.receipts import RECEIPT_SUFFIX
 from small_case import prepare, untimed_results
 
 # Every run draws its own moments; the seed is printed, and MNASBENCH_SEED repeats it. MNASBENCH_KILLS: how many.

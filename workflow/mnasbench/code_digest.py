@@ -59,7 +59,7 @@ _Chain = tuple[str, ...]
 _UNREAD_ANNOTATIONS = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Code:
     """The code of a step: each part with its digest or version, and the digest over all of them (hexadecimal)."""
 

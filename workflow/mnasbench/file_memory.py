@@ -20,6 +20,8 @@ _FORMAT = 1
 TICK_NS = 2_000_000_000
 # ImageNet's training images are 1.3 million; nobody calibrates or validates on more.
 MOST_FILES = 2_000_000
+# What planning and the steps of the workflow share, on one machine.
+MEMORY_FOLDER = Path("results/logs/memory")
 # Nodes of a cluster, and former starts of this machine, of which something is kept.
 _MOST_MACHINES = 64
 
@@ -138,7 +140,7 @@ class FileMemory:
             return {}
 
 
-def memory_of_this_machine(folder: Path) -> FileMemory:
+def memory_of_this_machine(folder: Path = MEMORY_FOLDER) -> FileMemory:
     """The memory that this machine keeps in a folder since it started; nodes of a cluster keep one each."""
     boot = boot_id()
     if not boot:

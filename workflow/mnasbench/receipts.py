@@ -74,7 +74,7 @@ class Receipt:
     seconds: float
     cpu_seconds: float
     peak_bytes: int
-    accepted: Sequence[Acceptance] = field(default=())
+    accepted: Sequence[Acceptance] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As it is written."""
@@ -86,15 +86,13 @@ class Receipt:
         values = {name: _checked(content[name], kind) for name, kind in _KINDS.items()}
         if content["format"] != FORMAT:
             raise ValueError(f"format is {content['format']!r}, expected {FORMAT}")
-        inputs = {str(name): str(_checked(digest, str)) for name, digest in values.pop("inputs").items()}
-        return cls(
-            **values,
-            settings=content["settings"],
-            inputs=inputs,
-            outputs={name: _file_record(record) for name, record in values.pop("outputs").items()},
-            folders={name: _folder_record(record) for name, record in values.pop("folders").items()},
-            accepted=tuple(Acceptance(**entry) for entry in values.pop("accepted")),
-        )
+        if any("\0" in name for made in ("inputs", "outputs", "folders") for name in values[made]):
+            raise ValueError("the name of a file holds a NUL")
+        values["inputs"] = {name: _checked(digest, str) for name, digest in values["inputs"].items()}
+        values["outputs"] = {name: _file_record(record) for name, record in values["outputs"].items()}
+        values["folders"] = {name: _folder_record(record) for name, record in values["folders"].items()}
+        values["accepted"] = [Acceptance(**entry) for entry in values["accepted"]]
+        return cls(settings=content["settings"], **values)
 
     @property
     def made_sha256(self) -> str:
@@ -224,6 +222,18 @@ def damage(receipt: Receipt) -> str | None:
     return None
 
 
+def damage_of(path: Path, by_contents: bool = False) -> str | None:
+    """As ``damage``, of a receipt that may itself be damaged; ``by_contents`` reads all that was made as well."""
+    try:
+        receipt = read_receipt(path)
+        found = damage(receipt)
+        if found is None and by_contents and (changed := changed_since(receipt, FileMemory(None))):
+            found = f"{one_line(changed)} was changed after it was made"
+    except InputError as error:
+        return str(error)
+    return found
+
+
 def changed_since(receipt: Receipt, memory: FileMemory) -> str | None:
     """The first output or folder of a job whose content is no longer what the job left; None where all is.
 
@@ -233,15 +243,20 @@ def changed_since(receipt: Receipt, memory: FileMemory) -> str | None:
         if memory.sha256(Path(name)) != record.sha256:
             return name
     for name, folder in receipt.folders.items():
-        if _remembered_content(Path(name), memory) != folder.content_sha256:
+        if _remembered_content(Path(name), folder.files, memory) != folder.content_sha256:
             return name
     return None
 
 
-def _remembered_content(folder: Path, memory: FileMemory) -> str:
-    """The digest over a folder's contents; read only where one of its files is in another state than remembered."""
+def _remembered_content(folder: Path, files: int, memory: FileMemory) -> str:
+    """The digest over a folder's contents; read only where one of its files is in another state than remembered.
+
+    "" where there are more than ``files``.
+    """
     try:
-        listing = _listing(folder)
+        listing = _listing(folder, files)
+        if len(listing) > files:
+            return ""
         states = {name: state_from(os.stat(folder / name)) for name in listing}  # noqa: PTH116
     except OSError as error:
         raise InputError(f"{one_line(folder)}: cannot be read ({error.strerror or error})") from error

@@ -10,6 +10,7 @@ from snakemake.jobs import Job
 from snakemake_interface_logger_plugins.common import LogEvent
 
 import mnasbench
+from mnasbench.code_digest import code_digest
 from mnasbench.data.available import check_data, check_results
 from mnasbench.errors import MnasbenchError, OutputError, one_line
 from mnasbench.files import read_yaml
@@ -23,7 +24,6 @@ from mnasbench.plan.resources import JobResources
 from mnasbench.plan.room import require_room_for
 from mnasbench.plan.run_lock import hold_results
 from mnasbench.processes import this_process
-from mnasbench.provenance import code_digest
 from mnasbench.settings import load_settings
 
 
@@ -170,6 +170,7 @@ def begin():
     planned = SNAKEMAKE.planned_jobs()
     try:
         require_room_for(SETTINGS, EXTENT, REASONS.jobs_of(planned))
+        REASONS.keep()
     except MnasbenchError as error:
         refuse(f": {error}", error.exit_code)
     end_by_signal()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from mnasbench.errors import MnasbenchError, one_line
+from mnasbench.out_of_memory import is_out_of_memory, not_enough_memory
 
 # What the system says of a place that cannot be written to, or a path that leads nowhere: the caller's to mend.
 _REFUSALS = frozenset(
@@ -19,11 +20,6 @@ _REFUSALS = frozenset(
         *("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS"),
         *("ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENOTEMPTY", "ENAMETOOLONG", "ELOOP"),
     )
-)
-# How the libraries beneath, and the system's loader and threads, word what Python calls MemoryError.
-_NO_MEMORY = (
-    *("bad_alloc", "can't allocate memory", "failed to allocate memory", "cannot allocate memory", "memoryerror"),
-    *("failed to map segment from shared object", "can't start new thread"),
 )
 
 
@@ -105,22 +101,3 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     for further in (signal.SIGINT, signal.SIGTERM):
         signal.signal(further, signal.SIG_IGN)
     raise Stopped(number)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short, whichever library's words say so."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    return isinstance(error, (RuntimeError, ImportError, OSError)) and tells_of_memory(str(error))
-
-
-def tells_of_memory(text: str) -> bool:
-    """Whether a last word is that memory was short."""
-    return any(words in text.lower() for words in _NO_MEMORY)
-
-
-def not_enough_memory(said: str = "") -> str:
-    """That memory was short and what helps; ``said`` is what was said of it elsewhere."""
-    where = f" ({said})" if said else ""
-    advice = "free some, or give it less to do at once (fewer instances or workers, a smaller batch)"
-    return f"not enough memory{where}; {advice}"

@@ -5,13 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnasbench.code_digest import code_of
 from mnasbench.data.available import Extent
+from mnasbench.file_memory import memory_of_this_machine
 from mnasbench.plan.dataset_look import DatasetLook
 from mnasbench.plan.estimate import PlannedJob
 from mnasbench.plan.internals import Node
-from mnasbench.plan.recorded import why_stale
+from mnasbench.plan.kept_code import KeptCode
+from mnasbench.plan.names import RESULTS
+from mnasbench.plan.staleness import why_stale
 from mnasbench.plan.steps import STEPS, Step
-from mnasbench.provenance import code_digest
+from mnasbench.receipts import Records
+from mnasbench.result.times import find_receipts
 from mnasbench.settings import Settings
 
 NOT_MADE = "not made yet"
@@ -41,6 +46,9 @@ class Reasons:
     def __init__(self, settings: Settings, extent: Extent) -> None:
         self._settings = settings
         self._dataset = DatasetLook(settings, extent)
+        self._records = Records(find_receipts(RESULTS))
+        self._memory = memory_of_this_machine()
+        self._kept_code = KeptCode()
         self.jobs: dict[str, Job] = {}
         self._why: dict[str, str | None] = {}
 
@@ -56,13 +64,26 @@ class Reasons:
         if not Path(receipt).exists():
             return NOT_MADE
         step = job.step(self._settings)
-        by_contents = self._settings["verify"] == "contents"
-        reason = why_stale(Path(receipt), step.settings, code_digest(step.script_file), by_contents=by_contents)
+        reason = why_stale(
+            Path(receipt),
+            step.settings_text,
+            code_of(step.script_file),
+            records=self._records,
+            memory=self._memory,
+            kept_code=self._kept_code,
+            by_contents=self._settings["verify"] == "contents",
+        )
         if reason is None and job.rule == "index_shard":
             return self._dataset.why_shard_changed(int(job.wildcards["shard"]))
         if reason is None and job.rule == "sample_calibration":
             return self._dataset.why_calibration_changed()
         return reason
+
+    def keep(self) -> None:
+        """Keep for the next plan what this one found out, and the code that its jobs run; before a run, not a look."""
+        self._memory.save()
+        codes = {code_of(job.step(self._settings).script_file) for job in self.jobs.values()}
+        self._kept_code.keep(codes, (receipt.code_sha256 for receipt in self._records.all().values()))
 
     def jobs_of(self, planned: Mapping[Any, Node]) -> list[Job]:
         """The jobs of ours among those that Snakemake will run."""

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from mnasbench.errors import InputError, one_line
 from mnasbench.files import read_json, read_text
-from mnasbench.provenance import RECEIPT_SUFFIX
+from mnasbench.receipts import RECEIPT_SUFFIX
 from mnasbench.result.evaluation import Answer, read_answers
 from mnasbench.result.summary import COLUMNS, Row, read_csv
 from mnasbench.result.times import find_receipts

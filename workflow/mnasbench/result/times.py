@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from mnasbench.errors import InputError
 from mnasbench.files import read_json
-from mnasbench.provenance import RECEIPT_SUFFIX
+from mnasbench.receipts import RECEIPT_SUFFIX
 
 # Folders of a file for each image, with no receipt among them: up to 50,000 of them for each row of the summary.
 _FILLED = frozenset({"npz", "outputs", "images"})
