@@ -6,16 +6,17 @@ Snakemake (``"{variant}"``) may stand for a variant or a precision where a funct
 
 from pathlib import Path
 
+from mnasbench import recorded_step
 from mnasbench.precisions import BASELINE, is_quantized, precision_named
 from mnasbench.settings import DEMO, ModelSettings, Settings
 
 RESULTS = Path("results")
 SUMMARY = "results/summary.csv"
 REPORT = "results/report.html"
-# Where record.py notes what failed, to be said again when all has stopped.
-FAILURES = RESULTS / "logs/failures.txt"
+# Where a step notes that it failed, to be said again when all has stopped.
+FAILURES = recorded_step.FAILURES
 # Held by the run that works on the results.
-LOCK = Path(".snakemake/mnasbench.lock")
+LOCK = recorded_step.LOCK
 DEMO_ROOT = f"results/data/{DEMO}/images"
 DEMO_RECEIPT = f"results/data/{DEMO}/demo.receipt.json"
 
