@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mnasbench.data.calibration import choose, sample_calibration, write_calibration
 from mnasbench.data.changes import changed_files
+from mnasbench.data.datalist import read_datalist, write_datalist
 from mnasbench.data.layouts import Dataset
 from mnasbench.errors import DatasetError, InputError, SettingsError
 from unit.data.image_files import flat_dataset, foldered_dataset, write_image
@@ -78,6 +79,25 @@ def test_the_list_and_the_folder_hold_the_same_images(tmp_path: Path, mode: str)
     placed = sorted((tmp_path / "set").glob("*.JPEG"))
     assert [path.read_bytes() for path in placed] == [path.read_bytes() for path in listed]
     assert all(path.is_symlink() == (mode == "link") for path in placed)
+
+
+def test_a_results_folder_may_be_a_link_to_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foldered_dataset(tmp_path / "checkout/images", {"x": 2, "y": 2})
+    (tmp_path / "scratch/at/another/depth").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "checkout")
+    Path("results").symlink_to(tmp_path / "scratch/at/another/depth")
+    root, folder, list_file = Path("images"), Path("results/set/images"), Path("results/list.txt")
+    names = sample_calibration(Dataset(root), 4, 0)
+    write_calibration(root, names, list_file, folder)
+    sources = {(root / name).resolve() for name in names}
+    assert {path.resolve() for path in folder.glob("*.JPEG")} == sources
+    assert {path.resolve() for path in read_datalist(list_file)} == sources
+    # What is in the linked folder itself stays in it, wherever that is moved.
+    own = Path("results/npz/a.npz")
+    own.parent.mkdir()
+    own.touch()
+    write_datalist(list_file, [own], relative=True)
+    assert list_file.read_text() == "npz/a.npz\n"
 
 
 def test_a_chosen_image_that_was_replaced_or_removed_is_named(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def write_calibration(
     sources = [(root / name).resolve() for name in names]
     # Links from a results folder to images in the same folder must survive that it is moved as a whole.
     relative = not root.is_absolute()
+    # The system follows a link's `..` from where the link really is, and the results may be a link to another disk.
+    place = folder.parent.resolve() / folder.name
     targets = [name.replace("/", "_") for name in names]
     if len(set(targets)) < len(targets):
         doubled = next(target for target in targets if targets.count(target) > 1)
@@ -101,7 +103,7 @@ def write_calibration(
                     (temporary / target).write_bytes(stream.read())
             else:
                 with refusal_named(folder / target):
-                    (temporary / target).symlink_to(os.path.relpath(source, folder) if relative else source)
+                    (temporary / target).symlink_to(os.path.relpath(source, place) if relative else source)
         with refusal_named(folder):
             (temporary / _MARK).touch()
             temporary.chmod(0o755)  # mkdtemp's 0700 would keep a shared results folder from its team

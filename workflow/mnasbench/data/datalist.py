@@ -1,5 +1,6 @@
 """List files: the npz inputs of a run, one path a line, as vamp reads them."""
 
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,11 +12,13 @@ from mnasbench.files import read_text, write_text
 def write_datalist(path: Path, files: Iterable[Path], *, relative: bool = False) -> None:
     """Write one path a line: absolute, as vamp wants them, or relative to the list's own folder.
 
-    With relative paths a results folder can be moved as a whole.
+    With relative paths a results folder can be moved as a whole, and be a link to another disk.
     """
     folder = path.parent.resolve()
-    names = (os.path.relpath(file.absolute(), folder) if relative else str(file.absolute()) for file in files)
-    lines = list(names)
+    place = functools.cache(Path.resolve)
+    lines = [
+        os.path.relpath(place(file.parent) / file.name, folder) if relative else str(file.absolute()) for file in files
+    ]
     for name in lines:
         require_listable(name)
     write_text(path, "".join(f"{name}\n" for name in lines))
