@@ -118,10 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     paths = sorted(path for path in (arguments.root / "val").rglob("*") if path.is_file())[: arguments.images]
-    differing = sum(not np.array_equal(pixels_of(path, P, is_whole=True), with_torchvision(path)) for path in paths)
+    differing = sum(not np.array_equal(pixels_of(path, P), with_torchvision(path)) for path in paths)
     cv2.setNumThreads(1)
     contenders: dict[str, Callable[[Path], np.ndarray]] = {
-        "ours": lambda path: pixels_of(path, P, is_whole=True),
+        "ours": lambda path: pixels_of(path, P),
         "torchvision": with_torchvision,
         "opencv": with_opencv,
         "decode_only": decode_rgb,

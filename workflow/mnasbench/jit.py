@@ -9,9 +9,11 @@ import numba
 
 
 def _look_for_no_blas() -> None:
-    """Have numba believe that there is no SciPy: to look for its BLAS takes as long as all else that numba loads.
+    """Load numba's array functions as if SciPy were not installed.
 
-    So a function that is compiled here cannot use numpy.linalg; numba then says so.
+    numba looks into scipy.linalg for a BLAS, which takes a third of the time that numba loads in (``import_jit`` of
+    benchmarks/shortcuts.py); every job that reads an image would pay it. The price: a function that is compiled here
+    cannot use numpy.linalg, and numba says so. tests/unit/test_jit.py holds that SciPy is importable afterwards.
     """
     name = "scipy.linalg"
     if name in sys.modules:

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnasbench.data.jpeg import without_last_rows
 from mnasbench.data.preprocess import decode_rgb, normalise, pixels_of, resize_and_crop
 from mnasbench.errors import DatasetError
 from mnasbench.model.torchvision_import import torchvision
@@ -39,7 +38,7 @@ def test_pixels_equal_torchvisions_on_photographs(real: Path, resize: int | tupl
     p = Preprocessing(resize=resize)
     photographs = sorted((real / "val").iterdir())
     for path in photographs if resize == 256 else photographs[::5]:
-        assert np.array_equal(pixels_of(path, p, is_whole=True), pixels_of_torchvision(Image.open(path), p)), path.name
+        assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p)), path.name
 
 
 @settings(max_examples=60, deadline=None)
@@ -81,7 +80,7 @@ def test_pixels_of_any_jpeg_equal_torchvisions(
     damage: list[tuple[float, int]],
     seed: int,
 ) -> None:
-    """Damaged ones, too, where Pillow makes something of them; where it refuses, so do we, unless told it is whole."""
+    """Damaged ones, too, where Pillow makes something of them; where it refuses, so do we."""
     content = bytearray(simplejpeg.encode_jpeg(smooth(size, seed), quality, colorsubsampling=subsampling))
     scan = content.index(b"\xff\xda") + 14
     for place, value in damage:
@@ -95,8 +94,7 @@ def test_pixels_of_any_jpeg_equal_torchvisions(
         with pytest.raises(DatasetError, match="cut short or damaged"):
             pixels_of(path, p)
         return
-    for is_whole in (False, True):
-        assert np.array_equal(pixels_of(path, p, is_whole=is_whole), expected)
+    assert np.array_equal(pixels_of(path, p), expected)
 
 
 def smooth(size: tuple[int, int], seed: int) -> np.ndarray:
@@ -109,37 +107,12 @@ def smooth(size: tuple[int, int], seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("subsampling", "block", "margin"), [("444", 8, 0), ("422", 8, 0), ("420", 16, 16), ("440", 16, 16)]
-)
-def test_a_jpeg_without_its_last_rows_has_the_others(subsampling: str, block: int, margin: int) -> None:
-    content = simplejpeg.encode_jpeg(smooth((200, 120), 7), 90, colorsubsampling=subsampling)
-    whole = simplejpeg.decode_jpeg(content)
-    for rows in (1, 8, 16, 100, 130):
-        shorter = without_last_rows(content, rows)
-        assert shorter is not None and len(shorter) == len(content)
-        pixels = simplejpeg.decode_jpeg(shorter, strict=False)
-        assert len(pixels) == -(-rows // block) * block + margin
-        assert np.array_equal(pixels[:rows], whole[:rows])
-    assert without_last_rows(content, 200) is None
-    assert without_last_rows(content[:-2], 100) is None  # cut short, which is for the decoder of all to say
-
-
-@pytest.mark.parametrize(
     "options", [{"progressive": True}, {"restart_marker_blocks": 3}, {"optimize": True}, {"dpi": (72, 72)}]
 )
 def test_other_jpegs_are_as_pillow_reads_them(tmp_path: Path, options: dict[str, object]) -> None:
     path, p = tmp_path / "one.JPEG", Preprocessing(resize=80, crop=64)
     Image.fromarray(smooth((240, 170), 1)).save(path, "JPEG", **options)
-    assert np.array_equal(pixels_of(path, p, is_whole=True), pixels_of_torchvision(Image.open(path), p))
-    assert (without_last_rows(path.read_bytes(), 100) is None) == ("progressive" in options)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\xff", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\x00\x00\xff\xd9", b"\xff\xd8\xff\xc0\x00\x0b\x08\xff\xd9"],
-)
-def test_what_is_no_jpeg_is_not_shortened(content: bytes) -> None:
-    assert without_last_rows(content, 1) is None
+    assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p))
 
 
 def test_normalised_tensor_equals_torchvisions() -> None:
@@ -198,8 +171,7 @@ def test_odd_images_are_read_as_torchvision_reads_them(tmp_path: Path, kind: str
     path.write_bytes(ACCEPTED[kind])
     p = Preprocessing()
     assert np.array_equal(decode_rgb(path), np.asarray(Image.open(path).convert("RGB")))
-    for is_whole in (False, True):
-        assert np.array_equal(pixels_of(path, p, is_whole=is_whole), pixels_of_torchvision(Image.open(path), p))
+    assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p))
 
 
 def header_of_a_bomb() -> bytes:

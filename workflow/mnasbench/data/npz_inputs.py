@@ -98,5 +98,5 @@ def _write_one(root: Path, preprocessing: Preprocessing | None, job: tuple[Index
     if preprocessing is None:
         pixels = np.ascontiguousarray(decode(content, source).transpose(2, 0, 1))
     else:
-        pixels = pixels_of_bytes(content, source, preprocessing, is_whole=True)
+        pixels = pixels_of_bytes(content, source, preprocessing)
     write_npz(path, pixels)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from mnasbench.data.jpeg import without_last_rows
 from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.files import read_regular
 from mnasbench.preprocessing import Preprocessing
@@ -110,31 +109,6 @@ def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     return _resize_as_pillow(rgbx, p)
 
 
-def _resize_first_rows(content: bytes, p: Preprocessing) -> UInt8Array | None:
-    """The crop of a common JPEG, decoded no further down than the crop reaches; None where it must be seen whole.
-
-    A fault within these rows is no error: the decoder makes the best of it. Only for what is known to have none.
-    """
-    from mnasbench.data.resample import resize_to_crop, rows_needed
-
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        resized = p.resized_size(height, width)
-        if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS or not rows_first(height, width, *resized):
-            return None
-        offset, cubic = p.crop_offset(resized), p.interpolation == "bicubic"
-        rows = rows_needed(height, resized[0], offset[0], p.size[0], cubic)
-        part = without_last_rows(content, rows)
-        if part is None:
-            return None
-        pixels = simplejpeg.decode_jpeg(part, "RGBX", strict=False)
-        if pixels.shape[0] < rows or pixels.shape[1] != width:
-            return None  # a header that its readers understand differently
-        return resize_to_crop(pixels, height, resized, offset, p.size, cubic)
-    except ValueError:
-        return None
-
-
 def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
     # Importing numba takes a quarter of a second, which steps that only read what a preprocessing is do not need.
     from mnasbench.data.resample import resize_to_crop
@@ -142,7 +116,7 @@ def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
     rows, columns = rgbx.shape[:2]
     resized = p.resized_size(rows, columns)
     if rows_first(rows, columns, *resized):
-        cropped = resize_to_crop(rgbx, rows, resized, p.crop_offset(resized), p.size, p.interpolation == "bicubic")
+        cropped = resize_to_crop(rgbx, resized, p.crop_offset(resized), p.size, p.interpolation == "bicubic")
         if cropped is not None:
             return cropped
     method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.interpolation]
@@ -177,21 +151,16 @@ def _resize_with_opencv(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     return _planar_crop(resized, p)
 
 
-def pixels_of(path: Path, p: Preprocessing, *, is_whole: bool = False) -> UInt8Array:
+def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
     """Decode, resize and crop one image file to uint8 (3, *p.size), RGB; see ``pixels_of_bytes``."""
-    return pixels_of_bytes(read_image(path), path, p, is_whole=is_whole)
+    return pixels_of_bytes(read_image(path), path, p)
 
 
-def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing, *, is_whole: bool = False) -> UInt8Array:
-    """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message.
-
-    ``is_whole``: this very content was decoded to its end before, and had no fault (as indexing does). Then a JPEG is
-    decoded no further down than the crop reaches; a fault in it would go unseen.
-    """
+def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array:
+    """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message."""
     if p.library == "opencv":
         return _resize_with_opencv(decode(content, path), p)
-    resized = _resize_first_rows(content, p) if is_whole else None
-    return _resize_as_pillow(decode(content, path, "RGBX"), p) if resized is None else resized
+    return _resize_as_pillow(decode(content, path, "RGBX"), p)
 
 
 def normalise(pixels: UInt8Array, p: Preprocessing) -> Float32Array:

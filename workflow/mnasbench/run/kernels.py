@@ -1,7 +1,10 @@
-"""The loops that fill a session's tensor with an image, compiled.
+"""The loops that fill a session's tensor with an image, as machine code.
 
-Their libraries take longer to load than to be used on a hundred images; who imports this module when a session is
-being loaded by another thread does not wait for them.
+Ten to twenty times as fast as NumPy's normalise and quantize (``kernels_blocks``, ``kernels_line`` of
+benchmarks/shortcuts.py), which are their plain twins: tests/unit/run/test_inputs.py compares every byte.
+
+cv2 and numba take longer to load than a hundred images take; a thread that loads this module while another one makes
+a session hides that.
 """
 
 import cv2
