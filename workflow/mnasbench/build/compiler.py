@@ -218,7 +218,7 @@ class _Int8Build:
                 f"{len(self.equalized.left)} groups of activations could not be equalized exactly, and were not"
             )
         if corrected.nearest:
-            notes.append(f"rounded to the nearest, too wide for rounding by error: {', '.join(corrected.nearest)}")
+            notes.append(f"rounded to the nearest, too wide for GPTQ: {', '.join(corrected.nearest)}")
         recipe = asdict(self.recipe) | {"float_layers": sorted(self.floats), "reduce_range": self.reduced}
         return {
             "mode": self.precision.mode,
