@@ -27,13 +27,14 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from mnasbench.build.layout import FastInput, InterleavedInput  # noqa: E402
 from mnasbench.data import resample  # noqa: E402
 from mnasbench.data.preprocess import normalise, pixels_of  # noqa: E402
 from mnasbench.jit import jit  # noqa: E402
 from mnasbench.preprocessing import Preprocessing  # noqa: E402
 from mnasbench.run.inputs import Preprocessor  # noqa: E402
-from mnasbench.run.session import InputFormat  # noqa: E402
+from mnasbench.runtimes.base import InputFormat  # noqa: E402
+from mnasbench.runtimes.onnxruntime_layout import FastInput  # noqa: E402
+from mnasbench.runtimes.openvino_layout import InterleavedInput  # noqa: E402
 
 P = Preprocessing(resize=256, crop=224)
 Pair = tuple[Callable[[], object], Callable[[], object]]
