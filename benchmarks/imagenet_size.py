@@ -31,7 +31,8 @@ from mnasbench.cpus import usable_cpus
 from mnasbench.data.available import input_bytes, output_bytes
 from mnasbench.model.architecture import create
 from mnasbench.plan.estimate import recorded_jobs, wall_seconds
-from mnasbench.result.summary import read_csv, terminal_table
+from mnasbench.result.summary import read_summary, rows_of
+from mnasbench.result.summary_tables import terminal_table
 from mnasbench.result.times import find_receipts, times_table
 from workflow import REPOSITORY, call, copy_checkout, photographs_below, replicate
 
@@ -94,7 +95,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         kept = folder / "cold" / file.relative_to(checkout / "results")
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, kept)
-    rows = read_csv((checkout / "results" / "summary.csv").read_text())
+    rows = rows_of(read_summary(checkout / "results" / "summary.csv"))
     print(terminal_table(rows))
     largest = max((job.time for job in jobs.values()), key=lambda time: time.peak_bytes)
     inputs = sum(file.stat().st_size for file in (checkout / "results/data/replicated/npz").rglob("*.npz"))
@@ -116,7 +117,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "largest_job_mb": round(largest.peak_bytes / 1e6),
         "largest_job": largest.rule,
         "npz_mb": round(inputs / 1e6),
-        "fp32_top1": next(float(row["top1"]) for row in rows if row["model"] == LEARNED and row["precision"] == "fp32"),
+        "fp32_top1": next(row.top1 for row in rows if row.model == LEARNED and row.precision == "fp32"),
         "first_call_again_s": round(first_again, 2),
         "call_again_s": round(again, 2),
         "replaced_image_plans": remade,

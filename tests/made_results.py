@@ -12,12 +12,15 @@ from PIL import Image
 from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
 from mnasbench.result.evaluation import Answer, accuracy, write_answers
+from mnasbench.result.row_files import row_files
 from mnasbench.result.summary import make_row, to_csv
 
 CLASSES = 10
+DATA = {"manifest": ".csv", "calibration": ".txt"}
 # What a page must not take for markup or for the end of an attribute.
 HOSTILE = '<script>alert("x")</script>'
 _RATES = {"fp32": 370.0, "int8-percentile": 760.0, "int8-max": 755.0}
+_DIGESTS = {"graph": "a" * 64, "params": "b" * 64}
 _VERSIONS = {"numpy": "2.4.6", "torch": "2.13.0"}
 _MACHINE = {"cpu": "Testing CPU <1 GHz>", "cpus": 2, "system": "Linux", "architecture": "x86_64", "python": "3.11"}
 
@@ -63,8 +66,10 @@ def make_results(
             _write_row(results, variant, precision, figures, performance, answers, extras)
             identity = {"model": variant, "precision": precision, "engine": "ort", "dataset": "small"}
             compiled = {"files": {"graph_bytes": 100_000, "params_bytes": 2_000_000}}
-            rows.append(make_row(identity, exported, compiled, performance, figures, (None, None, "")))
+            sources = {"identity": identity, "exported": exported, "compiled": compiled, "reference": {}}
+            rows.append(make_row(sources | {"performance": performance, "accuracy": figures}))
     (results / "summary.csv").write_text(to_csv(rows))
+    _write(results / "summary.json", row_files(described(results, variants, precisions), results))
     if extras:
         chosen = sorted((root / "val").iterdir())[: images // 2]
         (data / "calibration.txt").write_text("".join(f"{path.resolve()}\n" for path in chosen))
@@ -73,6 +78,42 @@ def make_results(
     class_names = folder / "classes.txt"
     class_names.write_text("".join(f"{HOSTILE} {index}\n" for index in range(CLASSES)))
     return Made(results, root, class_names)
+
+
+def described(results: Path, variants: tuple[str, ...], precisions: tuple[str, ...]) -> dict[str, Any]:
+    """What planning says of these rows."""
+    build = f"{results}/build/{{model}}/{{precision}}"
+    run, result = (f"{results}/{stage}/{{model}}/{{precision}}" for stage in ("run", "result"))
+    return {
+        "dataset": "small",
+        "shards": 1,
+        "data": {name: f"{results}/data/small/{name}{end}" for name, end in DATA.items()},
+        "files": {
+            "compiled": f"{build}/folder/{{model}}.json",
+            "layers": f"{build}/folder/quantization.csv",
+            "performance": f"{run}/performance.json",
+            "accuracy": f"{result}/accuracy.json",
+            "peak": f"{run}/peak.json",
+            "parity": f"{results}/result/{{model}}/parity.json",
+        },
+        "answers": [f"{result}/answers-{{shard}}.csv"],
+        "receipts": [f"{results}/data/small/manifest.receipt.json"],
+        "row_receipts": [
+            f"{build}/compile.receipt.json",
+            f"{run}/performance.receipt.json",
+            f"{result}/accuracy.receipt.json",
+        ],
+        "variants": [
+            {
+                "model": variant,
+                "exported": f"{results}/model/{variant}/{variant}_224.json",
+                "receipts": [f"{results}/model/{variant}/{variant}_224.receipt.json"],
+                "reference": {},
+                "rows": [{"precision": precision, "engine": "ort", "files": {}} for precision in precisions],
+            }
+            for variant in variants
+        ],
+    }
 
 
 def _write(path: Path, content: Any) -> None:
@@ -106,7 +147,7 @@ def _performance(rate: float, verdict: str) -> dict[str, Any]:
         intervals = {name: [middle * share * 0.98, middle * share * 1.03] for name, share in points.items()}
         return {name: middle * share for name, share in points.items()} | {"p999": None, "intervals": intervals}
 
-    told = ["other processes used 50.0% of the CPU time"] if verdict != "VALID" else []
+    reasons = ["other processes used 50.0% of the CPU time"] if verdict != "VALID" else []
     return {
         "throughput_qps": rate,
         "throughput_interval": [rate * 0.98, rate * 1.02],
@@ -118,9 +159,9 @@ def _performance(rate: float, verdict: str) -> dict[str, Any]:
         "windows": {"throughput_qps": [rate * 0.99, rate, rate * 1.01]},
         "littles_law": {"in_flight": 2.0},
         "settings": {"batch": 8},
-        "verdict": {"status": verdict, "reasons": told, "advice": ["end other jobs"] * len(told)},
+        "verdict": {"status": verdict, "reasons": reasons, "advice": ["end other jobs"] * len(reasons)},
         "machine": _MACHINE,
-        "digests": {"graph": "a" * 64, "params": "b" * 64},
+        "digests": _DIGESTS,
     }
 
 
@@ -153,7 +194,7 @@ def _write_row(
         (build / "folder" / "quantization.csv").write_text(text.getvalue())
     if extras and precision == "int8-percentile":
         curve = [{"rate": 10.0 * step, "p99_us": 9000.0 + 400 * step**2, "met": step < 5} for step in range(1, 7)]
-        _write(run / "peak.json", {"latency_bound_us": 20000, "peak_rps": 40.0, "curve": curve})
+        _write(run / "peak.json", {"latency_bound_us": 20000, "peak_rps": 40.0, "curve": curve, "digests": _DIGESTS})
 
 
 def _parity(images: int) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from mnasbench.receipts import Acceptance, FileRecord, FolderRecord, damage_of
 from mnasbench.result.evaluation import accuracy, by_key, read_answers
 from mnasbench.result.result_text import read_result_text
 from mnasbench.result.results_folder import read_results
+from mnasbench.result.summary import make_row, to_csv
 from mnasbench.run.session import input_format
 from mnasbench.run.vendor import read_report
 from mnasbench.settings import load_settings
@@ -250,19 +251,39 @@ def _receipt_examples() -> list[bytes]:
 
 
 def _summary(path: Path) -> None:
-    for file in ("result/mnasnet0_5/fp32/accuracy.json", "run/mnasnet0_5/fp32/performance.json"):
-        (path.parent / file).parent.mkdir(parents=True, exist_ok=True)
-        (path.parent / file).write_text("{}")
+    row = {"model": "mnasnet0_5", "precision": "fp32", "answers": []}
+    row |= {"files": {"performance": "empty.json", "accuracy": "empty.json"}}
+    files = {"data": {"manifest": "manifest.csv"}, "receipts": [], "rows": [row]}
+    (path.parent / "empty.json").write_text("{}")
+    (path.parent / "summary.json").write_text(json.dumps(files))
     read_results(path.parent)
 
 
-def _summary_examples() -> list[bytes]:
-    from mnasbench.result.summary import Row, to_csv
+def _row_files(path: Path) -> None:
+    (path.parent / "summary.csv").write_bytes(_summary_examples()[0])
+    (path.parent / "empty.json").write_text("{}")
+    read_results(path.parent)
 
-    row = Row(
-        "mnasnet0_5", "fp32", "ort", "demo", 800, 95.0, 93.0, 96.0, 99.0, None, None, None, None, None, None, 1000.0,
-        1.0, 1.0, None, None, None, "VALID", 8_000_000, 2_000_000, 100_000_000, None, None, "",
-    )  # fmt: skip
+
+def _row_files_examples() -> list[bytes]:
+    row = {"model": "mnasnet0_5", "precision": "fp32", "answers": ["answers-0.csv"]}
+    row |= {"files": {"performance": "empty.json", "accuracy": "empty.json"}}
+    receipt = {"path": "a.receipt.json", "model": "", "precision": ""}
+    files = {"data": {"manifest": "manifest.csv"}, "receipts": [receipt], "rows": [row]}
+    return [json.dumps(files).encode()]
+
+
+def _summary_examples() -> list[bytes]:
+    identity = {"model": "mnasnet0_5", "precision": "fp32", "engine": "ort", "dataset": "demo"}
+    accuracy = {"images": 800, "top1": 95.0, "top1_low": 93.0, "top1_high": 96.0, "top5": 99.0}
+    latency = {"avg": 1.0, "p50": 1.0}
+    performance = {"throughput_qps": 1000.0, "latency_us": latency, "verdict": {"status": "VALID"}}
+    sources = {"identity": identity, "accuracy": accuracy, "performance": performance}
+    sources |= {
+        "compiled": {"files": {"graph_bytes": 8_000_000}},
+        "exported": {"params": 2_000_000, "macs": 100_000_000},
+    }
+    row = make_row(sources)
     return [to_csv([row]).encode()]
 
 
@@ -377,6 +398,7 @@ READERS = {
         Reader("answers", "answers-0.csv", _answers, _answers_examples),
         Reader("receipt", "receipt.json", _receipt, _receipt_examples),
         Reader("summary", "summary.csv", _summary, _summary_examples),
+        Reader("row_files", "summary.json", _row_files, _row_files_examples),
         Reader("vamp report", "report.txt", _vamp_report, _vamp_report_examples),
         Reader("ONNX", "m.onnx", _onnx, _onnx_examples),
         Reader("weights", "w.pth", _weights, _weights_examples),

@@ -36,7 +36,7 @@ import train_demo
 import valprep
 import vamp_npz_decode
 import write_build_config
-from made_results import make_results
+from made_results import described, make_results
 from mnasbench.commands import ort_vamc, ort_vamp
 from mnasbench.errors import one_line
 from mnasbench.files import canonical_json
@@ -130,17 +130,11 @@ def _build_file(inputs: Path, out: Path) -> Path:
 
 def _results(inputs: Path, out: Path) -> list[object]:
     """What the summary's command is given."""
-    results = inputs / "made" / "results"
-    row = {
-        "identity": {"model": "mnasnet0_5", "precision": "fp32", "engine": "ort", "dataset": "small"},
-        "exported": str(inputs / _EXPORTED),
-        "compiled": str(_prefix(inputs)) + ".json",
-        "performance": str(results / "run/mnasnet0_5/fp32/performance.json"),
-        "accuracy": str(results / "result/mnasnet0_5/fp32/accuracy.json"),
-        "reference": {"top1": None, "top5": None, "source": ""},
-        "parity": None,
-    }
-    return ["--rows", canonical_json({"rows": [row]}), "--csv", out / "summary.csv", "--markdown", out / "summary.md"]
+    rows = described(inputs / "made" / "results", ("mnasnet0_5",), ("fp32",))
+    rows["files"]["compiled"] = f"{_prefix(inputs)}.json"
+    rows["variants"][0] |= {"exported": str(inputs / _EXPORTED), "reference": {"top1": None}}
+    files = [word for name in ("csv", "markdown", "files") for word in (f"--{name}", out / f"summary.{name}")]
+    return ["--rows", canonical_json(rows), *files]
 
 
 # In the order in which one makes what the next reads.

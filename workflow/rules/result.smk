@@ -94,19 +94,24 @@ rule summarize:
     output:
         csv=report("results/summary.csv", caption="../report/summary.rst", category="Results"),
         markdown="results/summary.md",
+        files="results/summary.json",
         receipt="results/summary.receipt.json",
     log:
         "results/logs/result/summarize.log",
     params:
         **get_step("summarize"),
     shell:
-        record("summarize.py {params.arguments:q} --csv {output.csv:q} --markdown {output.markdown:q}")
+        record(
+            "summarize.py {params.arguments:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+            " --files {output.files:q}"
+        )
 
 
 rule make_report:
     input:
         current=get_current("make_report"),
         summary="results/summary.csv",
+        files="results/summary.json",
         manifest=f"{DATA}/manifest.csv",
         peaks=inputs.get_peaks,
     output:

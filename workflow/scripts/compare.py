@@ -14,11 +14,11 @@ from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.files import write_text
 from mnasbench.result.comparison import (
-    GATE_COLUMNS,
     compare,
     comparison_page,
     comparison_table,
     failures,
+    gate_columns,
     only_in,
     parse_gate,
 )
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         metavar="'COLUMN OPERATOR NUMBER'",
         help="fail where this holds for a row, or cannot be told; may be given again. Columns: "
-        + ", ".join(GATE_COLUMNS),
+        + ", ".join(gate_columns()),
     )
     return parser
 

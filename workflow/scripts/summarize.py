@@ -1,78 +1,74 @@
-"""The summary of a run: summary.csv (every column), summary.md (the main ones), or the table on the terminal.
-
-summarize.py --rows ROWS.json --csv summary.csv --markdown summary.md   gather
-summarize.py --show summary.csv                                         print the table
-"""
+"""The summary of a run: summary.csv (every column), summary.md (the main ones), summary.json (each row's files)."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.files import read_json, write_text
-from mnasbench.precisions import precision_named
+from mnasbench.files import read_json, write_json, write_text
+from mnasbench.precisions import BASELINE, precision_named
+from mnasbench.result.columns import Sources
 from mnasbench.result.expected import deviations
-from mnasbench.result.summary import Row, exclusion_notes, make_row, read_csv, to_csv, to_markdown
+from mnasbench.result.row_files import row_files
+from mnasbench.result.summary import make_row, read_summary, rows_of, to_csv
+from mnasbench.result.summary_tables import exclusion_notes, to_markdown
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
-    told = "JSON: for each row its identity, its files, its reference"
-    parser.add_argument("--rows", type=json.loads, required=True, help=told)
+    message = "JSON: the rows, their files, published accuracies (summary_rows in workflow/rules/common.smk)"
+    parser.add_argument("--rows", type=json.loads, required=True, help=message)
     parser.add_argument("--csv", type=Path, required=True, help="summary.csv to write")
     parser.add_argument("--markdown", type=Path, required=True, help="summary.md to write")
+    parser.add_argument("--files", type=Path, required=True, help="summary.json to write, beside summary.csv")
     return parser
 
 
-def _row(described: dict[str, Any]) -> Row:
-    def read(name: str) -> Any:
-        return read_json(Path(described[name])) if described.get(name) else None
+def _sources(described: dict[str, Any], files: dict[str, Any], folder: Path) -> Iterator[Sources]:
+    """What each row is read from."""
+    rows = iter(files["rows"])
+    for variant in described["variants"]:
+        for own in variant["rows"]:
+            row = next(rows)
+            identity = {"model": variant["model"], "precision": own["precision"], "engine": own["engine"]}
+            content = {
+                kind: read_json(folder / row["files"][kind]) if kind in row["files"] else {}
+                for kind in ("exported", "compiled", "performance", "accuracy", "parity")
+            }
+            yield content | {
+                "identity": identity | {"dataset": described["dataset"]},
+                "reference": variant["reference"],
+            }
 
-    reference = described["reference"]
-    return make_row(
-        described["identity"],
-        read("exported"),
-        read("compiled"),
-        read("performance"),
-        read("accuracy"),
-        (reference["top1"], reference["top5"], reference["source"]),
-    )
 
-
-def notes_on(rows: Sequence[dict[str, Any]]) -> list[str]:
+def notes_on(rows: Sequence[Sources]) -> list[str]:
     """What a reader of the table must know to read it rightly."""
     notes = [
         "top-1 and top-5 in percent; drop and agreement against fp32 on the same images, drop in points",
         "multiply-adds as torchvision publishes them; the model card's FLOPs are "
         "(multiply-adds + 4 x values normalized by BatchNorm) x 2 / 0.9",
     ]
-    seen = set()
-    for described in rows:
-        exported = read_json(Path(described["exported"]))
-        if exported["name"] not in seen:
-            seen.add(exported["name"])
-            notes.append(
-                f"{exported['name']}: {exported['params'] / 1e6:.3f} M parameters, {exported['macs'] / 1e9:.3f} G "
-                f"multiply-adds ({exported['card_flops'] / 1e9:.3f} G as the model card counts)"
-            )
-        reference = described["reference"]
-        if reference["top1"] is not None and described["identity"]["precision"] == "fp32":
-            notes.append(
-                f"{described['identity']['model']}: published {reference['top1']:.3f} / {reference['top5']:.3f} "
-                f"({reference['source']})"
-            )
-        if described["parity"] is not None and described["identity"]["precision"] == "fp32":
-            notes += [_on_parity(described["identity"]["model"], read_json(Path(described["parity"])))]
-        cpu_note = precision_named(described["identity"]["precision"]).cpu_note
-        if cpu_note is not None and described["identity"]["engine"] == "ort":
-            note = f"{described['identity']['precision']} on a CPU: {cpu_note}"
-            notes += [] if note in notes else [note]
-    return notes
+    for sources in rows:
+        identity, exported, reference = (sources[name] for name in ("identity", "exported", "reference"))
+        notes.append(
+            f"{exported['name']}: {exported['params'] / 1e6:.3f} M parameters, {exported['macs'] / 1e9:.3f} G "
+            f"multiply-adds ({exported['card_flops'] / 1e9:.3f} G as the model card counts)"
+        )
+        if identity["precision"] == BASELINE and reference["top1"] is not None:
+            published = f"{reference['top1']:.3f} / {reference['top5']:.3f} ({reference['source']})"
+            notes.append(f"{identity['model']}: published {published}")
+        if identity["precision"] == BASELINE and sources["parity"]:
+            notes.append(_on_parity(identity["model"], sources["parity"]))
+        cpu_note = precision_named(identity["precision"]).cpu_note
+        if cpu_note is not None and identity["engine"] == "ort":
+            notes.append(f"{identity['precision']} on a CPU: {cpu_note}")
+    # What holds for several rows is said once.
+    return list(dict.fromkeys(notes))
 
 
 def _on_parity(model: str, certificate: dict[str, Any]) -> str:
@@ -93,12 +89,13 @@ def _on_parity(model: str, certificate: dict[str, Any]) -> str:
 
 def summarize(arguments: argparse.Namespace) -> None:
     """Read, tabulate, write."""
-    rows = arguments.rows["rows"]
-    found = [_row(described) for described in rows]
-    text = to_csv(found)
-    exclusions = exclusion_notes(read_json(Path(rows[0]["accuracy"])))
-    write_text(arguments.csv, text)
-    write_text(arguments.markdown, to_markdown(read_csv(text), [*exclusions, *deviations(found), *notes_on(rows)]))
+    files = row_files(arguments.rows, arguments.files.parent)
+    sources = list(_sources(arguments.rows, files, arguments.files.parent))
+    write_text(arguments.csv, to_csv([make_row(one) for one in sources]))
+    rows = rows_of(read_summary(arguments.csv))
+    notes = [*exclusion_notes(sources[0]["accuracy"]), *deviations(rows), *notes_on(sources)]
+    write_text(arguments.markdown, to_markdown(rows, notes))
+    write_json(arguments.files, files)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,8 @@ from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.errors import InputError
 from mnasbench.files import read_json, read_text, write_text
-from mnasbench.result.summary import read_csv, terminal_notes, terminal_table
+from mnasbench.result.summary import read_summary, rows_of
+from mnasbench.result.summary_tables import terminal_notes, terminal_table
 from mnasbench.runtimes import DISTRIBUTIONS
 
 MARKS = (
@@ -27,14 +28,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _block(results: Path) -> str:
-    rows = read_csv(read_text(results / "summary.csv"))
+    rows = rows_of(read_summary(results / "summary.csv"))
     receipt = read_json(results / "summary.receipt.json")
     machine = receipt["machine"]
     shown = (name for name in (*DISTRIBUTIONS, "torch") if name in receipt["versions"])
     versions = ", ".join(f"{name} {receipt['versions'][name]}" for name in shown)
-    told = f"{machine['cpu']}, {machine['cpus']} cores, {versions}, {receipt['started'][:10]}"
+    machine_line = f"{machine['cpu']}, {machine['cpus']} cores, {versions}, {receipt['started'][:10]}"
     notes = "\n".join(terminal_notes(rows, {}))
-    return f"```text\n{terminal_table(rows)}\n\n{notes}\n```\n\n`make run` on {told}.\n"
+    return f"```text\n{terminal_table(rows)}\n\n{notes}\n```\n\n`make run` on {machine_line}.\n"
 
 
 def complete(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,7 @@
-"""Write the tables of settings and precisions in config/README.md (for maintainers; a test compares them)."""
+"""Write the tables of documents that follow from entries in the code (for maintainers; tests compare them).
+
+Settings and precisions in config/README.md, the summary's columns in docs/measurement.md.
+"""
 
 import argparse
 import sys
@@ -10,8 +13,14 @@ from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.files import canonical_json, read_text, write_text
 from mnasbench.precisions import PRECISIONS
+from mnasbench.result import columns
 from mnasbench.settings import SCHEMA_FILE, schema
 
+DOCUMENT = SCHEMA_FILE.parents[1] / "docs" / "measurement.md"
+COLUMN_MARKS = (
+    "<!-- columns: written by workflow/scripts/write_settings_table.py from mnasbench/result/columns.py -->\n",
+    "<!-- /columns -->\n",
+)
 README = SCHEMA_FILE.with_name("README.md")
 MARK = (
     "<!-- the rest: written by workflow/scripts/write_settings_table.py from schema.yaml and mnasbench/precisions.py; "
@@ -53,20 +62,31 @@ def readme_with_table(text: str) -> str:
     return f"{text.partition(MARK)[0]}{MARK}\n{settings_table()}\n## Precisions\n\n{precisions_table()}"
 
 
+def document_with_columns(text: str) -> str:
+    """``text`` of docs/measurement.md with the table of columns between its marks."""
+    before, _, rest = text.partition(COLUMN_MARKS[0])
+    return (
+        f"{before}{COLUMN_MARKS[0]}\n{columns.documentation()}\n{COLUMN_MARKS[1]}{rest.partition(COLUMN_MARKS[1])[2]}"
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
-    parser.add_argument("--readme", type=Path, default=README, help="the file to complete")
+    parser.add_argument("--readme", type=Path, default=README, help="the file with the settings")
+    parser.add_argument("--columns", type=Path, default=DOCUMENT, help="the file with the columns")
     return parser
 
 
+def complete(arguments: argparse.Namespace) -> None:
+    """Replace the tables of both files."""
+    write_text(arguments.readme, readme_with_table(read_text(arguments.readme)))
+    write_text(arguments.columns, document_with_columns(read_text(arguments.columns)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the table."""
-    return run(
-        build_parser(),
-        lambda arguments: write_text(arguments.readme, readme_with_table(read_text(arguments.readme))),
-        argv,
-    )
+    """Write the tables."""
+    return run(build_parser(), complete, argv)
 
 
 if __name__ == "__main__":

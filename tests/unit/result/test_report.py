@@ -18,6 +18,7 @@ from mnasbench.commands import ort_vamp
 from mnasbench.data.calibration import sample_calibration, write_calibration
 from mnasbench.data.layouts import Dataset
 from mnasbench.errors import InputError
+from mnasbench.result import columns
 from mnasbench.result import report_sections as sections
 from mnasbench.result.decision import pareto_front, recommend
 from mnasbench.result.page import number, p_value
@@ -29,8 +30,7 @@ from mnasbench.result.summary import Row
 def _row(
     model: str, precision: str, top1: float, rate: float | None, drop: float | None = None, **other: object
 ) -> Row:
-    known = dict.fromkeys((field.name for field in dataclasses.fields(Row)), None)
-    values = known | {
+    values = dict.fromkeys(columns.names(), None) | {
         "model": model,
         "precision": precision,
         "top1": top1,
@@ -39,7 +39,7 @@ def _row(
         "throughput_qps": rate,
         "verdict": "VALID",
     }
-    return Row(**(values | other))  # type: ignore[arg-type]
+    return Row(**(values | other))
 
 
 # --------------------------------------------------------------------------------------------------------- decision

@@ -4,27 +4,29 @@ import pytest
 
 import show_results
 from made_results import make_results
-from mnasbench.result.summary import COLUMNS, terminal_notes, terminal_table
+from mnasbench.result import columns
+from mnasbench.result.summary import Row
+from mnasbench.result.summary_tables import terminal_notes, terminal_table
 
 
-def _row(model: str, precision: str, verdict: str = "VALID", **other: str) -> dict[str, str]:
-    values = dict.fromkeys(COLUMNS, "") | {
+def _row(model: str, precision: str, verdict: str = "VALID", **other: object) -> Row:
+    values = {column.name: "" if column.kind is str else None for column in columns.COLUMNS} | {
         "model": model,
         "precision": precision,
         "dataset": "demo",
-        "top1": "78.9",
-        "top1_low": "76.3",
-        "top1_high": "81.3",
-        "top5": "100.0",
-        "agreement": "100.0",
-        "top1_drop": "-10.25",
-        "throughput_qps": "12345.6",
-        "latency_p50_us": "112345",
-        "latency_p99_us": "132345",
-        "model_bytes": "12500000",
+        "top1": 78.9,
+        "top1_low": 76.3,
+        "top1_high": 81.3,
+        "top5": 100.0,
+        "agreement": 100.0,
+        "top1_drop": -10.25,
+        "throughput_qps": 12345.6,
+        "latency_p50_us": 112345,
+        "latency_p99_us": 132345,
+        "model_bytes": 12500000,
         "verdict": verdict,
     }
-    return values | other
+    return Row(**(values | other))
 
 
 @pytest.mark.parametrize("model", ["mnasnet0_5", "efficientnet_b0_of_ours_at_a_larger_size"])
@@ -37,7 +39,7 @@ def test_the_table_fits_a_terminal_whatever_the_names(model: str) -> None:
 
 
 def test_a_usual_table_has_every_column() -> None:
-    usual = {"top5": "97.1", "latency_p50_us": "12345", "latency_p99_us": "32345"}
+    usual = {"top5": 97.1, "latency_p50_us": 12345, "latency_p99_us": 32345}
     rows = [_row("mnasnet1_0", precision, **usual) for precision in ("fp32", "int8-percentile")]
     lines = terminal_table(rows).splitlines()
     assert lines[0].split()[-3:] == ["p99", "ms", "MB"] and "12346 " in lines[2]
@@ -53,7 +55,7 @@ def test_the_run_that_was_disturbed_is_named_with_its_reason() -> None:
 
 
 def test_the_reference_that_is_comparable_is_named() -> None:
-    published = {"reference_top1": "67.734", "reference_top5": "87.49", "reference_source": "torchvision"}
+    published = {"reference_top1": 67.734, "reference_top5": 87.49, "reference_source": "torchvision"}
     notes = terminal_notes([_row("a", "fp32", **published), _row("b", "int8-max", dataset="imagenet")], {})
     assert "a: published top-1 67.73, top-5 87.49 (torchvision), comparable with the fp32 row" in notes
     assert "Without an fp32 row, and so without a drop: b." in notes

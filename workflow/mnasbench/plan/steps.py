@@ -12,7 +12,8 @@ from typing import Any
 from mnasbench.files import canonical_json, sha256_of_bytes, sha256_of_file
 from mnasbench.plan import names
 from mnasbench.precisions import BASELINE, is_quantized
-from mnasbench.settings import Settings
+from mnasbench.receipts import RECEIPT_SUFFIX
+from mnasbench.settings import DEMO, Settings
 
 _WORKFLOW = Path(__file__).resolve().parents[2]
 # By name of the rule.
@@ -275,31 +276,82 @@ def check_parity(settings: Settings, variant: str) -> Step:
 @_step
 def summarize(settings: Settings) -> Step:
     """Put the rows together."""
-    rows = [_row(settings, variant, precision) for variant in settings.models for precision in settings["precisions"]]
-    return Step("scripts/summarize.py", {"rows": rows}, ["--rows", canonical_json({"rows": rows})])
+    rows = _summary_rows(settings)
+    return Step("scripts/summarize.py", rows, ["--rows", canonical_json(rows)])
 
 
-def _row(settings: Settings, variant: str, precision: str) -> dict[str, Any]:
-    """What a row of the summary is, the files it is read from, and the published accuracies beside it."""
-    published = settings.models[variant].preset if settings.dataset_is_imagenet else None
+def _summary_rows(settings: Settings) -> dict[str, Any]:
+    """What the rows are, the files and receipts they come from, and the published accuracies beside them.
+
+    Names that differ from row to row in nothing but the row's own are given once, with {model}, {precision} and
+    {shard} in them: a shell command has no room for all.
+    """
+    row, quantized = ("{model}", "{precision}"), any(map(is_quantized, settings["precisions"]))
+    build = names.build_folder(*row)
     return {
-        "identity": {
-            "model": variant,
-            "precision": precision,
-            "engine": settings.engine_of(precision),
-            "dataset": settings["dataset"]["name"],
+        "dataset": settings["dataset"]["name"],
+        "shards": len(names.shards(settings)),
+        "data": {"manifest": names.manifest(settings)}
+        | ({"calibration": names.calibration_list(settings)} if quantized else {}),
+        "files": {
+            "compiled": names.compiled(*row),
+            "performance": names.performance(*row),
+            "accuracy": names.accuracy(*row),
+            "peak": names.peak(*row),
+            "parity": names.parity(row[0]) if BASELINE in settings["precisions"] else None,
         },
+        "answers": [names.answers(*row, "{shard}")],
+        "receipts": [*_data_receipts(settings, quantized), "results/summary.receipt.json"],
+        "row_receipts": [
+            f"{build}/config.receipt.json",
+            f"{build}/compile.receipt.json",
+            _receipt_of(names.performance(*row)),
+            names.outputs_receipt(*row, "{shard}"),
+            _receipt_of(names.answers(*row, "{shard}")),
+            _receipt_of(names.accuracy(*row)),
+        ],
+        "variants": [_summary_variant(settings, variant) for variant in settings.models],
+    }
+
+
+def _receipt_of(file: str) -> str:
+    return str(Path(file).with_suffix(RECEIPT_SUFFIX))
+
+
+def _data_receipts(settings: Settings, quantized: bool) -> list[str]:
+    """The receipts of the jobs that serve every row."""
+    receipts = [names.DEMO_RECEIPT] if settings.is_demo else []
+    receipts += [_receipt_of(names.shard_manifest(settings, "{shard}")), _receipt_of(names.manifest(settings))]
+    receipts += [names.calibration_receipt(settings)] if quantized else []
+    lists = (names.datalist_receipt(settings, variant, "{shard}") for variant in settings.models)
+    return [*receipts, *dict.fromkeys(lists)]
+
+
+def _summary_variant(settings: Settings, variant: str) -> dict[str, Any]:
+    """What ``_summary_rows`` says of one variant."""
+    model = settings.models[variant]
+    published = model.preset if settings.dataset_is_imagenet else None
+    receipts = [f"results/model/{variant}/train.receipt.json"] if model.weights == DEMO else []
+    receipts.append(f"{names.exported(settings, variant)}{RECEIPT_SUFFIX}")
+    receipts += [_receipt_of(names.parity(variant))] if BASELINE in settings["precisions"] else []
+    return {
+        "model": variant,
         "exported": f"{names.exported(settings, variant)}.json",
-        "compiled": names.compiled(variant, precision),
-        "performance": names.performance(variant, precision),
-        "accuracy": names.accuracy(variant, precision),
+        "receipts": receipts,
         "reference": {
             "top1": published.top1 if published else None,
             "top5": published.top5 if published else None,
             "source": published.source if published and published.top1 is not None else "",
         },
-        "parity": names.parity(variant) if BASELINE in settings["precisions"] else None,
+        "rows": [_summary_row(settings, variant, precision) for precision in settings["precisions"]],
     }
+
+
+def _summary_row(settings: Settings, variant: str, precision: str) -> dict[str, Any]:
+    """What ``_summary_rows`` says of one row."""
+    files = names.compiled_files(settings, variant, precision)
+    layers = next((file for file in files if file.endswith("/quantization.csv")), None)
+    return {"precision": precision, "engine": settings.engine_of(precision), "files": {"layers": layers}}
 
 
 @_step

@@ -26,10 +26,10 @@ class Recommendation:
 
 def pareto_front(rows: Sequence[Row]) -> list[Row]:
     """Rows that no other beats in both top-1 and throughput, by falling throughput; unknown throughputs left out."""
-    known = [row for row in rows if row.throughput_qps is not None]
-    known.sort(key=lambda row: (-(row.throughput_qps or 0.0), -row.top1))
+    measured = [row for row in rows if row.throughput_qps is not None]
+    measured.sort(key=lambda row: (-row.throughput_qps, -row.top1))
     front: list[Row] = []
-    for row in known:
+    for row in measured:
         if not front or row.top1 > front[-1].top1:
             front.append(row)
     return front
@@ -80,7 +80,9 @@ def _reason(chosen: Row, rows: Sequence[Row]) -> str:
     accuracy = f"{chosen.top1:.1f} % top-1 at {_speed(chosen):.0f} images/s"
     if chosen.precision == "fp32":
         return f"{accuracy}; no precision is faster and keeps {_KEPT_PERCENT} of its top-1"
-    lost = f"{_change(chosen.top1_drop or 0.0)} against fp32 (the loss is at most {chosen.top1_drop_high:.2f} at 95 %)"
+    lost = f"{_change(chosen.top1_drop or 0.0)} against fp32"
+    if chosen.top1_drop_high is not None:
+        lost += f" (the loss is at most {chosen.top1_drop_high:.2f} at 95 %)"
     reference = next((row for row in rows if row.model == chosen.model and row.precision == "fp32"), None)
     if reference is None or not reference.throughput_qps:
         return f"{accuracy}; {lost}"

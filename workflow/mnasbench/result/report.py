@@ -7,13 +7,15 @@ from markupsafe import Markup
 
 from mnasbench.data.layouts import Dataset
 from mnasbench.files import read_json
+from mnasbench.result import columns
 from mnasbench.result import report_plots as plots
 from mnasbench.result import report_sections as sections
+from mnasbench.result.columns import Column, lookup
 from mnasbench.result.decision import KEPT_SHARE, pareto_front, recommend
 from mnasbench.result.expected import deviations
 from mnasbench.result.page import render
 from mnasbench.result.results_folder import Results, RowResults
-from mnasbench.result.summary import ENGINES
+from mnasbench.result.summary_tables import ENGINES
 from mnasbench.result.times import job_times
 
 _PUBLISHED = Path(__file__).parent / "published.json"
@@ -43,6 +45,12 @@ def make_report(
     recommendation = recommend(rows)
     values = {
         "results": results,
+        "columns": [
+            column
+            for column in columns.displayed("page")
+            if imagenet or not (column.display and column.display.imagenet_only)
+        ],
+        "bounds": bounds,
         "front": front,
         "engines": ENGINES,
         "kept_share": KEPT_SHARE,
@@ -62,9 +70,13 @@ def make_report(
         "peak_commands": sections.peak_commands(results),
         "peak_plots": [(result, _svg(plots.peak_plot(result, _HALF))) for result in results.rows if result.peak],
         "layer_plots": [
-            (result, _svg(plots.layer_plot(result, _HALF)), sections.quantization_notes(result))
+            (
+                result,
+                _svg(plots.layer_plot(result.name, result.quantization, _HALF)),
+                sections.quantization_notes(result),
+            )
             for result in results.rows
-            if result.layers
+            if result.quantization is not None and not result.quantization.empty
         ],
         "coverage": covered,
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
@@ -78,6 +90,17 @@ def make_report(
         "row_commands": [(result, sections.row_commands(results, result)) for result in results.rows],
     }
     return render("report.html.jinja", values)
+
+
+def bounds(result: RowResults, column: Column) -> tuple[float | None, float | None]:
+    """The bounds of the interval that a cell of the page shows; None where it has none, or they are unknown."""
+    interval = column.display.interval if column.display else ""
+    if isinstance(interval, tuple):
+        low, high = (getattr(result.row, name) for name in interval)
+    else:
+        files = {"performance": result.performance, "accuracy": result.accuracy, "compiled": result.model_info}
+        low, high = (lookup(files, interval) if interval else None) or (None, None)
+    return low, high
 
 
 def _svg(text: str) -> Markup:

@@ -8,10 +8,12 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from mnasbench.precisions import PRECISIONS
 from mnasbench.result.results_folder import RowResults
 from mnasbench.result.summary import Row
+from mnasbench.result.text_table import numbers
 
 # A figure of one inch is 72 units of the SVG's viewBox.
 _DPI = 72
@@ -144,7 +147,7 @@ def _draw_row(axes: Axes, result: RowResults, colour: str) -> None:
         row.throughput_qps,
         row.top1,
         xerr=[[max(0.0, row.throughput_qps - low)], [max(0.0, high - row.throughput_qps)]],
-        yerr=[[max(0.0, row.top1 - row.top1_low)], [max(0.0, row.top1_high - row.top1)]],
+        yerr=[[_length(row.top1_low, row.top1)], [_length(row.top1, row.top1_high)]],
         fmt=_marker(row.precision),
         color=colour,
         markerfacecolor=colour if row.verdict == "VALID" else _ROLES["surface"],
@@ -154,6 +157,11 @@ def _draw_row(axes: Axes, result: RowResults, colour: str) -> None:
         capsize=3,
         zorder=3,
     )
+
+
+def _length(low: float | None, high: float | None) -> float:
+    """The length of an error bar; 0 where a bound is unknown."""
+    return 0.0 if low is None or high is None else max(0.0, high - low)
 
 
 def _name_chosen(axes: Axes, chosen: Row) -> None:
@@ -169,13 +177,13 @@ def _name_chosen(axes: Axes, chosen: Row) -> None:
 
 
 def _use_plain_scale(axes: Axes, throughputs: Sequence[float | None]) -> None:
-    known = [value for value in throughputs if value]
+    rates = [value for value in throughputs if value]
     # Beyond a factor of ten, a linear axis would press the slower rows together.
-    if known and max(known) > 10 * min(known):
+    if rates and max(rates) > 10 * min(rates):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
-    elif known:
+    elif rates:
         axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
@@ -242,8 +250,8 @@ def peak_plot(result: RowResults, width: float) -> str:
     peak = result.peak or {}
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(width, width * 0.7)
-        known = [point for point in peak["curve"] if point["p99_us"] is not None]
-        rates, latencies = [point["rate"] for point in known], [point["p99_us"] / 1e3 for point in known]
+        points = [point for point in peak["curve"] if point["p99_us"] is not None]
+        rates, latencies = [point["rate"] for point in points], [point["p99_us"] / 1e3 for point in points]
         counted: dict[float, float] = {}  # a rate that missed the bound was run twice
         for rate, latency in zip(rates, latencies, strict=True):
             counted[rate] = min(latency, counted.get(rate, latency))
@@ -258,20 +266,20 @@ def peak_plot(result: RowResults, width: float) -> str:
 
 
 # ------------------------------------------------------------------------------------------------- layers, classes
-def layer_plot(result: RowResults, width: float) -> str:
+def layer_plot(name: str, quantization: pd.DataFrame, width: float) -> str:
     """SQNR of each layer's weights and output in dB, in the order of the graph; a layer kept in float is a gap."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(width, width * 0.6)
         for number, (column, label) in enumerate(
             (("weight_sqnr_db", "weights"), ("activation_sqnr_db", "activations"))
         ):
-            values = [float(layer[column]) if layer[column] else float("nan") for layer in result.layers]
+            values = numbers(Path("quantization.csv"), quantization[column])
             axes.plot(range(1, len(values) + 1), values, "o-", ms=3.5, lw=1.2, color=series_colour(number), label=label)
         axes.set_xlabel("layer, from the image to the logits")
         axes.set_ylabel("SQNR (dB)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2)
-        return _svg(figure, f"layers-{result.name}")
+        return _svg(figure, f"layers-{name}")
 
 
 def coverage_plot(images_by_class: Mapping[int, int], width: float) -> str:

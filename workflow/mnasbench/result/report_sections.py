@@ -17,7 +17,6 @@ from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.preprocess import open_image, read_image
 from mnasbench.errors import InputError
-from mnasbench.files import read_json
 from mnasbench.result.evaluation import Answer, image_key
 from mnasbench.result.results_folder import Receipt, Results, RowResults
 
@@ -81,25 +80,24 @@ def losses(results: Results, dataset_root: Path | None, names: Sequence[str]) ->
     files = _image_files(results, dataset_root) if compared and dataset_root else {}
     with_losses = sum(bool(result.accuracy["lost"]) for result in compared)
     most = min(THUMBNAILS_A_ROW, max(1, MOST_THUMBNAILS // max(1, with_losses)))
-    found: dict[str, list[Loss]] = {}
+    by_variant: dict[str, list[Loss]] = {}
     for result in compared:
         images = tuple(_lost_image(answer, files, names) for answer in _worst(result, most))
         lost, gained = len(result.accuracy["lost"]), len(result.accuracy["gained"])
-        found.setdefault(result.row.model, []).append(Loss(result, lost, gained, images))
-    return found
+        by_variant.setdefault(result.row.model, []).append(Loss(result, lost, gained, images))
+    return by_variant
 
 
 def excluded(results: Results) -> list[IndexedImage]:
     """The images that could not be read and count in no row, with what is wrong with each."""
     if not any(result.accuracy.get("excluded") for result in results.rows):
         return []
-    manifest = read_manifest(results.data_folder() / "manifest.csv", with_faulty=True)
+    manifest = read_manifest(results.manifest, with_faulty=True)
     return [image for image in manifest if image.fault]
 
 
 def _image_files(results: Results, root: Path) -> dict[str, Path]:
-    manifest = results.data_folder() / "manifest.csv"
-    return {image_key(image.name): root / image.name for image in read_manifest(manifest)}
+    return {image_key(image.name): root / image.name for image in read_manifest(results.manifest)}
 
 
 def _worst(result: RowResults, most: int) -> list[Answer]:
@@ -156,14 +154,13 @@ def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> 
 
     ``source``: the dataset that the calibration images were chosen from.
     """
-    chosen = results.data_folder() / "calibration.txt"
-    if source is None or not chosen.is_file():
+    if source is None or results.calibration is None or not results.calibration.is_file():
         return None
-    classes = {str((source.root / name).resolve()): found.class_index for name, found in scan(source).items()}
-    paths = [str(path.resolve()) for path in read_datalist(chosen)]
+    classes = {str((source.root / name).resolve()): image.class_index for name, image in scan(source).items()}
+    paths = [str(path.resolve()) for path in read_datalist(results.calibration)]
     counts = Counter(classes[path] for path in paths if path in classes)
-    wanted = {image.class_index for image in read_manifest(results.data_folder() / "manifest.csv")}
-    by_class = {index: counts[index] for index in sorted(wanted | set(counts))}
+    expected = {image.class_index for image in read_manifest(results.manifest)}
+    by_class = {index: counts[index] for index in sorted(expected | set(counts))}
     missing = tuple(class_label(index, names) for index, count in by_class.items() if not count)
     return Coverage(len(paths), len(paths) - counts.total(), by_class, missing)
 
@@ -171,8 +168,8 @@ def coverage(results: Results, source: Dataset | None, names: Sequence[str]) -> 
 # ------------------------------------------------------------------------------------------- parity with torchvision
 def parity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
     """The parity certificate of each variant that has one."""
-    files = {variant: results.folder / "result" / variant / "parity.json" for variant in results.variants}
-    return [(variant, read_json(file)) for variant, file in files.items() if file.is_file()]
+    certificates = {result.row.model: result.parity for result in results.rows if result.parity}
+    return list(certificates.items())
 
 
 # -------------------------------------------------------------------------------------------------- commands, digests
@@ -224,7 +221,7 @@ def peak_commands(results: Results) -> list[tuple[RowResults, Command]]:
 
     It is the row's own measurement, with a bound of twice the median latency at saturation.
     """
-    found = []
+    commands = []
     for receipt in results.receipts:
         words = list(receipt.content["command"])
         if receipt.rule != "measure_performance" or Path(words[0]).name != "ort-vamp" or "--json" not in words:
@@ -236,28 +233,28 @@ def peak_commands(results: Results) -> list[tuple[RowResults, Command]]:
         report = words.index("--json") + 1
         words[report] = str(Path(words[report]).with_name("peak.json"))
         words += ["--find-peak", "--latency-bound", str(round(2 * median))]
-        found.append((result, Command("peak", "", shlex.join(words))))
-    return found
+        commands.append((result, Command("peak", "", shlex.join(words))))
+    return commands
 
 
 def distinct(receipts: Iterable[Receipt], key: str) -> list[tuple[Mapping[str, Any] | str | None, int]]:
     """The different values of ``key`` in the receipts, and how many jobs had each; more than one is worth knowing."""
     values = [receipt.content.get(key) for receipt in receipts]
-    found: list[Any] = []
+    different: list[Any] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return [(value, values.count(value)) for value in found]
+        if value not in different:
+            different.append(value)
+    return [(value, values.count(value)) for value in different]
 
 
 def digests_of(results: Results, result: RowResults) -> dict[str, str]:
     """SHA-256 of what a row rests on, by what it is."""
-    found = {name: str(value) for name, value in (result.performance.get("digests") or {}).items()}
-    found |= {name: str(value) for name, value in (result.model_info.get("sources") or {}).items()}
+    digests = {name: str(value) for name, value in (result.performance.get("digests") or {}).items()}
+    digests |= {name: str(value) for name, value in (result.model_info.get("sources") or {}).items()}
     for receipt in chain_of(results, result):
         if receipt.rule == "index_dataset":
             (manifest,) = receipt.content["outputs"].values()
-            found["manifest"] = str(manifest["sha256"])
+            digests["manifest"] = str(manifest["sha256"])
         if receipt.variant:
-            found[f"code of {receipt.rule}"] = str(receipt.content["code_sha256"])
-    return found
+            digests[f"code of {receipt.rule}"] = str(receipt.content["code_sha256"])
+    return digests

@@ -1,26 +1,29 @@
 """A finished results folder, read back: its rows with the files behind them, and the receipts of their jobs."""
 
-import csv
-import io
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
+
+import pandas as pd
 
 from mnasbench.errors import InputError, one_line
-from mnasbench.files import read_json, read_text
-from mnasbench.receipts import RECEIPT_SUFFIX
+from mnasbench.files import read_json
+from mnasbench.precisions import BASELINE
 from mnasbench.result.evaluation import Answer, read_answers
-from mnasbench.result.summary import COLUMNS, Row, read_csv
-from mnasbench.result.times import find_receipts
+from mnasbench.result.row_files import NAME, read_row_files
+from mnasbench.result.summary import Row, read_summary, rows_of
+from mnasbench.result.text_table import read_text_table
 
 
 @dataclass(frozen=True)
 class RowResults:
     """One row of the summary and what its jobs left.
 
-    ``architecture``: the model's name in its library. ``layers``: rows of quantization.csv as written; empty where
-    the row is not int8. ``peak``: what ``ort-vamp --find-peak --json`` wrote to peak.json, where somebody did.
+    ``architecture``: the model's name in its library. ``quantization``: the error of each layer as written; None where
+    the row's compiler leaves no such table. ``peak``: what ``ort-vamp --find-peak --json`` wrote to peak.json, where
+    somebody did for this build.
     """
 
     row: Row
@@ -28,14 +31,20 @@ class RowResults:
     accuracy: Mapping[str, Any]
     performance: Mapping[str, Any]
     model_info: Mapping[str, Any]
-    layers: tuple[dict[str, str], ...]
+    quantization: pd.DataFrame | None
     peak: Mapping[str, Any] | None
+    parity: Mapping[str, Any] | None
     answer_files: tuple[Path, ...]
 
     @property
     def name(self) -> str:
         """Variant and precision, as the workflow's targets are named."""
-        return f"{self.row.model}-{self.row.precision}"
+        return self.row.name
+
+    @property
+    def layers(self) -> tuple[dict[Hashable, str], ...]:
+        """The rows of ``quantization``; none where there is no such table."""
+        return () if self.quantization is None else tuple(self.quantization.to_dict("records"))
 
     def answers(self) -> list[Answer]:
         """The answers of all shards, by name of their images."""
@@ -64,95 +73,89 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Results:
-    """A results folder: its rows in the summary's order, and the receipts of their jobs in the order of their start."""
+    """A results folder: its rows in the summary's order, and the receipts of their jobs in the order of their start.
+
+    ``table``: the summary. ``manifest``: of the rows' dataset. ``calibration``: the list of calibration images, None
+    where no row has any. A copied folder may lack either file.
+    """
 
     folder: Path
+    table: pd.DataFrame
     rows: tuple[RowResults, ...]
     receipts: tuple[Receipt, ...]
+    manifest: Path
+    calibration: Path | None
 
-    @property
+    @cached_property
     def variants(self) -> dict[str, list[RowResults]]:
         """Rows by variant."""
-        found: dict[str, list[RowResults]] = {}
+        variants: dict[str, list[RowResults]] = {}
         for row in self.rows:
-            found.setdefault(row.row.model, []).append(row)
-        return found
+            variants.setdefault(row.row.model, []).append(row)
+        return variants
 
     def reference_of(self, row: RowResults) -> RowResults | None:
         """The fp32 row that a quantized row is held against, or None."""
         rows = self.variants[row.row.model]
-        return next((other for other in rows if other.row.precision == "fp32" and other is not row), None)
-
-    def data_folder(self) -> Path:
-        """Where the manifest and the calibration list of the rows' dataset are."""
-        return self.folder / "data" / self.rows[0].row.dataset
+        return next((other for other in rows if other.row.precision == BASELINE and other is not row), None)
 
 
 def read_results(folder: Path) -> Results:
-    """Read ``folder``, as the workflow leaves it. Raises InputError naming the file that is missing or damaged."""
-    path = folder / "summary.csv"
-    try:
-        written = read_csv(read_text(path))
-    except csv.Error:
-        written = []
-    # DictReader gives None for what a short row lacks.
-    if not written or any(set(COLUMNS) - {key for key, value in row.items() if value is not None} for row in written):
-        raise InputError(f"{one_line(path)}: is not a summary; make one with `make run`, or name another folder")
-    rows = tuple(_row_results(folder, _parse(path, row)) for row in written)
-    return Results(folder, rows, tuple(_receipts(folder, rows)))
+    """Read ``folder``, as the workflow leaves it. Raises InputError naming the file that is missing or damaged.
 
-
-def _parse(path: Path, written: Mapping[str, str]) -> Row:
-    values: dict[str, Any] = {}
-    for field in fields(Row):
-        kinds = get_args(field.type) or (field.type,)
-        text = written[field.name]
-        if str in kinds:
-            values[field.name] = text
-        elif not text and type(None) in kinds:
-            values[field.name] = None
-        else:
-            try:
-                values[field.name] = int(text) if int in kinds else float(text)
-            except ValueError as error:
-                raise InputError(f"{one_line(path)}: {field.name} is {one_line(text)!r}, not a number") from error
-    return Row(**values)
-
-
-def _row_results(folder: Path, row: Row) -> RowResults:
-    built = folder / "build" / row.model / row.precision
-    run, result = (folder / stage / row.model / row.precision for stage in ("run", "result"))
-    exported = next((path for path in sorted((folder / "model" / row.model).glob("*.json")) if _is_data(path)), None)
-    # The vendor's compiler leaves a JSON of its own; what was compiled then stands beside its folder.
-    info = next(iter([*built.glob("compiled.json"), *sorted(built.glob(f"*/{row.model}.json"))]), None)
-    layers = next(iter(sorted(built.glob("*/quantization.csv"))), None)
-    peak = run / "peak.json"
-    return RowResults(
-        row,
-        read_json(exported)["name"] if exported else row.model,
-        read_json(result / "accuracy.json"),
-        read_json(run / "performance.json"),
-        read_json(info) if info else {},
-        tuple(csv.DictReader(io.StringIO(read_text(layers)))) if layers else (),
-        read_json(peak) if peak.is_file() else None,
-        tuple(sorted(result.glob("answers-*.csv"))),
+    Every file is one that summary.json names: what else lies in the folder may be of a former build.
+    """
+    table = read_summary(folder / "summary.csv")
+    files = read_row_files(folder)
+    by_name = {(row["model"], row["precision"]): row for row in files["rows"]}
+    rows = []
+    for row in rows_of(table):
+        own = by_name.get((row.model, row.precision))
+        if own is None:
+            raise InputError(f"{one_line(folder / NAME)}: does not name the files of {one_line(row.name)}")
+        rows.append(_row_results(folder, row, own["files"], own["answers"]))
+    calibration = files["data"].get("calibration")
+    return Results(
+        folder,
+        table,
+        tuple(rows),
+        tuple(_receipts(folder, rows, files["receipts"])),
+        folder / files["data"]["manifest"],
+        folder / calibration if calibration else None,
     )
 
 
-def _is_data(path: Path) -> bool:
-    return not path.name.endswith(RECEIPT_SUFFIX)
+def _row_results(folder: Path, row: Row, files: Mapping[str, str], answers: list[str]) -> RowResults:
+    def read(kind: str) -> Any:
+        path = folder / files[kind] if kind in files else None
+        return read_json(path) if path is not None and path.is_file() else None
+
+    performance = read_json(folder / files["performance"])
+    peak, layers = read("peak"), folder / files.get("layers", "")
+    return RowResults(
+        row,
+        (read("exported") or {}).get("name", row.model),
+        read_json(folder / files["accuracy"]),
+        performance,
+        read("compiled") or {},
+        read_text_table(layers) if layers.is_file() else None,
+        # Made by hand, and so perhaps of a former build.
+        peak if peak and peak.get("digests") == performance.get("digests") else None,
+        read("parity"),
+        tuple(folder / name for name in answers),
+    )
 
 
-def _receipts(folder: Path, rows: tuple[RowResults, ...]) -> list[Receipt]:
-    """Those of the summary's rows: a folder may hold what is left of variants that were since taken out."""
-    wanted = {(row.row.model, row.row.precision) for row in rows}
-    found = []
-    for path in find_receipts(folder):
-        stage, *below = path.relative_to(folder).parts
-        variant = below[0] if stage in {"model", "build", "run", "result"} and len(below) > 1 else ""
-        precision = below[1] if len(below) > 2 and variant else ""
-        kept = not variant or any(variant == row[0] and precision in {"", row[1]} for row in wanted)
-        # The report cannot hold the receipt of the job that writes it.
-        if kept and path.name != f"report{RECEIPT_SUFFIX}":
-            found.append(Receipt(path, read_json(path), variant, precision))
-    return sorted(found, key=lambda receipt: (str(receipt.content["started"]), str(receipt.path)))
+def _receipts(folder: Path, rows: list[RowResults], named: list[dict[str, str]]) -> list[Receipt]:
+    """Those of the summary's rows that are there."""
+    identities = {
+        ("", ""),
+        *((row.row.model, "") for row in rows),
+        *((row.row.model, row.row.precision) for row in rows),
+    }
+    receipts = [
+        Receipt(folder / one["path"], read_json(folder / one["path"]), one["model"], one["precision"])
+        for one in named
+        if (one["model"], one["precision"]) in identities and (folder / one["path"]).is_file()
+    ]
+    return sorted(receipts, key=lambda receipt: (str(receipt.content["started"]), str(receipt.path)))
