@@ -140,7 +140,7 @@ COLUMNS: tuple[Column, ...] = (
         "engine",
         str,
         "",
-        "what ran the row: `ort` (ONNX Runtime), `vacc` (the card), or another runtime of the embedded engine by its name",
+        "what ran the row: `ort` (ONNX Runtime), `vacc` (the card), or a runtime of the embedded engine by its name",
         _engine,
     ),
     Column("dataset", str, "", "the dataset, by its name in the configuration", "identity.dataset", required=True),
