@@ -37,7 +37,8 @@ rule all:
 
 
 onstart:
-    begin()
+    with refusals():
+        logger.info(start(SETTINGS, EXTENT, SNAKEMAKE, REASONS))
 
 
 onerror:

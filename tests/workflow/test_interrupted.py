@@ -21,7 +21,9 @@ KILLS = int(os.environ.get("MNASBENCH_KILLS", "3"))
 
 
 def _start(workflow: Workflow) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "test.yaml", "--nocolor"]
+    # By a file: every target must find the lock of every other.
+    command = [sys.executable, "-m", "snakemake", "results/report.html", "--cores", "2"]
+    command += ["--configfile", "test.yaml", "--nocolor"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=workflow.root, env=workflow.environment, **streams)
 
@@ -85,9 +87,12 @@ def test_a_killed_run_is_finished_by_the_next(repository: Path, tmp_path: Path) 
             run = _start(disturbed)
             time.sleep(8)
         if kill == 0:
-            second = disturbed.call()
-            assert second.returncode != 0
-            assert "Another run works on" in second.stdout, second.stdout[-3000:]
+            locks = list((disturbed.root / ".snakemake/locks").iterdir())
+            for targets in [], ["results/report.html"], ["mnasnet0_5-fp32"]:
+                second = disturbed.call(*targets)
+                assert second.returncode == 1
+                assert "mnasbench: error: Another run works on" in second.stdout, second.stdout[-3000:]
+            assert set(locks) <= set((disturbed.root / ".snakemake/locks").iterdir())
         if run.poll() is None:
             print(_kill(run, disturbed.root, draw))
         run.communicate()

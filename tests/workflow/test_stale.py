@@ -1,6 +1,7 @@
 """Only what is stale is planned: one small chain is run once, and then asked what it would do after each change."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ ROW = (
     "gather_accuracy",
 )
 IMAGES = 48
+PAGE = "results/report.html"
 
 
 def _weights(variant: str, seed: int, path: Path) -> None:
@@ -108,15 +110,23 @@ def test_nothing_after_a_comment_in_the_library(kept: Workflow) -> None:
 
 def test_nothing_where_the_checkout_moved(kept: Workflow) -> None:
     moved = make_workflow(kept.root, kept.root.parent / "moved")
-    shutil.copytree(kept.root / "results", moved.root / "results", symlinks=True)
-    shutil.copytree(kept.root / ".snakemake", moved.root / ".snakemake")
+    # New times of every file, in another order than they were made in, and none of Snakemake's own records.
+    shutil.copytree(kept.root / "results", moved.root / "results", symlinks=True, copy_function=shutil.copy)
     shutil.copy(kept.root / "test.yaml", moved.root)
     assert moved.planned() == {}
+    assert moved.planned(PAGE) == {}
 
 
-def test_nothing_where_only_results_were_kept(kept: Workflow) -> None:
+@pytest.mark.parametrize("target", [None, PAGE])
+def test_without_snakemakes_records_receipts_decide(kept: Workflow, target: str | None) -> None:
+    targets = [target] if target else []
     shutil.rmtree(kept.root / ".snakemake")
-    assert kept.planned() == {}
+    assert kept.planned(*targets) == {}
+    _configure(kept, lambda settings: settings["vamp"].update(iterations=4))
+    assert kept.planned(*targets) == {"summarize": 1, "make_report": 1, "measure_performance": 4}
+    said = kept.run(*targets, "--dry-run")
+    assert "  measure_performance (4 jobs): setting vamp.iterations was 3, is 4\n" in said
+    assert re.search(r"^  2 jobs follow from these: ", said, re.MULTILINE)
 
 
 def test_one_variants_setting_plans_its_chain(kept: Workflow) -> None:
@@ -151,6 +161,7 @@ def test_a_damaged_output_is_made_again(kept: Workflow, damage: str) -> None:
     else:
         graph.write_bytes(before[: len(before) // 2])
     jobs = kept.planned()
+    assert kept.planned(PAGE) == jobs
     assert jobs["compile_model"] == 1
     assert "export_model" not in jobs and "write_npz" not in jobs
     kept.run()
@@ -171,6 +182,9 @@ def test_a_replaced_image_is_seen(kept: Workflow) -> None:
     jobs = kept.planned()
     assert jobs["index_dataset"] == 1 and jobs["write_npz"] == 1 and jobs["summarize"] == 1
     assert "export_model" not in jobs
+    assert kept.planned(PAGE) == jobs
+    said = kept.script("check_config.py", "--configfile", "test.yaml").stdout
+    assert f"index_shard-0: the dataset differs from its manifest: val/{image.name}: has changed" in said
 
 
 def test_a_replaced_calibration_image_is_seen(kept: Workflow) -> None:

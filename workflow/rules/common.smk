@@ -1,5 +1,6 @@
 """What only Snakemake can do for the rules; everything that is computed stands in mnasbench.plan."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -9,32 +10,37 @@ import snakemake
 from snakemake.jobs import Job
 from snakemake_interface_logger_plugins.common import LogEvent
 
-import mnasbench
 from mnasbench.code_digest import code_digest
 from mnasbench.data.available import check_data, check_results
-from mnasbench.errors import MnasbenchError, OutputError, one_line
+from mnasbench.errors import MnasbenchError, OutputError
 from mnasbench.files import read_yaml
-from mnasbench.plan import estimate, names, steps
+from mnasbench.plan import names, steps
 from mnasbench.plan.configured import configured, require_free_names
+from mnasbench.plan.environment import IMAGES, RUN, job_environment
 from mnasbench.plan.inputs import Inputs
-from mnasbench.plan.internals import Internals, end_by_signal
-from mnasbench.plan.leftovers import remove_former_shards
+from mnasbench.plan.internals import Internals
 from mnasbench.plan.reasons import Reasons
 from mnasbench.plan.resources import JobResources
-from mnasbench.plan.room import require_room_for
 from mnasbench.plan.run_lock import hold_results
+from mnasbench.plan.start import start
 from mnasbench.processes import this_process
 from mnasbench.settings import load_settings
 
 
-def refuse(message, code=2):
-    """End the call in one line; an exception would be Snakemake's traceback."""
-    print(f"mnasbench: error{message}", file=sys.stderr)
-    sys.exit(code)
+@contextlib.contextmanager
+def refusals(place=""):
+    """End the call with one line for an error of ours; Snakemake would print a traceback."""
+    try:
+        yield
+    except MnasbenchError as error:
+        print(f"mnasbench: error{'' if isinstance(error, OutputError) else place}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
-try:
+with refusals():
     SNAKEMAKE = Internals(workflow, Job, snakemake.__version__)
+    os.environ.update(job_environment(SNAKEMAKE.rules_folder.parent / "scripts"))
+with refusals(" in the configuration"):
     if not SNAKEMAKE.is_module:
         config = configured(config, map(read_yaml, SNAKEMAKE.configuration_files), SNAKEMAKE.command_line)
     SETTINGS = load_settings(config)
@@ -42,37 +48,19 @@ try:
     if SNAKEMAKE.is_planner:
         EXTENT = check_data(SETTINGS, on_cluster=SNAKEMAKE.submits_jobs)
         check_results(Path())
-        # Each job's own Snakemake asks for it on its node, where counting 50,000 images of a shared disk takes long.
-        os.environ.update(MNASBENCH_IMAGES=str(EXTENT.images))
+        os.environ[IMAGES] = str(EXTENT.images)
         REASONS = Reasons(SETTINGS, EXTENT)
         SNAKEMAKE.ignore_times()
-except MnasbenchError as error:
-    refuse(f"{'' if isinstance(error, OutputError) else ' in the configuration'}: {error}", error.exit_code)
-
-# Commands are found by variables: one that named a path would change with the place of the checkout.
-SCRIPTS = SNAKEMAKE.rules_folder.parent / "scripts"
-if SCRIPTS.is_dir() and not SCRIPTS.parent.samefile(Path(mnasbench.__file__).parent.parent):
-    refuse(
-        f": {one_line(SCRIPTS.parent)}: belongs to another checkout than the mnasbench of this Python ({sys.prefix}); "
-        "run `make` here, or this checkout's own .venv/bin/snakemake"
-    )
-os.environ.update(
-    MNASBENCH_SCRIPTS=str(SCRIPTS),
-    MNASBENCH_RUNNER=this_process(),
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
-)
 
 DATA = names.data_folder(SETTINGS)
-MODELS = SETTINGS.models
-PRECISIONS = SETTINGS["precisions"]
 inputs = Inputs(SETTINGS)
 # Some executors hand no environment on.
-ask = JobResources(SETTINGS, lambda: int(os.environ.get("MNASBENCH_IMAGES") or check_data(SETTINGS).images))
+ask = JobResources(SETTINGS, lambda: int(os.environ.get(IMAGES) or check_data(SETTINGS).images))
 
 
 wildcard_constraints:
-    variant="|".join(map(re.escape, MODELS)),
-    precision="|".join(map(re.escape, PRECISIONS)),
+    variant="|".join(map(re.escape, SETTINGS.models)),
+    precision="|".join(map(re.escape, SETTINGS["precisions"])),
     shard=r"\d+",
     geometry=r"[^/]+",
 
@@ -128,23 +116,21 @@ def get_current(rule):
 
 @functools.cache
 def hold():
-    """Hold the results folder where this call runs jobs."""
-    try:
-        if SNAKEMAKE.runs_jobs and hold_results():
-            logger.info("The last run was killed; its lock is removed, and what it did not finish is made again.")
-    except MnasbenchError as error:
-        refuse(f": {error}", error.exit_code)
+    """Hold the results folder where this call runs jobs; they inherit its name."""
     if SNAKEMAKE.runs_jobs:
-        # Jobs inherit it, on a cluster as well: those of a killed run see that it is no longer theirs.
-        os.environ.update(MNASBENCH_RUN=this_process())
+        with refusals():
+            if hold_results():
+                logger.info("The last run was killed; its lock is removed, and what it did not finish is made again.")
+        os.environ[RUN] = this_process()
 
 
 def is_news(record):
-    """Whether a message of Snakemake's tells more than record.py does of the same job; before its plan, why."""
+    """Whether a message of Snakemake's tells what record.py and our reasons do not; those come before its plan."""
     event = getattr(record, "event", None)
     if event == LogEvent.RUN_INFO:
         say_why()
-    return event != LogEvent.JOB_FINISHED and not record.getMessage().startswith(("Select jobs to execute", "Execute "))
+    elsewhere = ("Select jobs to execute", "Execute ", "Reasons:\n")
+    return event != LogEvent.JOB_FINISHED and not record.getMessage().startswith(elsewhere)
 
 
 @functools.cache
@@ -153,25 +139,9 @@ def say_why():
     lines = REASONS.lines(SNAKEMAKE.planned_jobs())
     if lines:
         about = [f"The dataset: {EXTENT.message}"] if EXTENT.message else []
-        logger.info("\n".join([*about, "Why these jobs run:", *lines]))
+        logger.info("\n".join([*about, "Why these jobs run:", *lines, ""]))
 
 
 # The user's own workflow says what it likes.
 if SNAKEMAKE.is_planner and not SNAKEMAKE.is_module:
     logger.addFilter(is_news)
-
-
-def begin():
-    """Before the first job: refuse what cannot end well, and say how long it takes."""
-    if SNAKEMAKE.cores is not None and SNAKEMAKE.cores < 1:
-        refuse(f": --cores {SNAKEMAKE.cores}: expected a number of cores, 1 or more, or all")
-    names.FAILURES.unlink(missing_ok=True)
-    remove_former_shards(SETTINGS)
-    planned = SNAKEMAKE.planned_jobs()
-    try:
-        require_room_for(SETTINGS, EXTENT, REASONS.jobs_of(planned))
-        REASONS.keep()
-    except MnasbenchError as error:
-        refuse(f": {error}", error.exit_code)
-    end_by_signal()
-    logger.info(estimate.expected_time(REASONS.timed(planned), SNAKEMAKE.cores))

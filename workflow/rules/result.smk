@@ -126,7 +126,7 @@ rule make_report:
 
 
 # `snakemake mnasnet0_5` and `snakemake mnasnet0_5-int8-percentile`: targets for one variant's and one row's results.
-for variant in MODELS:
+for variant in SETTINGS.models:
 
     rule:
         name:
@@ -134,7 +134,7 @@ for variant in MODELS:
         input:
             names.variant_results(SETTINGS, variant),
 
-    for precision in PRECISIONS:
+    for precision in SETTINGS["precisions"]:
 
         rule:
             name:

@@ -17,6 +17,7 @@ from mnasbench.errors import InputError, OutputError, one_line
 from mnasbench.files import read_yaml
 
 _DEFAULT = Path("config/config.yaml")
+_REASONS = re.compile(r"^Why these jobs run:\n(.*?)\n\n", re.MULTILINE | re.DOTALL)
 _JOBS = re.compile(r"^job +count\n-+ +-+\n.*?^total +\d+$", re.MULTILINE | re.DOTALL)
 
 
@@ -62,7 +63,13 @@ def check(arguments: argparse.Namespace) -> int:
     jobs = _JOBS.search(done.stdout)
     names = ", ".join(map(str, arguments.configfile)) or "config/config.yaml"
     print(f"{names}: the configuration is right")
-    print(f"What would run:\n\n{jobs[0]}" if jobs else "Nothing would run: all results are there and up to date.")
+    if jobs is None:
+        print("Nothing would run: all results are there and up to date.")
+        return 0
+    print(f"What would run:\n\n{jobs[0]}")
+    reasons = _REASONS.search(done.stdout)
+    if reasons is not None:
+        print(f"\nWhy:\n{reasons[1]}")
     return 0
 
 

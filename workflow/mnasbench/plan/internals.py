@@ -41,8 +41,7 @@ class Internals:
         self._job_class = job_class
         self._version = version
         # Those that are there while the Snakefile is read; the others come with the plan.
-        for known in (self.is_module, self.is_planner, self.configuration_files, self.command_line, self.cores):
-            del known
+        _ = (self.is_module, self.is_planner, self.configuration_files, self.command_line, self.cores)
         self._require_property("output_mintime")
 
     def _get(self, path: str) -> Any:
