@@ -140,9 +140,9 @@ def end_to_end(root: Path, images: int, rounds: int) -> dict[str, object]:
             for way, work in ways.items():
                 for size, where in sets.items():
                     os.sync()  # what the other side wrote is not this one's to wait for
-                    spent, found = seconds(lambda work=work, where=where: work(where))
+                    spent, accuracy = seconds(lambda work=work, where=where: work(where))
                     times[size][way].append(spent)
-                    top1[way] = found if size == images else top1.get(way, found)
+                    top1[way] = accuracy if size == images else top1.get(way, accuracy)
     for way in ways:
         whole, start = (statistics.median(times[size][way]) for size in (images, FEW))
         print(f"{way}: {images / whole:.0f} images/s, {start:.1f} s of them starting; top-1 {top1[way]:.2f}")

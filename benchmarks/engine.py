@@ -202,27 +202,27 @@ def single_stream(contender: Contender, images: Sequence[np.ndarray], requests: 
 
 def interleaved(contenders: dict[Any, Callable[[], Figures]], rounds: int) -> dict[Any, list[Figures]]:
     """Every contender's figures in every round, after one round to warm up."""
-    found: dict[Any, list[Figures]] = {name: [] for name in contenders}
+    figures: dict[Any, list[Figures]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, measure in contenders.items():
             value = measure()
             if turn:
-                found[name].append(value)
-    return found
+                figures[name].append(value)
+    return figures
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def best(found: dict[Any, list[Figures]], side: str, which: int) -> list[float] | None:
+def best(figures_of: dict[Any, list[Figures]], side: str, which: int) -> list[float] | None:
     """One of the figures of a side in each round, of its best batch size and setting by median."""
-    rounds = [[figures[which] for figures in values] for (name, *_), values in found.items() if name == side]
+    rounds = [[figures[which] for figures in values] for (name, *_), values in figures_of.items() if name == side]
     return max(rounds, key=statistics.median, default=None)
 
 
-def ratio(found: dict[Any, list[Figures]], above: str, below: str, which: int = WALL) -> dict[str, float] | None:
-    first, second = best(found, above, which), best(found, below, which)
+def ratio(figures_of: dict[Any, list[Figures]], above: str, below: str, which: int = WALL) -> dict[str, float] | None:
+    first, second = best(figures_of, above, which), best(figures_of, below, which)
     if first is None or second is None:
         return None
     return spread([a / b for a, b in zip(first, second, strict=True)])
@@ -247,11 +247,11 @@ def measure_model(name: str, arguments: argparse.Namespace, folder: Path, has_op
 
     cpus = usable_cpus()
     threads = sorted({(cpus, 1), (1, cpus)})  # sessions, threads of each
-    found: dict[Any, Callable[[], Figures]] = {}
+    contenders: dict[Any, Callable[[], Figures]] = {}
     single: dict[Any, Callable[[], Figures]] = {}
 
     def add(side: str, batch: int, contender: Contender, *setting: Any) -> None:
-        found[side, batch, *setting] = lambda: throughput(contender, batch, images, arguments.seconds)
+        contenders[side, batch, *setting] = lambda: throughput(contender, batch, images, arguments.seconds)
 
     def add_single(side: str, contender: Contender, *setting: Any) -> None:
         single[side, *setting] = lambda: single_stream(contender, images, arguments.requests)
@@ -272,7 +272,7 @@ def measure_model(name: str, arguments: argparse.Namespace, folder: Path, has_op
     for kind, ready in openvinos.items():
         add_single(f"openvino_{kind}", openvino(ready, kind, 1, "LATENCY"))
 
-    rates = interleaved(found, arguments.rounds)
+    rates = interleaved(contenders, arguments.rounds)
     speeds = interleaved(single, arguments.rounds)
     pairs = {
         "int8_vs_openvino_int8": ("ours_int8", "openvino_int8"),
@@ -313,8 +313,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with Monitor() as monitor:
                 started, cpu = time.monotonic(), time.process_time()
                 results[name] = measure_model(name, arguments, Path(folder), has_openvino)
-            seen = monitor.observation(started, time.monotonic(), time.process_time() - cpu, usable_cpus())
-            results[name]["other_load"] = {"cpu_share": seen.other_share, "steal_share": seen.steal_share}
+            observation = monitor.observation(started, time.monotonic(), time.process_time() - cpu, usable_cpus())
+            results[name]["other_load"] = {"cpu_share": observation.other_share, "steal_share": observation.steal_share}
             for key, value in results[name]["throughput_qps"].items():
                 print(f"{name} {key:26s} {value['median']:8.1f}  [{value['low']:.1f} {value['high']:.1f}] images/s")
             for key, value in results[name]["latency_us"].items():

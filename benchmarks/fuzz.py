@@ -68,7 +68,7 @@ def fuzz_reader(name: str, seconds: float, keep: Path) -> None:
 
     reader = READERS[name]
     folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))  # noqa: S108
-    corpus, known = folder / "corpus", set[str]()
+    corpus, findings = folder / "corpus", set[str]()
     corpus.mkdir()
     words = set(_WORDS)
     for number, example in enumerate(reader.examples()):
@@ -80,10 +80,10 @@ def fuzz_reader(name: str, seconds: float, keep: Path) -> None:
     highest = _peak_bytes()
 
     def note(finding: str, content: bytes, about: str = "") -> None:
-        if finding not in known:
-            known.add(finding)
-            (keep / f"finding-{len(known)}").write_bytes(content)
-            (keep / f"finding-{len(known)}.txt").write_text(f"{finding}{about}\n")
+        if finding not in findings:
+            findings.add(finding)
+            (keep / f"finding-{len(findings)}").write_bytes(content)
+            (keep / f"finding-{len(findings)}.txt").write_text(f"{finding}{about}\n")
 
     def try_one(content: bytes) -> None:
         nonlocal highest
@@ -149,9 +149,9 @@ def main() -> int:
     results = []
     for name in arguments.readers or READERS:
         results.append(run_reader(name, arguments.minutes, arguments.keep))
-        found = results[-1]
-        print(f"{name:<16} {found['minutes']:6.2f} min {found['executions'] or 0:>9} executions", flush=True)
-        for finding in found["findings"]:
+        result = results[-1]
+        print(f"{name:<16} {result['minutes']:6.2f} min {result['executions'] or 0:>9} executions", flush=True)
+        for finding in result["findings"]:
             print(f"    {finding}", flush=True)
     print(
         json.dumps({"benchmark": "fuzz", "minutes": round(sum(r["minutes"] for r in results), 1), "readers": results})

@@ -139,14 +139,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     scalings: dict[str, object] = {"two_cores": None}
     if usable_cpus() > 1:
         print("on the disk")
-        found = scaling(paths, arguments.rounds, None)
-        scalings = median_and_range("two_cores", found["npz"])
-        machine = found["counting"]
+        speedups = scaling(paths, arguments.rounds, None)
+        scalings = median_and_range("two_cores", speedups["npz"])
+        machine = speedups["counting"]
         if _MEMORY.is_dir():
             print("in memory")
-            found = scaling(paths, arguments.rounds, _MEMORY)
-            scalings |= median_and_range("two_cores_in_memory", found["npz"])
-            machine += found["counting"]
+            speedups = scaling(paths, arguments.rounds, _MEMORY)
+            scalings |= median_and_range("two_cores_in_memory", speedups["npz"])
+            machine += speedups["counting"]
         scalings |= median_and_range("two_cores_of_the_machine", machine)
     result = {
         "images": len(paths),

@@ -46,16 +46,21 @@ def search(model: CompiledModel, images: Sequence[UInt8Array], batch: int, round
     begin = time.perf_counter()
     tuned = tune(model, CROPPED, images, Load(batch=batch), again=True)
     seconds = time.perf_counter() - begin
-    found = (tuned.instances, tuned.threads)
+    searched = (tuned.instances, tuned.threads)
     cpus = range(1, usable_cpus() + 1)
-    settings = sorted({(instances, threads) for instances in cpus for threads in cpus} | {found})
+    settings = sorted({(instances, threads) for instances in cpus for threads in cpus} | {searched})
     rates: dict[tuple[int, int], list[float]] = {setting: [] for setting in settings}
     for _ in range(rounds):
         for setting in settings:
             rates[setting].append(offline(model, images, batch, setting))
     best = max(settings, key=lambda setting: statistics.median(rates[setting]))
-    shares = [mine / theirs for mine, theirs in zip(rates[found], rates[best], strict=True)]
-    return {"setting": found, "best": best, "search_seconds": round(seconds, 1), "auto_vs_exhaustive": spread(shares)}
+    shares = [mine / theirs for mine, theirs in zip(rates[searched], rates[best], strict=True)]
+    return {
+        "setting": searched,
+        "best": best,
+        "search_seconds": round(seconds, 1),
+        "auto_vs_exhaustive": spread(shares),
+    }
 
 
 def accuracy(

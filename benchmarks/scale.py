@@ -126,8 +126,8 @@ class Run:
 
 def _identity(results: Path, receipt: Hashable, rule: str) -> tuple[str, int | None]:
     name = Path(str(receipt)).relative_to(results).as_posix()
-    found = _SHARD.search(name) if rule in BY_SHARD else None
-    return (_SHARD.sub("#", name), int(found[0])) if found else (name, None)
+    shard = _SHARD.search(name) if rule in BY_SHARD else None
+    return (_SHARD.sub("#", name), int(shard[0])) if shard else (name, None)
 
 
 def threads(rule: str, count: int, cores: int) -> int:
@@ -156,15 +156,17 @@ class Costs:
                 if several:
                     speedups.setdefault(rule, []).append(cost / time.seconds / held)
         by_rule: dict[str, list[float]] = {}
-        for what, found in points.items():
-            if _is_by_size(found):
-                by_rule.setdefault(self.rules[what], []).append(_fit(found)[0])
-        constants = {rule: float(np.median(found)) for rule, found in by_rule.items()}
+        for what, measured in points.items():
+            if _is_by_size(measured):
+                by_rule.setdefault(self.rules[what], []).append(_fit(measured)[0])
+        constants = {rule: float(np.median(measured)) for rule, measured in by_rule.items()}
         self.fitted = {
-            what: _fit(found) if _is_by_size(found) else _fit_slope(found, constants.get(self.rules[what], 0.0))
-            for what, found in points.items()
+            what: _fit(measured)
+            if _is_by_size(measured)
+            else _fit_slope(measured, constants.get(self.rules[what], 0.0))
+            for what, measured in points.items()
         }
-        self._efficiency = {rule: float(np.mean(found)) for rule, found in speedups.items()}
+        self._efficiency = {rule: float(np.mean(measured)) for rule, measured in speedups.items()}
 
     def knows(self, what: Collection[str]) -> bool:
         """Whether all these kinds of jobs were seen."""
@@ -182,11 +184,11 @@ class Costs:
         """The costs of each rule, from the cheapest row to the dearest, and of its threads."""
         rows = []
         for rule in dict.fromkeys(self.rules.values()):
-            found = [self.fitted[what] for what, of in self.rules.items() if of == rule]
+            fits = [self.fitted[what] for what, of in self.rules.items() if of == rule]
             efficiency = f"{self._efficiency[rule]:.2f}" if rule in self._efficiency else "-"
-            constants, slopes = zip(*found, strict=True)
+            constants, slopes = zip(*fits, strict=True)
             rows.append(
-                (rule, len(found), _span(constants, "{:.1f}"), _span([1000 * b for b in slopes], "{:.2f}"), efficiency)
+                (rule, len(fits), _span(constants, "{:.1f}"), _span([1000 * b for b in slopes], "{:.2f}"), efficiency)
             )
         headers = ("rule", "kinds", "seconds", "core-ms an image", "of a thread")
         return tabulate(rows, headers, colalign=("left", *["right"] * 4), disable_numparse=True)
@@ -197,21 +199,21 @@ def _span(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _is_by_size(found: Sequence[tuple[int, float]]) -> bool:
-    return len({count for count, _ in found}) > 1
+def _is_by_size(measured: Sequence[tuple[int, float]]) -> bool:
+    return len({count for count, _ in measured}) > 1
 
 
-def _fit_slope(found: Sequence[tuple[int, float]], constant: float) -> tuple[float, float]:
+def _fit_slope(measured: Sequence[tuple[int, float]], constant: float) -> tuple[float, float]:
     """The cost by image beside a constant that is known, or at most all of what was seen."""
-    count, cost = found[0][0], float(np.mean([cost for _, cost in found]))
+    count, cost = measured[0][0], float(np.mean([cost for _, cost in measured]))
     if not count:
         return cost, 0.0
     constant = min(constant, cost)
     return constant, (cost - constant) / count
 
 
-def _fit(found: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    count, cost = np.array(found, dtype=float).T
+def _fit(measured: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    count, cost = np.array(measured, dtype=float).T
     # By relative error: the small sizes say what the constant is. Neither part can be negative.
     columns = np.stack([np.ones_like(count), count], axis=1) / cost[:, None]
     constant, slope = nnls(columns, np.ones_like(cost))[0]
@@ -229,9 +231,9 @@ class Prediction:
     @property
     def bound(self) -> str:
         """The greater bound and the two rules that most of it is spent in."""
-        found = max(("chain", self.chain), ("cores", self.held), key=lambda entry: sum(entry[1].values()))
-        most = sorted(found[1].items(), key=lambda entry: -entry[1])[:2]
-        return f"{found[0]} {sum(found[1].values()):.0f} s: " + ", ".join(f"{rule} {s:.0f}" for rule, s in most)
+        bound = max(("chain", self.chain), ("cores", self.held), key=lambda entry: sum(entry[1].values()))
+        most = sorted(bound[1].items(), key=lambda entry: -entry[1])[:2]
+        return f"{bound[0]} {sum(bound[1].values()):.0f} s: " + ", ".join(f"{rule} {s:.0f}" for rule, s in most)
 
 
 def predict(
@@ -252,7 +254,7 @@ def predict(
 
 def checks(runs: Sequence[Run], job_seconds: float) -> list[dict[str, Any]]:
     """Each run's wall time beside its predictions."""
-    found = []
+    entries = []
     for run in runs:
         size = (run.images, run.shards, 1, run.cores, job_seconds)
         others = Costs(other for other in runs if other is not run)
@@ -266,8 +268,8 @@ def checks(runs: Sequence[Run], job_seconds: float) -> list[dict[str, Any]]:
         }
         if len(runs) > 1 and others.knows({what for what, _ in run.jobs}):
             entry["by_others_s"] = round(predict(run, others, *size).seconds, 1)
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def memory_table(runs: Sequence[Run]) -> str:
@@ -296,14 +298,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(memory_table(runs), "\n")
     costs, model = Costs(runs), max(runs, key=lambda run: len({what for what, _ in run.jobs}))
     print(costs.table(), "\n")
-    found = {
+    predictions = {
         nodes: predict(
             model, costs, arguments.images, arguments.shards, nodes, arguments.node_cores, arguments.job_seconds
         )
         for nodes in NODES
     }
     print(f"{arguments.images} images, {arguments.shards} shards, nodes of {arguments.node_cores} cores\n")
-    rows = [(nodes, f"{prediction.seconds:.0f}", prediction.bound) for nodes, prediction in found.items()]
+    rows = [(nodes, f"{prediction.seconds:.0f}", prediction.bound) for nodes, prediction in predictions.items()]
     print(
         tabulate(rows, ("nodes", "seconds", "bounded by"), colalign=("right", "right", "left"), disable_numparse=True)
     )
@@ -312,8 +314,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "images": arguments.images,
         "shards": arguments.shards,
         "node_cores": arguments.node_cores,
-        "seconds_by_nodes": {str(nodes): round(prediction.seconds, 1) for nodes, prediction in found.items()},
-        "bounded_by": {str(nodes): prediction.bound for nodes, prediction in found.items()},
+        "seconds_by_nodes": {str(nodes): round(prediction.seconds, 1) for nodes, prediction in predictions.items()},
+        "bounded_by": {str(nodes): prediction.bound for nodes, prediction in predictions.items()},
     }
     print(json.dumps(result))
     return 0

@@ -161,19 +161,19 @@ def orchestration(checkout: Path) -> dict[str, float]:
     print(f"\n{times_table(job.time for job in jobs.values())}\n")
     print("longest chain: " + ", ".join(f"{plans[key].rule} {seconds[key]:.1f}" for key in chain))
     bounds = {"chain_s": sum(seconds[key] for key in chain), "held_s": held_seconds(plans, seconds, cores)}
-    found = {"wall_s": wall, **bounds, "order_s": makespan(plans, seconds, cores)}
-    return {"orchestration": round(wall / max(bounds.values()), 3)} | {key: round(s, 1) for key, s in found.items()}
+    walls = {"wall_s": wall, **bounds, "order_s": makespan(plans, seconds, cores)}
+    return {"orchestration": round(wall / max(bounds.values()), 3)} | {key: round(s, 1) for key, s in walls.items()}
 
 
 def planning(arguments: argparse.Namespace) -> dict[str, float]:
     """Planning at both sizes."""
     photographs = photographs_below(arguments.root)
-    found = []
+    plans = []
     for images in arguments.images:
         with tempfile.TemporaryDirectory() as folder:
-            found.append(dry_run(Path(folder), photographs, images, arguments.shards, arguments.rounds))
-        print(f"{images} images: " + ", ".join(f"{key} {value:.2f}" for key, value in found[-1].items()))
-    small, large = found
+            plans.append(dry_run(Path(folder), photographs, images, arguments.shards, arguments.rounds))
+        print(f"{images} images: " + ", ".join(f"{key} {value:.2f}" for key, value in plans[-1].items()))
+    small, large = plans
     return {
         "images": arguments.images[1],
         "rows": len(VARIANTS) * len(PRECISIONS),

@@ -61,7 +61,7 @@ def test_step_5_outputs_to_result_text_to_accuracy(tmp_path: Path, names: str) -
     assert said == "images: 3, top1: 66.667, top5: 100.000\n"
 
 
-def test_labels_without_a_image_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_without_an_image_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in "ac":
         write_npz(tmp_path / "out" / f"{name}.npz", np.arange(6, dtype=np.float16)[np.newaxis], "output_0")
     (tmp_path / "list.txt").write_text("/in/a.npz\n/in/c.npz\n")

@@ -315,7 +315,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     assert set(_files(disk.folder)) == set(files[name])
 
 
-def test_a_image_that_finds_no_room_stays_where_it_is(
+def test_an_image_that_finds_no_room_stays_where_it_is(
     made: tuple[Path, dict[str, dict[Path, int]]], disk: Disk, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "dataset"

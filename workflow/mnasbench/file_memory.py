@@ -89,10 +89,10 @@ class FileMemory:
         if state is not None:
             self.remember_all({name: (state, value)})
 
-    def remember_all(self, found: Mapping[str, tuple[FileState, Any]]) -> None:
+    def remember_all(self, entries: Mapping[str, tuple[FileState, Any]]) -> None:
         """As ``remember``, of many files. One that changed a moment ago is left out: see ``TICK_NS``."""
         latest = time.time_ns() - TICK_NS
-        new = {name: [*state, value] for name, (state, value) in found.items() if state.changed_ns <= latest}
+        new = {name: [*state, value] for name, (state, value) in entries.items() if state.changed_ns <= latest}
         self._loaded().update(new)
         self._new.update(new)
 

@@ -168,9 +168,9 @@ def _listing(folder: Path, most: int | None = None) -> dict[str, int]:
 
     With ``most`` the search ends when there are more: a damaged receipt must not send it through the whole disk.
     """
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     waiting = [""]
-    while waiting and (most is None or len(found) <= most):
+    while waiting and (most is None or len(sizes) <= most):
         below = waiting.pop()
         with os.scandir(folder / below) as entries:
             for entry in entries:
@@ -178,10 +178,10 @@ def _listing(folder: Path, most: int | None = None) -> dict[str, int]:
                     waiting.append(f"{below}{entry.name}/")
                 else:
                     try:
-                        found[below + entry.name] = entry.stat().st_size
+                        sizes[below + entry.name] = entry.stat().st_size
                     except OSError:
-                        found[below + entry.name] = -1
-    return dict(sorted(found.items()))
+                        sizes[below + entry.name] = -1
+    return dict(sorted(sizes.items()))
 
 
 def _listing_digest(listing: Mapping[str, int]) -> str:
@@ -226,12 +226,12 @@ def damage_of(path: Path, by_contents: bool = False) -> str | None:
     """As ``damage``, of a receipt that may itself be damaged; ``by_contents`` reads all that was made as well."""
     try:
         receipt = read_receipt(path)
-        found = damage(receipt)
-        if found is None and by_contents and (changed := changed_since(receipt, FileMemory(None))):
-            found = f"{one_line(changed)} was changed after it was made"
+        problem = damage(receipt)
+        if problem is None and by_contents and (changed := changed_since(receipt, FileMemory(None))):
+            problem = f"{one_line(changed)} was changed after it was made"
     except InputError as error:
         return str(error)
-    return found
+    return problem
 
 
 def changed_since(receipt: Receipt, memory: FileMemory) -> str | None:
@@ -297,17 +297,17 @@ class Records:
                 self._read[path] = read_receipt(path)
             except InputError as error:
                 self._read[path] = error
-        found = self._read[path]
-        if isinstance(found, InputError):
-            raise found
-        return found
+        receipt = self._read[path]
+        if isinstance(receipt, InputError):
+            raise receipt
+        return receipt
 
     def all(self) -> dict[Path, Receipt]:
         """All that can be read."""
         for path in self.paths:
             with contextlib.suppress(InputError):
                 self.receipt(path)
-        return {path: found for path, found in self._read.items() if isinstance(found, Receipt)}
+        return {path: receipt for path, receipt in self._read.items() if isinstance(receipt, Receipt)}
 
     @functools.cached_property
     def _made(self) -> dict[str, str]:

@@ -60,9 +60,9 @@ def _explain(error: Any) -> str:
     """One line for the first thing that the schema refuses."""
     where = _place(error.absolute_path)
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        unknown = sorted(str(key) for key in error.instance if key not in known)[0]
-        return f"{where}: unknown key '{unknown}'{did_you_mean(unknown, known)}"
+        allowed = error.schema.get("properties", {})
+        unknown = sorted(str(key) for key in error.instance if key not in allowed)[0]
+        return f"{where}: unknown key '{unknown}'{did_you_mean(unknown, allowed)}"
     if error.validator == "enum":
         near = did_you_mean(str(error.instance), [str(value) for value in error.validator_value])
         return f"{where}: {error.instance!r} is not one of the values this setting takes{near}"
@@ -70,8 +70,8 @@ def _explain(error: Any) -> str:
         about = " ".join(error.schema.get("description", "").split())
         return f"{where}: {error.instance!r} does not fit. {about}"
     if error.validator == "pattern":
-        wanted = error.validator_value.partition("(?!")[0]
-        return f"{where}: {error.instance[:200]!r} does not match {wanted}"
+        pattern = error.validator_value.partition("(?!")[0]
+        return f"{where}: {error.instance[:200]!r} does not match {pattern}"
     return f"{where}: {one_line(error.message)}"
 
 
@@ -199,9 +199,9 @@ def _no_word(value: Any, place: str = "") -> str | None:
     if isinstance(value, Mapping):
         for key, entry in value.items():
             below = f"{place}.{key}" if place else str(key)
-            found = _no_word(entry, below) if isinstance(key, str) else below
-            if found is not None:
-                return found
+            word = _no_word(entry, below) if isinstance(key, str) else below
+            if word is not None:
+                return word
     return None
 
 

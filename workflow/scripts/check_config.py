@@ -24,10 +24,12 @@ _JOBS = re.compile(r"^job +count\n-+ +-+\n.*?^total +\d+$", re.MULTILINE | re.DO
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
-    told = "what goes on top of config/config.yaml, in this order"
-    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help=told)
-    told = "read the files and plan nothing: what Snakemake says of one that it cannot read is a traceback, or a wait"
-    parser.add_argument("--files_only", action="store_true", help=told)
+    purpose = "what goes on top of config/config.yaml, in this order"
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help=purpose)
+    purpose = (
+        "read the files and plan nothing: what Snakemake says of one that it cannot read is a traceback, or a wait"
+    )
+    parser.add_argument("--files_only", action="store_true", help=purpose)
     return parser
 
 

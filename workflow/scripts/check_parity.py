@@ -61,16 +61,16 @@ def ways_of(arguments: argparse.Namespace, reference: Preprocessing) -> list[Way
 def images_of(arguments: argparse.Namespace) -> tuple[list[tuple[Path, int]], int]:
     """Files and their classes, and how many they were drawn from."""
     if arguments.manifest is not None:
-        found = {image.name: image.class_index for image in read_manifest(arguments.manifest)}
+        classes = {image.name: image.class_index for image in read_manifest(arguments.manifest)}
     else:
-        found = {name: file.class_index for name, file in scan(dataset_of(arguments)).items()}
+        classes = {name: file.class_index for name, file in scan(dataset_of(arguments)).items()}
     if arguments.images is not None and arguments.images < 1:
         raise SettingsError(f"--images is {arguments.images}, expected at least 1")
-    names = sample_of(list(found), len(found) if arguments.images is None else arguments.images)
-    return [(arguments.root / name, found[name]) for name in names], len(found)
+    names = sample_of(list(classes), len(classes) if arguments.images is None else arguments.images)
+    return [(arguments.root / name, classes[name]) for name in names], len(classes)
 
 
-def table(found: dict[str, Any]) -> str:
+def table(certified: dict[str, Any]) -> str:
     """The certificate's main figures, a way a line."""
     rows = [
         [
@@ -84,7 +84,7 @@ def table(found: dict[str, Any]) -> str:
             f"{way['top1']:.3f}",
             f"{way['top1_drop']:.3f} ({way['top1_drop_low']:.2f} to {way['top1_drop_high']:.2f})",
         ]
-        for way in found["ways"]
+        for way in certified["ways"]
     ]
     headers = ["way", "pixels %", "mean", "max", "max input", "answers", "answers %", "top-1", "drop (95 %)"]
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 8))
@@ -97,7 +97,7 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.resize is not None:
         reference = replace(reference, resize=arguments.resize, library="pillow")
     images, drawn_from = images_of(arguments)
-    found = certificate(
+    certified = certificate(
         compiled,
         reference,
         ways_of(arguments, reference),
@@ -106,14 +106,14 @@ def check(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         progress=Shown(),
     )
-    own = found["torchvision"]
-    sample = f" (a sample of {drawn_from})" if found["images"] < drawn_from else ""
-    print(f"{found['images']} images{sample}; prepared by torchvision {own['version']}: top-1 {own['top1']:.3f}")
+    own = certified["torchvision"]
+    sample = f" (a sample of {drawn_from})" if certified["images"] < drawn_from else ""
+    print(f"{certified['images']} images{sample}; prepared by torchvision {own['version']}: top-1 {own['top1']:.3f}")
     print("differing pixels in %, differences in levels of 0 to 255, answers as numbers of images, and")
     print("as percent of the dataset: 95 % interval where the images are a sample\n")
-    print(table(found))
+    print(table(certified))
     if arguments.json is not None:
-        write_json(arguments.json, found)
+        write_json(arguments.json, certified)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

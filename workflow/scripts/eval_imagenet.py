@@ -37,14 +37,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
     all_labels = labels_by_key(arguments.label)
     labels = labels_of(inputs, all_labels, arguments.label)
     answers = evaluate_outputs(outputs, labels, reference, Shown())
-    left_out, told = labels_left_out(inputs, all_labels, arguments.label)
+    left_out, message = labels_left_out(inputs, all_labels, arguments.label)
     if arguments.answers:
         write_answers(arguments.answers, answers)
     figures = accuracy(answers)
     if arguments.json:
         write_json(arguments.json, {**figures, "labels_left_out": left_out})
-    if told:
-        print(f"eval_imagenet.py: {told}", file=sys.stderr)
+    if message:
+        print(f"eval_imagenet.py: {message}", file=sys.stderr)
     print(f"images: {figures['images']}, top1: {figures['top1']:.3f}, top5: {figures['top5']:.3f}")
 
 

@@ -41,11 +41,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     labels = labels_by_key(label_file)
     answers = answers_from_text(arguments.result, labels)
     figures = accuracy(answers)
-    left_out, told = labels_left_out((answer.name for answer in answers), labels, label_file)
+    left_out, message = labels_left_out((answer.name for answer in answers), labels, label_file)
     if arguments.json:
         write_json(arguments.json, {**figures, "labels_left_out": left_out})
-    if told:
-        print(f"eval_topk.py: {told}", file=sys.stderr)
+    if message:
+        print(f"eval_topk.py: {message}", file=sys.stderr)
     print(f"images: {figures['images']}, top1: {figures['top1']:.3f}, top5: {figures['top5']:.3f}")
 
 

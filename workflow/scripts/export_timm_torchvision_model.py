@@ -27,8 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     weights.add_argument("--pretrained_weights", type=Path, metavar="FILE", help="a state dict (.pth, .safetensors)")
     weights.add_argument("--checkpoint_path", type=Path, metavar="FILE", help="the same, by timm's name for it")
     weights.add_argument("--weights", metavar="NAME", help="published weights to download, e.g. IMAGENET1K_V1")
-    told = "digest that the weights must have; the .json says which one they had"
-    parser.add_argument("--sha256", metavar="DIGEST", help=told)
+    purpose = "digest that the weights must have; the .json says which one they had"
+    parser.add_argument("--sha256", metavar="DIGEST", help=purpose)
     parser.add_argument("--convert_mode", choices=("onnx", "pt"), default="onnx", help="what to write")
     return parser
 

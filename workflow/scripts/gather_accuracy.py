@@ -31,12 +31,12 @@ def gather(arguments: argparse.Namespace) -> None:
     answers = read_answers(arguments.answers)
     reference = read_answers(arguments.reference) if arguments.reference else None
     images = read_manifest(arguments.manifest, with_faulty=True)
-    wanted = {image_key(image.name): image.class_index for image in images if not image.fault}
+    expected = {image_key(image.name): image.class_index for image in images if not image.fault}
     answered = {answer.name: answer.label for answer in answers}
-    if answered != wanted:
-        wrong = sorted(set(wanted.items()) ^ set(answered.items()))[0][0]
+    if answered != expected:
+        wrong = sorted(set(expected.items()) ^ set(answered.items()))[0][0]
         raise PairingError(
-            f"{one_line(wrong)}: the answers ({len(answered)}) are not those of the manifest ({len(wanted)} images); "
+            f"{one_line(wrong)}: the answers ({len(answered)}) are not those of the manifest ({len(expected)} images); "
             "delete the results folder of this row and run again"
         )
     excluded = [image.name for image in images if image.fault]

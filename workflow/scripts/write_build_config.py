@@ -47,7 +47,7 @@ def write(arguments: argparse.Namespace) -> None:
     exported = read_json(arguments.model)
     if not isinstance(exported, dict) or not {"file", "size"} <= set(exported):
         raise ModelError(f"{arguments.model}: is not the description that the export writes; export the model again")
-    wanted = Preprocessing.from_json(arguments.preprocessing)
+    preprocessing = Preprocessing.from_json(arguments.preprocessing)
     config = BuildConfig(
         generation=arguments.generation,
         name=arguments.name,
@@ -55,7 +55,7 @@ def write(arguments: argparse.Namespace) -> None:
         input_name="input",
         shape=(1, 3, exported["size"], exported["size"]),
         precision=arguments.precision,
-        preprocessing=wanted,
+        preprocessing=preprocessing,
         dataset=arguments.calibration,
         suffix="JPEG",
         images=arguments.images,
@@ -72,7 +72,7 @@ def write(arguments: argparse.Namespace) -> None:
     )
     on_card = arguments.engine == "vacc"
     write_yaml(arguments.build_file, build_file(for_the_card(config) if on_card else config))
-    content = vdsp_params(wanted, arguments.vdsp_variant, resized=arguments.npz == "preprocessed", fp16=on_card)
+    content = vdsp_params(preprocessing, arguments.vdsp_variant, resized=arguments.npz == "preprocessed", fp16=on_card)
     write_json(arguments.vdsp_params, content)
 
 

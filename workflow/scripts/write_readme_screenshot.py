@@ -47,11 +47,11 @@ def take(arguments: argparse.Namespace) -> None:
         plot = page.locator("#decision figure:visible").first.bounding_box()
         if plot is None:
             raise InputError(f"{one_line(arguments.page)}: shows no decision; is it a report of mnasbench?")
-        seen = page.screenshot(
+        screenshot = page.screenshot(
             full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": plot["y"] + plot["height"]}
         )
         browser.close()
-    small = Image.open(io.BytesIO(seen)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    small = Image.open(io.BytesIO(screenshot)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     with written_atomically(arguments.image) as temporary:
         small.save(temporary, "PNG", optimize=True)
     print(f"{arguments.image}: {small.width} x {small.height}, {arguments.image.stat().st_size / 1e3:.0f} KB")

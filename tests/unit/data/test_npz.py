@@ -173,7 +173,7 @@ def test_images_become_npz_files_in_the_manifests_order(tmp_path: Path, workers:
     assert np.array_equal(read_npz(whole[1]), decode_rgb(root / images[1].name).transpose(2, 0, 1))
 
 
-def test_a_image_that_changed_or_vanished_since_it_was_indexed_is_named(tmp_path: Path) -> None:
+def test_an_image_that_changed_or_vanished_since_it_was_indexed_is_named(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path / "data", {"a.JPEG": 0, "b.JPEG": 0})
     images = index_dataset(Dataset(root), tmp_path / "manifest.csv")
     write_image(root / "val" / "b.JPEG", seed=99)

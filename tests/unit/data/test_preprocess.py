@@ -204,7 +204,7 @@ def test_a_vanished_image_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_image_cut_anywhere_is_an_error(tmp_path: Path, options: dict[str, bool]) -> None:
+def test_an_image_cut_anywhere_is_an_error(tmp_path: Path, options: dict[str, bool]) -> None:
     whole = encoded(image(size=(64, 64)), **options)
     path = tmp_path / "cut.JPEG"
     # The last two bytes only mark the end; without them every pixel is still there.

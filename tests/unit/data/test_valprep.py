@@ -95,7 +95,7 @@ def test_a_devkit_of_another_set_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_undo_never_writes_over_a_image(tmp_path: Path, same: bool) -> None:
+def test_undo_never_writes_over_an_image(tmp_path: Path, same: bool) -> None:
     # As after a call that was killed between copying to another file system and removing the original.
     root = flat_dataset(tmp_path / "data", LABELS)
     make_class_folders(Dataset(root), tmp_path / "out", "move")

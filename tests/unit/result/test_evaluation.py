@@ -92,7 +92,7 @@ def test_a_key_is_the_name_without_folders_and_suffix(name: str) -> None:
 
 
 @given(_NAMES.filter(lambda name: not {".", ".."}.intersection(name.split("/"))))
-def test_the_npz_of_a_image_and_its_output_have_the_key_of_the_image(name: str) -> None:
+def test_the_npz_of_an_image_and_its_output_have_the_key_of_the_image(name: str) -> None:
     made = npz_path(Path("/npz"), name)
     assert image_key(str(made)) == image_key(output_names([made])[0]) == image_key(name)
     assert made.parent == Path("/npz", name).parent
@@ -127,7 +127,7 @@ def test_any_number_of_shards_gives_the_same_figures(
     assert accuracy(gathered, gathered) == accuracy(whole, whole)
 
 
-def test_a_image_in_two_shards_is_an_error(tmp_path: Path) -> None:
+def test_an_image_in_two_shards_is_an_error(tmp_path: Path) -> None:
     write_answers(tmp_path / "0.csv", [Answer("a", 0, (0,))])
     with pytest.raises(PairingError, match="answered twice"):
         read_answers([tmp_path / "0.csv", tmp_path / "0.csv"])

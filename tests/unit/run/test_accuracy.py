@@ -126,7 +126,7 @@ def test_two_inputs_with_one_output_are_an_error(tmp_path):
         output_names([tmp_path / "a.npz", tmp_path / "a.raw"])
 
 
-def test_the_output_of_a_image_that_left_the_dataset_goes_with_it(compiled, params, inputs, tmp_path):
+def test_the_output_of_an_image_that_left_the_dataset_goes_with_it(compiled, params, inputs, tmp_path):
     run_accuracy(compiled, params, inputs, tmp_path / "out")
     run_accuracy(compiled, params, inputs[:-1], tmp_path / "out")
     assert set(scores(tmp_path / "out")) == {f"n0{i % 2}/image_{i}.npz" for i in range(10)}

@@ -92,7 +92,7 @@ def test_channels_that_something_unknown_reads_stay():
 
 
 @pytest.mark.parametrize("size", [15, 18])
-def test_a_image_that_has_no_even_halves_still_works(size, tmp_path):
+def test_an_image_that_has_no_even_halves_still_works(size, tmp_path):
     before = quantized(float_classifier(size=size), tmp_path)
     laid_out = RUNTIMES["onnxruntime"].prepare(before)
     after, blocks = laid_out.model, laid_out.blocks
@@ -159,7 +159,7 @@ def test_layers_kept_in_float_keep_their_shape(tmp_path):
     assert np.array_equal(scores(before, images), scores(laid_out.model, laid_out.blocks.quantize(images)))
 
 
-def test_a_model_without_a_image_stem_is_left_alone(tmp_path):
+def test_a_model_without_an_image_stem_is_left_alone(tmp_path):
     model = float_classifier()
     stem = model.graph.node[0]
     assert stem.op_type == "Conv"

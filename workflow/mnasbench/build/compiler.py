@@ -189,7 +189,7 @@ class _Int8Build:
         limit = float(self.recipe.max_drop or 0.0)
         reference = logits_of(self.float_model, held_out)
         ranked: Sequence[str] = ()
-        wanted, back = self.floats, 0
+        kept_float, back = self.floats, 0
         while (drop := 100 - agreement(reference, logits_of(quantized, held_out))) > limit:
             if not ranked:
                 self.progress.step("ranking layers by what int8 costs them")
@@ -200,7 +200,7 @@ class _Int8Build:
                     f"budget: even with every layer in fp32 {drop:.2f} points are lost, allowed are {limit:g}"
                 )
             back = min(max(1, 2 * back), len(ranked))
-            self.floats = float_closure(self.float_model, wanted | set(ranked[:back]))
+            self.floats = float_closure(self.float_model, kept_float | set(ranked[:back]))
             quantized, corrected = self._quantize(self.floats)
         kept = {"max_drop": limit, "drop": drop, "images": len(held_out), "put_back": list(ranked[:back])}
         return quantized, corrected, kept
@@ -242,14 +242,14 @@ def _resolve_layers(model: ModelProto, layers: Sequence[str | int]) -> frozenset
     """Names of the layers that are given by name or by position among the Convs; SettingsError for one unknown."""
     convs = _convolutions(model)
     names = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
-    found = set()
+    resolved = set()
     for layer in layers:
         if isinstance(layer, int):
             if not 0 <= layer < len(convs):
                 raise SettingsError(f"skip_conv_layers: there is no Conv {layer}; the model has 0 to {len(convs) - 1}")
-            found.add(convs[layer])
+            resolved.add(convs[layer])
         elif layer in names:
-            found.add(layer)
+            resolved.add(layer)
         elif any(layer == node.name for node in model.graph.node):
             # Between int8 layers a runtime computes it in int8 whatever the graph says.
             raise SettingsError(
@@ -258,7 +258,7 @@ def _resolve_layers(model: ModelProto, layers: Sequence[str | int]) -> frozenset
             )
         else:
             raise SettingsError(f"exclude_layers: unknown layer '{one_line(layer)}'{did_you_mean(layer, names)}")
-    return frozenset(found)
+    return frozenset(resolved)
 
 
 def _split(batches: Batches) -> tuple[np.ndarray, Batches]:

@@ -154,16 +154,16 @@ def read_build_config(path: Path, generation: int | None = None) -> BuildConfig:
     where = one_line(path)
     if not isinstance(content, Mapping):
         raise SettingsError(f"{where}: is not a build file (expected sections such as 'model:' or 'frontend:')")
-    found = 2 if "frontend" in content or "backend" in content else 1
-    if generation is not None and generation != found:
+    actual = 2 if "frontend" in content or "backend" in content else 1
+    if generation is not None and generation != actual:
         raise SettingsError(
-            f"{where}: has the layout of generation {found}; "
-            f"use `ort-vamc {_COMMANDS[found]}` for it (`{_COMMANDS[generation]}` reads generation {generation})"
+            f"{where}: has the layout of generation {actual}; "
+            f"use `ort-vamc {_COMMANDS[actual]}` for it (`{_COMMANDS[generation]}` reads generation {generation})"
         )
     ignored: list[str] = []
-    _check_keys(content, _LAYOUTS[found], where, "", ignored)
+    _check_keys(content, _LAYOUTS[actual], where, "", ignored)
     reader = _Reader(content, where)
-    return (_read_first if found == 1 else _read_second)(reader, tuple(ignored))
+    return (_read_first if actual == 1 else _read_second)(reader, tuple(ignored))
 
 
 def _check_keys(content: Any, layout: Mapping[str, Any], where: str, place: str, ignored: list[str]) -> None:
@@ -175,8 +175,8 @@ def _check_keys(content: Any, layout: Mapping[str, Any], where: str, place: str,
         name = f"{place}.{key}" if place else str(key)
         rule = layout.get(key, layout.get("*"))
         if rule is None:
-            known = [known for known in layout if known != "*"]
-            raise SettingsError(f"{where}: unknown key '{one_line(name)}'{did_you_mean(str(key), known)}")
+            allowed = [name for name in layout if name != "*"]
+            raise SettingsError(f"{where}: unknown key '{one_line(name)}'{did_you_mean(str(key), allowed)}")
         if rule == _CARD_ONLY:
             ignored.append(name)
         elif isinstance(rule, Mapping):
@@ -229,15 +229,15 @@ class _Reader:
         return str(name), (sides[0], sides[1], sides[2], sides[3])
 
     def layers(self, *places: str) -> tuple[str | int, ...]:
-        found: list[str | int] = []
+        layers: list[str | int] = []
         for place in places:
             for layer in self.get(place, list, []):
                 if isinstance(layer, bool) or not isinstance(layer, (str, int)):
                     raise SettingsError(
                         f"{self.where}: '{place}' holds {one_line(repr(layer))}, expected names or numbers"
                     )
-                found.append(layer)
-        return tuple(found)
+                layers.append(layer)
+        return tuple(layers)
 
     def count(self, place: str) -> int | None:
         value = self.get(place, int)
@@ -344,7 +344,7 @@ def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, in
     operations = reader.get(place, list)
     if operations is None:
         return None
-    found: dict[str, Mapping[str, Any]] = {}
+    operations_by_kind: dict[str, Mapping[str, Any]] = {}
     for number, operation in enumerate(operations):
         spot = f"{reader.where}: '{place}[{number}]'"
         if not isinstance(operation, Mapping) or not isinstance(operation.get("type"), str):
@@ -361,13 +361,13 @@ def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, in
                 raise SettingsError(
                     f"{spot}: {kind} has no '{one_line(key)}'{did_you_mean(str(key), _OPERATIONS[kind])}"
                 )
-        if kind in found:
+        if kind in operations_by_kind:
             raise SettingsError(f"{spot}: {kind} stands twice")
-        late = [known for known in _AFTER[kind] if known in found]
+        late = [other for other in _AFTER[kind] if other in operations_by_kind]
         if late:
             raise SettingsError(f"{spot}: {kind} stands after {late[0]}, expected before it")
-        found[kind] = operation
-    return _preprocessing(found, f"{reader.where}: '{place}'", shape)
+        operations_by_kind[kind] = operation
+    return _preprocessing(operations_by_kind, f"{reader.where}: '{place}'", shape)
 
 
 # CvtColor may stand anywhere between decoding and normalising: swapping planes commutes with the geometry.
@@ -375,22 +375,22 @@ _ORDER = ("DecodeImage", "Resize", "CenterCrop", "Normalize", "ToTensor")
 _AFTER = {kind: _ORDER[_ORDER.index(kind) + 1 :] if kind in _ORDER else _ORDER[3:] for kind in _OPERATIONS}
 
 
-def _colours(found: Mapping[str, Mapping[str, Any]], spot: str) -> str:
+def _colours(operations: Mapping[str, Mapping[str, Any]], spot: str) -> str:
     """DecodeImage gives RGB, so that either conversion swaps red and blue (inferred from the published files)."""
-    code = str(found.get("CvtColor", {}).get("code", "NO_CHANGE")).removeprefix("COLOR_")
-    known = ("NO_CHANGE", "RGB2BGR", "BGR2RGB")
-    if code not in known:
-        raise SettingsError(f"{spot}: CvtColor.code is '{one_line(code)}'{did_you_mean(code, known)}")
+    code = str(operations.get("CvtColor", {}).get("code", "NO_CHANGE")).removeprefix("COLOR_")
+    codes = ("NO_CHANGE", "RGB2BGR", "BGR2RGB")
+    if code not in codes:
+        raise SettingsError(f"{spot}: CvtColor.code is '{one_line(code)}'{did_you_mean(code, codes)}")
     return "RGB" if code == "NO_CHANGE" else "BGR"
 
 
 def _preprocessing(
-    found: Mapping[str, Mapping[str, Any]], spot: str, shape: tuple[int, int, int, int]
+    operations: Mapping[str, Mapping[str, Any]], spot: str, shape: tuple[int, int, int, int]
 ) -> Preprocessing:
     if shape[2] != shape[3]:
         raise SettingsError(f"{spot}: the model's input is {shape[2]} x {shape[3]}; only square inputs are built here")
-    resize = found.get("Resize", {"size": shape[2]})
-    crop = found.get("CenterCrop", {"crop_size": shape[2]})
+    resize = operations.get("Resize", {"size": shape[2]})
+    crop = operations.get("CenterCrop", {"crop_size": shape[2]})
     side = _one_side(crop.get("crop_size", crop.get("size")), f"{spot}: CenterCrop.crop_size")
     if side != shape[2]:
         raise SettingsError(f"{spot}: CenterCrop gives {side} pixels, but the model's input has {shape[2]}")
@@ -402,14 +402,14 @@ def _preprocessing(
     for key, value, values in (("interpolation", interpolation, INTERPOLATIONS), ("backend", library, LIBRARIES)):
         if value not in values:
             raise SettingsError(f"{spot}: Resize.{key} is '{one_line(value)}', expected {' or '.join(values)}")
-    normalize = found.get("Normalize", {})
+    normalize = operations.get("Normalize", {})
     div255 = normalize.get("div255", True)
     scale = 1.0 if div255 else 1 / 255
     mean = _three(normalize.get("mean", [0.0] * 3), f"{spot}: Normalize.mean", scale)
     std = _three(normalize.get("std", [1.0] * 3), f"{spot}: Normalize.std", scale)
     if not all(value > 0 for value in std):
         raise SettingsError(f"{spot}: Normalize.std is {list(std)}, expected values above zero")
-    return Preprocessing(size, side, interpolation, library, mean, std, _colours(found, spot))
+    return Preprocessing(size, side, interpolation, library, mean, std, _colours(operations, spot))
 
 
 def _usual_library(preprocessing: Preprocessing) -> str:

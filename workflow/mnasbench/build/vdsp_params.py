@@ -202,8 +202,8 @@ def _read_listed(content: Mapping[str, Any]) -> Preprocessing:
         fields[str(entry["Property"])] = entry["Value"]
     _refuse_unknown(fields, _GEOMETRY_FLAT | _VALUES_FLAT)
     norma = _choice(fields, "norma_type", _NORMA_NAMES)
-    known = ("COLOR_NO_CHANGE", "COLOR_BGR2RGB", "COLOR_RGB2BGR")
-    colour = _choice(fields, "color_cvt_code", known).removeprefix("COLOR_")
+    codes = ("COLOR_NO_CHANGE", "COLOR_BGR2RGB", "COLOR_RGB2BGR")
+    colour = _choice(fields, "color_cvt_code", codes).removeprefix("COLOR_")
     library = _LIBRARIES[_choice(fields, "resize_type", tuple(_LIBRARIES))]
     return _from_flat_fields(fields, False, norma, colour, library)
 
@@ -271,18 +271,18 @@ def _params(
     return Preprocessing(resize=resize, crop=crop, library=library, mean=mean, std=std, colours=colours)
 
 
-def _refuse_unknown(fields: Mapping[str, Any], known: set[str]) -> None:
+def _refuse_unknown(fields: Mapping[str, Any], allowed: set[str]) -> None:
     for key in fields:
-        if key not in known:
-            raise SettingsError(f"unknown key {key!r}{did_you_mean(str(key), known)}")
+        if key not in allowed:
+            raise SettingsError(f"unknown key {key!r}{did_you_mean(str(key), allowed)}")
 
 
-def _choice(fields: Mapping[str, Any], key: str, known: tuple[_Value, ...]) -> _Value:
+def _choice(fields: Mapping[str, Any], key: str, choices: tuple[_Value, ...]) -> _Value:
     value = fields.get(key)
-    if isinstance(value, bool) or value not in known:
+    if isinstance(value, bool) or value not in choices:
         given = "is missing" if key not in fields else f"is {value!r}"
-        raise SettingsError(f"{key} {given}{did_you_mean(str(value), map(str, known))}")
-    return known[known.index(value)]
+        raise SettingsError(f"{key} {given}{did_you_mean(str(value), map(str, choices))}")
+    return choices[choices.index(value)]
 
 
 def _side(fields: Mapping[str, Any], key: str) -> int:

@@ -29,11 +29,11 @@ class JobTime:
 
 def find_receipts(results: Path) -> list[Path]:
     """Every receipt below a results folder, by path; folders that a job fills with files are not walked."""
-    found = []
+    receipts = []
     for folder, below, names in os.walk(results):
         below[:] = [name for name in below if name not in _FILLED]
-        found += [Path(folder, name) for name in names if name.endswith(RECEIPT_SUFFIX)]
-    return sorted(found)
+        receipts += [Path(folder, name) for name in names if name.endswith(RECEIPT_SUFFIX)]
+    return sorted(receipts)
 
 
 def job_times(receipts: Iterable[Path]) -> list[JobTime]:

@@ -98,7 +98,7 @@ def run_accuracy(
 ) -> AccuracyRun:
     """Write the scores of each input npz, float32 (1, classes) under ``output_0``, below ``folder``.
 
-    ``instances`` sessions of ``threads`` threads each take batches of ``batch`` images; neither changes a
+    ``instances`` sessions of ``threads`` threads each take batches of ``batch`` images; neither changes an
     image's scores. Raises MeasurementError where, at the
     end, an output is missing or the folder holds one that belongs to no input.
     """
