@@ -3,7 +3,7 @@
 A receipt holds the digest alone: hundreds of parts in each of a thousand receipts would make planning slow.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from mnasbench.code_digest import Code
@@ -18,17 +18,18 @@ class KeptCode:
 
     def __init__(self, folder: Path = CODE_FOLDER) -> None:
         self._folder = folder
-        self._parts: dict[str, Mapping[str, str] | None] = {}
+        self._codes: dict[str, Code | None] = {}
 
-    def parts(self, digest: str) -> Mapping[str, str] | None:
-        """The parts of the code with this digest; None where they were not kept."""
-        if digest not in self._parts:
+    def code(self, digest: str) -> Code | None:
+        """The code with this digest; None where it was not kept."""
+        if digest not in self._codes:
             try:
-                parts = read_json(self._file(digest))["parts"]
-                self._parts[digest] = {str(name): str(part) for name, part in parts.items()}
+                content = read_json(self._file(digest))
+                parts = {str(name): str(part) for name, part in content["parts"].items()}
+                self._codes[digest] = Code(parts, str(content["script"]))
             except (InputError, KeyError, TypeError, AttributeError):
-                self._parts[digest] = None
-        return self._parts[digest]
+                self._codes[digest] = None
+        return self._codes[digest]
 
     def keep(self, codes: Iterable[Code], recorded: Iterable[str]) -> None:
         """Keep the parts of ``codes``, which are about to run; drop those that no recorded digest names any more.
@@ -37,9 +38,9 @@ class KeptCode:
         """
         present = {code.digest: code for code in codes}
         for digest, code in present.items():
-            if self.parts(digest) is None:
-                write_json(self._file(digest), {"parts": dict(code.parts)})
-                self._parts[digest] = code.parts
+            if self.code(digest) is None:
+                write_json(self._file(digest), {"script": code.script, "parts": dict(code.parts)})
+                self._codes[digest] = code
         used = present.keys() | set(recorded)
         for file in self._folder.glob("*.json"):
             if file.stem not in used:

@@ -47,7 +47,7 @@ def why_stale(
         damage(recorded)
         or (_changed_content(recorded) if by_contents else None)
         or changed_setting(recorded.settings, settings)
-        or _changed_input(recorded, inputs, records, memory)
+        or changed_input(recorded, records, memory, inputs)
         or changed_code(recorded.code_sha256, code, kept_code)
     )
 
@@ -122,7 +122,10 @@ def _opened(word: Any) -> Any:
 
 
 # -------------------------------------------------------------------------------------------------------------- inputs
-def _changed_input(recorded: Receipt, inputs: Sequence[str] | None, records: Records, memory: FileMemory) -> str | None:
+def changed_input(
+    recorded: Receipt, records: Records, memory: FileMemory, inputs: Sequence[str] | None = None
+) -> str | None:
+    """The first input whose content is another; None where all are as recorded. See ``why_stale``."""
     if inputs is not None:
         new = [name for name in inputs if name not in recorded.inputs]
         gone = sorted(recorded.inputs.keys() - set(inputs))
@@ -148,14 +151,17 @@ def changed_code(recorded: str, code: Code, kept_code: KeptCode) -> str | None:
     """Which part of the code is another than the one that ran; None where the digest is the recorded one."""
     if recorded == code.digest:
         return None
-    before = kept_code.parts(recorded)
-    if before is None:
+    kept = kept_code.code(recorded)
+    if kept is None:
         return "code changed"
-    after = code.parts
-    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    # What a library became is told with its versions; of code, what was edited before what came or went.
-    changed.sort(key=lambda name: (name not in before or name not in after, name))
-    return _first_of([_code_change(name, before, after) for name in changed])
+    changed = changed_parts(kept, code)
+    return _first_of([_code_change(name, kept.parts, code.parts) for name in changed])
+
+
+def changed_parts(before: Code, after: Code) -> list[str]:
+    """The parts that differ, what was edited before what came or went."""
+    changed = [name for name in {**before.parts, **after.parts} if before.parts.get(name) != after.parts.get(name)]
+    return sorted(changed, key=lambda name: (name not in before.parts or name not in after.parts, name))
 
 
 def _code_change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
