@@ -22,15 +22,16 @@ from mnasbench.build.package import read_package
 from mnasbench.build.vamc import describe, read_checkpoint
 from mnasbench.build.vdsp_params import VARIANTS, read_vdsp_params, vdsp_params
 from mnasbench.build.vendor import for_the_card
-from mnasbench.data.cache import read_cache
 from mnasbench.data.class_order import class_order, read_class_names
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.labels import read_labels
+from mnasbench.data.looks import LookMemory
 from mnasbench.data.manifest import look_at
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import read_npz, read_output
 from mnasbench.data.preprocess import pixels_of
 from mnasbench.errors import InputError, MnasbenchError
+from mnasbench.file_memory import FileState
 from mnasbench.files import read_text, read_yaml, sha256_of_bytes
 from mnasbench.model.architecture import read_state_dict
 from mnasbench.preprocessing import Preprocessing
@@ -228,8 +229,16 @@ def _answers_examples() -> list[bytes]:
     return [b"name,label,top1,top2,top3,top4,top5,signal,noise\na,3,3,1,2,4,5,1.5,0.25\nb,0,1,0,,,,,\n"]
 
 
-def _cache_examples() -> list[bytes]:
-    return [json.dumps({"format": 1, "files": {"val/a.JPEG": [9, 8, sha256_of_bytes(b""), 5, 4, "RGB", ""]}}).encode()]
+_STATE = FileState(9, 8, 8, 7)
+
+
+def _looks(path: Path) -> None:
+    LookMemory(path.with_name("manifest.csv")).recall({"val/a.JPEG": _STATE})
+
+
+def _looks_examples() -> list[bytes]:
+    files = {"val/a.JPEG": [*_STATE, [3, sha256_of_bytes(b""), 5, 4, "RGB", ""]]}
+    return [json.dumps({"format": 1, "boot": "", "files": files}).encode()]
 
 
 def _receipt(path: Path) -> None:
@@ -394,7 +403,10 @@ READERS = {
         Reader("settings", "config.yaml", _settings, _settings_examples),
         Reader("list", "npz_datalist.txt", read_datalist, lambda: [b"/a/b.npz\n../c d.npz\r\n", b"x.npz"]),
         Reader("manifest", "manifest.csv", read_manifest, _manifest_examples),
-        Reader("manifest cache", "manifest.csv.cache.json", read_cache, _cache_examples),
+        Reader("memory of looks", "manifest.csv.looks.json", _looks, _looks_examples),
+        Reader(
+            "CSV of labels", "labels.csv", _labels, lambda: [b'path,label\n"a, b",3\nc,0\n', b"label,path\r\ncat,a\r\n"]
+        ),
         Reader("answers", "answers-0.csv", _answers, _answers_examples),
         Reader("receipt", "receipt.json", _receipt, _receipt_examples),
         Reader("summary", "summary.csv", _summary, _summary_examples),

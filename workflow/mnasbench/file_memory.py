@@ -135,9 +135,13 @@ class FileMemory:
             content = read_json(self._file)
             if (content["format"], content["boot"]) != (_FORMAT, self._boot):
                 return {}
-            return {name: entry for name, entry in content["files"].items() if len(entry) == 5}
+            return {name: entry for name, entry in content["files"].items() if _is_entry(entry)}
         except (InputError, KeyError, TypeError, AttributeError):
             return {}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 5
 
 
 def memory_of_this_machine(folder: Path = MEMORY_FOLDER) -> FileMemory:

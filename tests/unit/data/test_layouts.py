@@ -14,7 +14,7 @@ from mnasbench.data.calibration import sample_calibration
 from mnasbench.data.changes import dataset_changes
 from mnasbench.data.class_order import ClassOrder
 from mnasbench.data.layouts import Dataset, labelled, layout_of, scan
-from mnasbench.data.listing import Listing, status_of
+from mnasbench.data.listing import Listing, state_in_listing
 from mnasbench.data.manifest import index_dataset
 from mnasbench.errors import DatasetError
 from mnasbench.result.pairing import labels_by_key
@@ -130,7 +130,7 @@ class _ByFirstLetter:
         return (dataset.root / "pool").is_dir()
 
     def files(self) -> Listing:
-        return {f"pool/{path.name}": status_of(path) for path in (self._root / "pool").iterdir()}
+        return {f"pool/{path.name}": state_in_listing(path) for path in (self._root / "pool").iterdir()}
 
     def classes(self, files: Iterable[str]) -> tuple[dict[str, int], ClassOrder]:
         order = ClassOrder({"x": 0, "y": 1}, "by their letters", is_guess=False)

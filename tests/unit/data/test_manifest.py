@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mnasbench import file_memory
 from mnasbench.data import changes as changes_module
 from mnasbench.data import manifest as manifest_module
-from mnasbench.data.cache import cache_beside
 from mnasbench.data.changes import dataset_changes
 from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest import gather_manifests, index_dataset, shard_of
@@ -21,6 +21,16 @@ from mnasbench.files import sha256_of_file
 from unit.data.image_files import flat_dataset, foldered_dataset, write_image
 
 LABELS = {"a.JPEG": 1, "b c.JPEG": 0, "d'é:\".JPEG": 1}
+
+
+@pytest.fixture(autouse=True)
+def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were written just now are remembered, too."""
+    monkeypatch.setattr(file_memory, "TICK_NS", 0)
+
+
+def looks_of(manifest: Path) -> Path:
+    return manifest.with_name(f"{manifest.name}.looks.json")
 
 
 def told(root: Path, *manifests: Path) -> list[str]:
@@ -145,9 +155,9 @@ def test_every_change_is_noticed_and_a_touch_is_none(tmp_path: Path) -> None:
     content[300] ^= 1
     (root / "val" / "a.JPEG").write_bytes(content)
     assert told(root, manifest) == ["val/a.JPEG: has changed"]
-    cache_beside(manifest).write_text("{}")
+    looks_of(manifest).write_text("{}")
     assert told(root, manifest) == ["val/a.JPEG: has changed"]
-    cache_beside(manifest).unlink()
+    looks_of(manifest).unlink()
     assert told(root, manifest) == ["val/a.JPEG: has changed"]
 
     index_dataset(Dataset(root), manifest)

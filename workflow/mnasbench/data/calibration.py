@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from mnasbench.data.available import check_calibration
-from mnasbench.data.cache import Look
 from mnasbench.data.changes import write_digests
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.layouts import Dataset, scan
+from mnasbench.data.looks import Look
 from mnasbench.data.manifest import OnFault, look_at
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.errors import DatasetError, InputError, SettingsError, named, one_line

@@ -5,6 +5,7 @@ A layout is added by its class and its place in ``LAYOUTS``; everything that rea
 """
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import ClassVar, Protocol
 from mnasbench.data.choice import sample_of
 from mnasbench.data.class_order import ClassOrder, class_order
 from mnasbench.data.labels import Labels, is_csv, read_labels
-from mnasbench.data.listing import Listing, Status, folders_in, status_of, valid_name, walk
+from mnasbench.data.listing import Listing, folders_in, valid_name, walk
 from mnasbench.errors import DatasetError, named, one_line
+from mnasbench.file_memory import FileState, state_from
 from mnasbench.files import sha256_of_file
 
 
@@ -55,11 +57,10 @@ def _if_file(path: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class LabelledFile:
-    """A file of the dataset: its class, its size in bytes, and when it last changed (see ``listing.Status``)."""
+    """A file of the dataset: its class, and what tells that it changed."""
 
     class_index: int
-    size: int
-    changed_ns: int
+    state: FileState
 
 
 class Layout(Protocol):
@@ -109,14 +110,16 @@ class _LayoutWithCsv:
     def files(self) -> Listing:
         """The files that the CSV names; DatasetError with the line of one that is not there."""
         labels, names = self._read()
-        listing: dict[str, Status] = {}
+        listing: dict[str, FileState] = {}
         for written, name in names.items():
-            path = self._dataset.root / name
-            status = status_of(path)
-            if status[0] < 0 or path.is_dir():
-                what = "is a folder" if path.is_dir() else "is not there"
-                raise DatasetError(f"{self._at(labels, written)}: {one_line(path)} {what}")
-            listing[name] = status
+            path = f"{self._dataset.root}/{name}"
+            try:
+                status = os.stat(path)  # noqa: PTH116 - a Path a file costs more than its stat
+            except OSError as error:
+                raise DatasetError(f"{self._at(labels, written)}: {one_line(path)} is not there") from error
+            if stat.S_ISDIR(status.st_mode):
+                raise DatasetError(f"{self._at(labels, written)}: {one_line(path)} is a folder")
+            listing[name] = state_from(status)
         return listing
 
     def classes(self, files: Iterable[str]) -> tuple[dict[str, int], ClassOrder]:
@@ -315,7 +318,7 @@ def chosen_images(dataset: Dataset, images: Labelled) -> dict[str, LabelledFile]
     names = sorted(images.files)
     if dataset.limit is not None:
         names = sample_of(names, dataset.limit)
-    return {name: LabelledFile(images.classes[name], *images.files[name]) for name in names}
+    return {name: LabelledFile(images.classes[name], images.files[name]) for name in names}
 
 
 def deciding(dataset: Dataset) -> list[str]:

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mnasbench.errors import DatasetError, one_line
+from mnasbench.file_memory import FileState, state_from
 
-# Size and time of change (ns) of a file; -1, -1 of one that cannot be looked at. The time is the later of those of
-# content and of inode, because copying tools set only the first back.
-Status = tuple[int, int]
 # Files by their names below a root, with "/".
-Listing = Mapping[str, Status]
+Listing = Mapping[str, FileState]
+# Of a file that cannot be looked at.
+NO_FILE = FileState(-1, -1, -1, -1)
 
 
-def walk(root: Path, below: str = "") -> Iterator[tuple[str, Status]]:
-    """(name below ``root``, status) of every file in ``root/below`` and its folders that is not hidden.
+def walk(root: Path, below: str = "") -> Iterator[tuple[str, FileState]]:
+    """(name below ``root``, state) of every file in ``root/below`` and its folders that is not hidden.
 
     Raises DatasetError for a folder that cannot be listed and for a name that no list can carry.
     """
@@ -35,7 +35,7 @@ def walk(root: Path, below: str = "") -> Iterator[tuple[str, Status]]:
                             _require_no_loop(root, prefix, entry)
                         waiting.append(prefix + entry.name)
                     else:
-                        yield valid_name(prefix + entry.name), status_of(entry)
+                        yield valid_name(prefix + entry.name), state_in_listing(entry)
         except OSError as error:
             raise _cannot_be_listed(folder, error) from error
 
@@ -49,13 +49,12 @@ def folders_in(folder: Path) -> list[str]:
         raise _cannot_be_listed(folder, error) from error
 
 
-def status_of(entry: os.DirEntry[str] | Path) -> Status:
-    """Size and time of change of a file."""
+def state_in_listing(entry: os.DirEntry[str] | Path) -> FileState:
+    """The state of a file, ``NO_FILE`` for a dangling link: found unreadable, and said so, when it is indexed."""
     try:
-        status = entry.stat()
-    except OSError:  # a dangling link: found unreadable, and said so, when it is indexed
-        return -1, -1
-    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+        return state_from(entry.stat())
+    except OSError:
+        return NO_FILE
 
 
 def valid_name(name: str) -> str:

@@ -7,10 +7,10 @@ from typing import Literal
 
 import simplejpeg
 
-from mnasbench.data.cache import Look, cache_beside, read_cache, write_cache
 from mnasbench.data.choice import shard_of
 from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.listing import walk
+from mnasbench.data.looks import Look, LookMemory, memories_in
 from mnasbench.data.manifest_file import IndexedImage, read_manifest, write_manifest
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import decode, open_image, read_image
@@ -25,7 +25,6 @@ def index_dataset(
     dataset: Dataset,
     manifest: Path,
     *,
-    cache: Path | None = None,
     on_fault: OnFault = "error",
     shards: int = 1,
     shard: int | None = None,
@@ -35,8 +34,8 @@ def index_dataset(
 ) -> list[IndexedImage]:
     """Look at every image of ``dataset`` and write its manifest (a CSV of ``manifest_file.COLUMNS``).
 
-    An image is whole when its entropy-coded data decode without a complaint. Files whose size and time are
-    those in ``cache`` (a side file beside the manifest) are not read again, unless ``rehash``; nor are those that the
+    An image is whole when its entropy-coded data decode without a complaint. Files that are as they were when they
+    were last read (see ``LookMemory``) are not read again, unless ``rehash``; nor are those that the
     manifests in the same folder remember, where another number of shards had them. An image's shard depends on its
     name alone; with ``shard`` only the images of that one of ``shards`` are looked at. Raises DatasetError that
     names the faulty images, unless ``on_fault`` is ``"exclude"``: then they stand in the manifest with their fault.
@@ -53,30 +52,23 @@ def index_dataset(
                 f"{one_line(dataset.root)}: none of its {images_in_all} images falls into shard {shard} of {shards}"
                 "; set shards to fewer (one for every 1,000 images is enough)"
             )
-    cache = cache or cache_beside(manifest)
-    remembered = {} if rehash else read_cache(cache)
-    if not rehash and any(name not in remembered for name in files):
-        for other in sorted(cache.parent.glob(cache_beside(Path("*")).name)):
-            remembered = {**read_cache(other), **remembered}
-    looked_at: dict[str, tuple[int, int, Look]] = {}
-    stale = []
-    for name, file in files.items():
-        entry = remembered.get(name)
-        if entry is not None and entry[:2] == (file.size, file.changed_ns):
-            looked_at[name] = entry
-        else:
-            stale.append(name)
-    looks = map_in_processes(partial(look_at, dataset.root), stale, workers)
-    for name, look in zip(stale, progress.loop("indexing", looks, len(stale)), strict=True):
-        looked_at[name] = (files[name].size, files[name].changed_ns, look)
-    # A file that could not be read may be readable next time without any change of its size and time.
-    write_cache(cache, {name: entry for name, entry in looked_at.items() if entry[2][0]})
+    states = {name: file.state for name, file in files.items()}
+    memory = LookMemory(manifest)
+    looks: dict[str, Look] = {}
+    if not rehash:
+        for other in (memory, *memories_in(manifest.parent)):
+            if len(looks) < len(states):
+                looks |= other.recall({name: state for name, state in states.items() if name not in looks})
+    unread = [name for name in states if name not in looks]
+    new = map_in_processes(partial(look_at, dataset.root), unread, workers)
+    looks |= zip(unread, progress.loop("indexing", new, len(unread)), strict=True)
+    memory.keep({name: (states[name], look) for name, look in looks.items()})
     images = []
     for name, file in files.items():
-        sha256, width, height, mode, fault = looked_at[name][2]
+        sha256, width, height, mode, fault = looks[name]
         place = shard_of(name, shards)
         images.append(
-            IndexedImage(name, file.class_index, width, height, mode, max(file.size, 0), sha256, place, fault)
+            IndexedImage(name, file.class_index, width, height, mode, max(file.state.size, 0), sha256, place, fault)
         )
     _judge(dataset.root, images, on_fault)
     write_manifest(manifest, images)
