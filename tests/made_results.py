@@ -96,7 +96,7 @@ def described(results: Path, variants: tuple[str, ...], precisions: tuple[str, .
             "peak": f"{run}/peak.json",
             "parity": f"{results}/result/{{model}}/parity.json",
         },
-        "answers": [f"{result}/answers-{{shard}}.csv"],
+        "answers": [f"{result}/answers.csv"],
         "receipts": [f"{results}/data/small/manifest.receipt.json"],
         "row_receipts": [
             f"{build}/compile.receipt.json",
@@ -177,12 +177,12 @@ def _write_row(
     run, result, build = (results / stage / variant / precision for stage in ("run", "result", "build"))
     _write(run / "performance.json", performance)
     _write(result / "accuracy.json", figures)
-    write_answers(result / "answers-0.csv", answers)
+    write_answers(result / "answers.csv", answers)
     info = {"quantization": {"mode": "percentile"}, "sources": {"checkpoint": "c" * 64}, "notes": [HOSTILE]}
     _write(build / "folder" / f"{variant}.json", info)
     _receipt(build / "compile", "compile_model", [])
     _receipt(run / "performance", "measure_performance", [run / "performance.json"])
-    _receipt(result / "accuracy", "gather_accuracy", [result / "accuracy.json"])
+    _receipt(result / "accuracy", "evaluate_outputs", [result / "accuracy.json"])
     if extras and precision.startswith("int8"):
         text = io.StringIO()
         writer = csv.DictWriter(text, ["layer", "weight_sqnr_db", "activation_sqnr_db"], lineterminator="\n")

@@ -24,19 +24,21 @@ from mnasbench.build.vdsp_params import VARIANTS, read_vdsp_params, vdsp_params
 from mnasbench.build.vendor import for_the_card
 from mnasbench.data.class_order import class_order, read_class_names
 from mnasbench.data.datalist import read_datalist
+from mnasbench.data.image_keys import by_key
 from mnasbench.data.labels import read_labels
 from mnasbench.data.looks import LookMemory
 from mnasbench.data.manifest import look_at
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import read_npz, read_output
 from mnasbench.data.preprocess import pixels_of
+from mnasbench.data.shard import InputShard, read_scores
 from mnasbench.errors import InputError, MnasbenchError
 from mnasbench.file_memory import FileState
 from mnasbench.files import read_text, read_yaml, sha256_of_bytes
 from mnasbench.model.architecture import read_state_dict
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.receipts import Acceptance, FileRecord, FolderRecord, damage_of
-from mnasbench.result.evaluation import accuracy, by_key, read_answers
+from mnasbench.result.evaluation import accuracy, read_answers
 from mnasbench.result.result_text import read_result_text
 from mnasbench.result.results_folder import read_results
 from mnasbench.result.summary import make_row, to_csv
@@ -209,6 +211,21 @@ def _npz_input_examples() -> list[bytes]:
     return [_saved(input_0=pixels), _compressed(input_0=np.asfortranarray(pixels))]
 
 
+def _shard_of_inputs(path: Path) -> None:
+    shard = InputShard(path)
+    shard.rows(0, len(shard.names))
+    shard.require_whole()
+
+
+def _shard_of_inputs_examples() -> list[bytes]:
+    pixels = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    return [_saved(names=np.array(["val/a.JPEG", "val/ü.JPEG"]), input_0=pixels)]
+
+
+def _shard_of_scores_examples() -> list[bytes]:
+    return [_saved(names=np.array(["val/a.JPEG", "b"]), output_0=np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3))]
+
+
 def _npz_output_examples() -> list[bytes]:
     scores = np.linspace(0, 1, 6)
     return [_saved(output_0=scores[None].astype(np.float32)), _compressed(output_0=scores.astype(np.float16))]
@@ -275,7 +292,7 @@ def _row_files(path: Path) -> None:
 
 
 def _row_files_examples() -> list[bytes]:
-    row = {"model": "mnasnet0_5", "precision": "fp32", "answers": ["answers-0.csv"]}
+    row = {"model": "mnasnet0_5", "precision": "fp32", "answers": ["answers.csv"]}
     row |= {"files": {"performance": "empty.json", "accuracy": "empty.json"}}
     receipt = {"path": "a.receipt.json", "model": "", "precision": ""}
     files = {"data": {"manifest": "manifest.csv"}, "receipts": [receipt], "rows": [row]}
@@ -399,6 +416,8 @@ READERS = {
         Reader("result text", "result.txt", _result_text, _result_text_examples),
         Reader("input npz", "a.npz", read_npz, _npz_input_examples),
         Reader("output npz", "a.npz", read_output, _npz_output_examples),
+        Reader("shard of inputs", "0.npz", _shard_of_inputs, _shard_of_inputs_examples),
+        Reader("shard of scores", "0.npz", read_scores, _shard_of_scores_examples),
         Reader("model_info", "m.json", _model_info, _model_info_examples),
         Reader("settings", "config.yaml", _settings, _settings_examples),
         Reader("list", "npz_datalist.txt", read_datalist, lambda: [b"/a/b.npz\n../c d.npz\r\n", b"x.npz"]),
@@ -407,7 +426,7 @@ READERS = {
         Reader(
             "CSV of labels", "labels.csv", _labels, lambda: [b'path,label\n"a, b",3\nc,0\n', b"label,path\r\ncat,a\r\n"]
         ),
-        Reader("answers", "answers-0.csv", _answers, _answers_examples),
+        Reader("answers", "answers.csv", _answers, _answers_examples),
         Reader("receipt", "receipt.json", _receipt, _receipt_examples),
         Reader("summary", "summary.csv", _summary, _summary_examples),
         Reader("row_files", "summary.json", _row_files, _row_files_examples),

@@ -22,7 +22,6 @@ import check_parity
 import eval_imagenet
 import eval_topk
 import export_timm_torchvision_model as export
-import gather_accuracy
 import gather_manifest
 import image2npz
 import index_dataset
@@ -166,6 +165,15 @@ STEPS = {
         shares=(0.9,),
         told=" MB are free",
     ),
+    "npz of a shard": Step(
+        image2npz,
+        lambda i, o: [
+            *("--dataset_path", i / "demo", "--manifest", i / "manifest.csv", "--shard_file", o / "shard" / "0.npz"),
+            *("--text_path", o / "shard.txt", "--resize", 36, "--crop", 32),
+        ],
+        shares=(0.9,),
+        told=" MB are free",
+    ),
     "weights": Step(
         train_demo,
         lambda i, o: [*_TORCHVISION, "--dataset_path", i / "demo", "--save_path", o / "w.pth"],
@@ -191,16 +199,16 @@ STEPS = {
         ort_vamp,
         lambda i, o: _vamp(i, o, "--path_output", o / "outputs", "--json", o / "accuracy-run.json"),
     ),
+    "scores of a shard": Step(
+        ort_vamp,
+        lambda i, o: _vamp(i, o, "--path_output", o / "scores.npz", "--json", o / "scores-run.json"),
+    ),
     "answers": Step(
         eval_imagenet,
         lambda i, o: [
             *("--result_path", i / "outputs", "--datalist", i / "npz.txt", "--label", i / "manifest.csv"),
             *("--answers", o / "answers.csv", "--json", o / "evaluated.json"),
         ],
-    ),
-    "accuracy": Step(
-        gather_accuracy,
-        lambda i, o: ["--answers", i / "answers.csv", "--manifest", i / "manifest.csv", "--json", o / "accuracy.json"],
     ),
     "parity": Step(
         check_parity,

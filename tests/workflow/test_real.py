@@ -82,7 +82,7 @@ def test_both_roads_give_the_same_answers(done: Workflow, real: Path) -> None:
     by_text = json.loads((done.root / "road/text.json").read_text())
     by_npz = json.loads((done.root / "results/result/at384/fp32/accuracy.json").read_text())
     assert (by_text["correct_top1"], by_text["correct_top5"]) == (by_npz["correct_top1"], by_npz["correct_top5"])
-    npz_answers = read_answers([done.root / "results/result/at384/fp32/answers-0.csv"])
+    npz_answers = read_answers([done.root / "results/result/at384/fp32/answers.csv"])
     text_answers = answers_from_text(done.root / "road/result.txt", labels_by_key(real / "val_label.txt"))
     assert [(a.name, a.classes) for a in text_answers] == [(a.name, a.classes) for a in npz_answers]
 

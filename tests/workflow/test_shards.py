@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -39,8 +40,9 @@ def test_a_faulty_image_is_counted_at_every_stage_and_odd_names_are_only_names(s
     assert len(indexed) == IMAGES + 1
     assert [row["name"] for row in indexed if row["fault"]] == [FAULTY]
     assert {f"val/{name}" for name in NAMES} < {row["name"] for row in indexed}
-    for folder in ("data/small/npz", "run/mnasnet0_5/fp32/outputs", "run/mnasnet0_5/int8-max/outputs"):
-        assert len([path for path in (results / folder).rglob("*.npz") if path.name[0] != "."]) == IMAGES, folder
+    for folder in ("data/small/npz", "run/mnasnet0_5/fp32", "run/mnasnet0_5/int8-max"):
+        names = [name for path in (results / folder).rglob("*.npz") for name in np.load(path)["names"]]
+        assert len(names) == len(set(names)) == IMAGES and FAULTY not in names, folder
     for precision in ("fp32", "int8-max"):
         accuracy = json.loads((results / "result/mnasnet0_5" / precision / "accuracy.json").read_text())
         assert (accuracy["images"], accuracy["excluded"]) == (IMAGES, [FAULTY])
@@ -66,8 +68,8 @@ def test_a_replaced_image_remakes_one_shard(sharded: Workflow) -> None:
     )
     kept = image.read_bytes()
     Image.new("RGB", (300, 280), (200, 10, 10)).save(image, "JPEG")
-    shard = {"index_shard": 1, "write_npz": 1, "run_accuracy": 2, "evaluate_outputs": 2}
-    gathered = {"index_dataset": 1, "gather_accuracy": 2, "check_parity": 1, "summarize": 1, "make_report": 1}
+    shard = {"index_shard": 1, "write_npz": 1, "run_accuracy": 2}
+    gathered = {"index_dataset": 1, "evaluate_outputs": 2, "check_parity": 1, "summarize": 1, "make_report": 1}
     assert sharded.planned() == shard | gathered
 
     (root / "val" / "new.JPEG").write_bytes(kept)
@@ -97,7 +99,11 @@ def test_shards_cores_and_batches_change_no_byte_of_an_answer(sharded: Workflow)
     assert untimed_results(sharded.root / "results") == before
     assert accuracies(sharded) == written
     # What the other shards had is gone: it would be read, or fill the disk.
-    left = [path for path in (sharded.root / "results").rglob("*") if path.name in {"1", "2", "1.csv", "answers-1.csv"}]
+    left = [
+        path
+        for path in (sharded.root / "results").rglob("*")
+        if path.name in {"1.npz", "2.npz", "1.csv", "scores-1.npz"}
+    ]
     assert left == []
     assert sharded.planned() == {}
 
@@ -108,9 +114,9 @@ def test_the_vendors_full_size_inputs_give_the_same_answers(sharded: Workflow) -
     # One shard, whether or not the test before has left it so: tests may be shared among processes.
     settings = settings.replace(f"shards: {SHARDS}", "shards: 1")
     (sharded.root / "test.yaml").write_text(f"{settings}npz: original\n")
-    assert sharded.planned()["write_npz"] == 1
+    assert sharded.planned()["write_image_npz"] == 1
     sharded.run()
     assert accuracies(sharded) == written
-    whole = sharded.root / "results/data/small/npz/original/0"
+    whole = sharded.root / "results/data/small/image_npz/original/0"
     sizes = {read_npz(path).shape for path in whole.rglob("*.npz")}
     assert len(list(whole.rglob("*.npz"))) == IMAGES and (3, 64, 64) not in sizes

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,6 +14,7 @@ from PIL import Image
 
 from checkout import Workflow, make_workflow
 from mnasbench.data.demo import make_demo
+from mnasbench.data.shard import new_shard, write_scores
 from mnasbench.model.architecture import create
 
 VARIANTS = ("mnasnet0_5", "mnasnet1_0")
@@ -23,7 +25,6 @@ ROW = (
     "measure_performance",
     "run_accuracy",
     "evaluate_outputs",
-    "gather_accuracy",
 )
 IMAGES = 48
 PAGE = "results/report.html"
@@ -148,7 +149,7 @@ def test_a_performance_setting_plans_measurements(kept: Workflow) -> None:
 def test_an_edited_module_plans_the_steps_that_use_it(kept: Workflow) -> None:
     file = kept.root / "workflow/mnasbench/result/evaluation.py"
     file.write_text(file.read_text() + "\n_EDITED = True\n")
-    users = {"evaluate_outputs": 4, "gather_accuracy": 4, "check_parity": 2}
+    users = {"evaluate_outputs": 4, "check_parity": 2}
     assert kept.planned() == users | {"summarize": 1, "make_report": 1}
 
 
@@ -199,16 +200,26 @@ def test_a_replaced_calibration_image_is_seen(kept: Workflow) -> None:
     assert "index_dataset" not in jobs and "write_npz" not in jobs
 
 
-@pytest.mark.parametrize("swapped", ["npz", "outputs"])
-def test_answers_of_swapped_files_are_not_given(kept: Workflow, swapped: str) -> None:
-    # Two whole files of one size, each under the other's name: names, sizes and checksums are as they should be.
-    folder = kept.root / {"npz": "results/data/small/npz", "outputs": "results/run/mnasnet0_5/fp32/outputs"}[swapped]
-    one, other = sorted(folder.rglob("*.npz"))[:2]
-    contents = one.read_bytes(), other.read_bytes()
-    assert len(contents[0]) == len(contents[1]) and contents[0] != contents[1]
-    one.write_bytes(contents[1])
-    other.write_bytes(contents[0])
-    reader = {"npz": "run/mnasnet0_5/fp32/accuracy-0.json", "outputs": "result/mnasnet0_5/fp32/answers-0.csv"}[swapped]
+@pytest.mark.parametrize("swapped", ["inputs", "scores"])
+def test_answers_of_swapped_images_are_not_given(kept: Workflow, swapped: str) -> None:
+    # Two images of a shard, each under the other's name: size and checksum are as they should be.
+    folder, reader = {
+        "inputs": ("data/small/npz", "run/mnasnet0_5/fp32/scores-0.npz"),
+        "scores": ("run/mnasnet0_5/fp32", "result/mnasnet0_5/fp32/answers.csv"),
+    }[swapped]
+    (file,) = (kept.root / "results" / folder).rglob("*0.npz")
+    with np.load(file) as content:
+        arrays = dict(content)
+    size = file.stat().st_size
+    if swapped == "inputs":
+        names = [str(name) for name in arrays["names"]]
+        names[:2] = names[1::-1]
+        with new_shard(file, names, "input_0", arrays["input_0"].shape[1:], np.uint8) as shard:
+            shard.add_crc(shard.rows.write(0, arrays["input_0"]), len(names))
+    else:
+        names = [str(name) for name in arrays["names"]]
+        write_scores(file, [names[1], names[0], *names[2:]], arrays["output_0"])
+    assert file.stat().st_size == size
     (kept.root / "results" / reader).unlink()
     done = kept.call("mnasnet0_5-fp32")
     assert done.returncode != 0

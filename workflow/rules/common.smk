@@ -22,6 +22,7 @@ from mnasbench.plan.internals import Internals
 from mnasbench.plan.reasons import Reasons
 from mnasbench.plan.resources import JobResources
 from mnasbench.plan.run_lock import hold_results
+from mnasbench.plan.shards import split
 from mnasbench.plan.start import start
 from mnasbench.processes import this_process
 from mnasbench.settings import load_settings
@@ -49,13 +50,16 @@ with refusals(" in the configuration"):
         EXTENT = check_data(SETTINGS, on_cluster=SNAKEMAKE.submits_jobs)
         check_results(Path())
         os.environ[IMAGES] = str(EXTENT.images)
-        REASONS = Reasons(SETTINGS, EXTENT)
         SNAKEMAKE.ignore_times()
+    # Some executors hand no environment on.
+    images = int(os.environ.get(IMAGES) or check_data(SETTINGS).images)
+    SETTINGS = split(SETTINGS, images)
+    if SNAKEMAKE.is_planner:
+        REASONS = Reasons(SETTINGS, EXTENT)
 
 DATA = names.data_folder(SETTINGS)
 inputs = Inputs(SETTINGS)
-# Some executors hand no environment on.
-ask = JobResources(SETTINGS, lambda: int(os.environ.get(IMAGES) or check_data(SETTINGS).images))
+ask = JobResources(SETTINGS, images)
 
 
 wildcard_constraints:

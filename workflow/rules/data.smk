@@ -94,6 +94,7 @@ rule write_npz:
         current=get_current("write_npz"),
         manifest=inputs.get_shard_manifest,
     output:
+        images=f"{DATA}/npz/{{geometry}}/{{shard}}.npz",
         list=f"{DATA}/lists/{{geometry}}-{{shard}}.txt",
         receipt=f"{DATA}/lists/{{geometry}}-{{shard}}.receipt.json",
     log:
@@ -105,10 +106,34 @@ rule write_npz:
     params:
         **get_step("write_npz"),
         root=names.dataset_root(SETTINGS),
-        folder=f"{DATA}/npz/{{geometry}}/{{shard}}",
     shell:
         record(
             "image2npz.py --dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"
-            " --target_path {params.folder:q} --exact --text_path {output.list:q} --workers {threads}",
+            " --shard_file {output.images:q} --text_path {output.list:q} --workers {threads}"
+        )
+
+
+# As vamp reads them, and where whole images of different sizes are read.
+rule write_image_npz:
+    input:
+        current=get_current("write_image_npz"),
+        manifest=inputs.get_shard_manifest,
+    output:
+        list=f"{DATA}/image_lists/{{geometry}}-{{shard}}.txt",
+        receipt=f"{DATA}/image_lists/{{geometry}}-{{shard}}.receipt.json",
+    log:
+        "results/logs/data/write_image_npz-{geometry}-{shard}.log",
+    threads: ask.get_threads
+    resources:
+        mem_mb=ask.get_memory(500, a_thread=600),
+        runtime=ask.get_minutes(5, images_a_minute=6000),
+    params:
+        **get_step("write_image_npz"),
+        root=names.dataset_root(SETTINGS),
+        folder=f"{DATA}/image_npz/{{geometry}}/{{shard}}",
+    shell:
+        record(
+            "image2npz.py --dataset_path {params.root:q} --manifest {input.manifest:q} {params.arguments:q}"
+            " --target_path {params.folder:q} --text_path {output.list:q} --workers {threads}",
             folders="{params.folder:q}",
         )

@@ -2,7 +2,6 @@
 
 
 localrules:
-    gather_accuracy,
     summarize,
     make_report,
 
@@ -10,36 +9,11 @@ localrules:
 rule evaluate_outputs:
     input:
         current=get_current("evaluate_outputs"),
-        outputs="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
-        baseline=inputs.get_baseline_receipt,
-        datalist=inputs.get_datalist,
-        manifest=inputs.get_shard_manifest,
-    output:
-        answers="results/result/{variant}/{precision}/answers-{shard}.csv",
-        receipt="results/result/{variant}/{precision}/answers-{shard}.receipt.json",
-    log:
-        "results/logs/result/evaluate_outputs-{variant}-{precision}-{shard}.log",
-    resources:
-        mem_mb=ask.get_memory(1000),
-        runtime=ask.get_minutes(5, images_a_minute=6000),
-    params:
-        **get_step("evaluate_outputs"),
-        folder="results/run/{variant}/{precision}/outputs/{shard}",
-    shell:
-        record(
-            "eval_imagenet.py --result_path {params.folder:q} --datalist {input.datalist:q} --label {input.manifest:q}"
-            " {params.arguments:q} --answers {output.answers:q}",
-            verified="{input.outputs:q} {input.baseline:q}",
-        )
-
-
-rule gather_accuracy:
-    input:
-        current=get_current("gather_accuracy"),
-        answers=inputs.get_answers,
-        baseline=inputs.get_baseline_answers,
+        scores=inputs.get_scores,
+        baseline=inputs.get_baseline_scores,
         manifest=f"{DATA}/manifest.csv",
     output:
+        answers="results/result/{variant}/{precision}/answers.csv",
         accuracy=report(
             "results/result/{variant}/{precision}/accuracy.json",
             caption="../report/accuracy.rst",
@@ -49,13 +23,16 @@ rule gather_accuracy:
         ),
         receipt="results/result/{variant}/{precision}/accuracy.receipt.json",
     log:
-        "results/logs/result/gather_accuracy-{variant}-{precision}.log",
+        "results/logs/result/evaluate_outputs-{variant}-{precision}.log",
+    resources:
+        mem_mb=ask.get_memory(1500),
+        runtime=ask.get_minutes(5, images_a_minute=30000, of="all"),
     params:
-        **get_step("gather_accuracy"),
+        **get_step("evaluate_outputs"),
     shell:
         record(
-            "gather_accuracy.py --answers {input.answers:q} --reference {input.baseline:q}"
-            " --manifest {input.manifest:q} --json {output.accuracy:q}"
+            "eval_imagenet.py --result_path {input.scores:q} --reference_path {input.baseline:q}"
+            " --label {input.manifest:q} --answers {output.answers:q} --json {output.accuracy:q}"
         )
 
 

@@ -40,8 +40,8 @@ rule run_accuracy:
         datalist=inputs.get_datalist,
         listed=inputs.get_datalist_receipt,
     output:
-        report="results/run/{variant}/{precision}/accuracy-{shard}.json",
-        receipt="results/run/{variant}/{precision}/accuracy-{shard}.receipt.json",
+        scores="results/run/{variant}/{precision}/scores-{shard}.npz",
+        receipt="results/run/{variant}/{precision}/scores-{shard}.receipt.json",
     log:
         "results/logs/run/run_accuracy-{variant}-{precision}-{shard}.log",
     threads: ask.get_threads
@@ -51,11 +51,9 @@ rule run_accuracy:
     params:
         **get_step("run_accuracy"),
         sessions=get_sessions,
-        folder="results/run/{variant}/{precision}/outputs/{shard}",
     shell:
         record(
             "{params.command:q} {params.arguments:q} {params.sessions:q} --vdsp_params {input.vdsp_params:q}"
-            " --datalist {input.datalist:q} --path_output {params.folder:q} --json {output.report:q}",
-            folders="{params.folder:q}",
+            " --datalist {input.datalist:q} --path_output {output.scores:q}",
             verified="{input.listed:q}",
         )

@@ -1,7 +1,7 @@
 """Call the vendor's performance tool with the flags of ort-vamp, and write what ort-vamp would.
 
 Without --path_output the card's speed is measured (vamp itself takes no list then); with it, vamp writes the scores
-of every input of --datalist.
+of every input of --datalist, which are gathered in one npz.
 """
 
 import argparse
@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--hwconfig", metavar="FILE", help="the card's hardware configuration")
     add("--iterations", type=whole(), metavar="N", help="requests in all")
     add("--datalist", type=Path, metavar="FILE", help="npz inputs, one path a line")
-    add("--path_output", type=Path, metavar="DIR", help="accuracy run: folder for the scores of each input")
-    add("--json", type=Path, required=True, metavar="FILE", help="report to write")
+    add("--path_output", type=Path, metavar="FILE.npz", help="accuracy run: npz for the scores of all inputs")
+    add("--json", type=Path, metavar="FILE", help="report to write")
     return parser
 
 
@@ -56,9 +56,10 @@ def act(arguments: argparse.Namespace) -> None:
     elif arguments.datalist is None:
         raise SettingsError("--path_output needs --datalist, the list of inputs")
     else:
-        inputs = list(listed_inputs(arguments.datalist).values())
+        inputs = [image.path for image in listed_inputs(arguments.datalist).values()]
         report = run_accuracy(vamp, inputs, arguments.path_output, sys.stdout)
-    write_json(arguments.json, report)
+    if arguments.json is not None:
+        write_json(arguments.json, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
-"""Top-1 and top-5 from the outputs of an accuracy run (one npz an input, key output_0).
+"""Top-1 and top-5 from the outputs of an accuracy run (key output_0), and what changed against a reference's.
 
-Outputs are paired with inputs and labels by name. Prints both accuracies; writes the answer to each image with
---answers, which the gathering over shards and the comparison of precisions start from.
+Outputs are paired with labels, inputs and the reference's by name; each image must have one. They are one npz an
+image, or shards of many with their names. Prints both accuracies; writes the answer to each image with --answers.
 """
 
 import argparse
@@ -11,38 +11,40 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import Shown
 from mnasbench.files import write_json
 from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
-from mnasbench.result.pairing import find_outputs, labels_by_key, labels_left_out, labels_of, listed_inputs
+from mnasbench.result.outputs import read_outputs
+from mnasbench.result.pairing import excluded_images, labels_by_key, labels_left_out, labels_of, listed_inputs
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command: the vendor's, and files to write."""
     parser = parser_for(__doc__)
-    parser.add_argument("--result_path", type=Path, required=True, help="folder of output npz files")
-    parser.add_argument("--datalist", type=Path, required=True, help="the list of inputs that the run was given")
-    parser.add_argument("--label", type=Path, required=True, help="label file (<name> <class>) or manifest")
-    parser.add_argument("--reference_path", type=Path, help="outputs of another model on the same inputs, for SQNR")
-    parser.add_argument("--answers", type=Path, help="CSV to write: the answer to each image")
-    parser.add_argument("--json", type=Path, help="JSON to write: the accuracies with their intervals")
+    add = parser.add_argument
+    add("--result_path", type=Path, nargs="+", required=True, help="outputs: a folder of npz files, or npz of many")
+    add("--datalist", type=Path, help="the list of inputs that the run was given; default: all that have a label")
+    add("--label", type=Path, required=True, help="label file (<name> <class>) or manifest")
+    add("--reference_path", type=Path, nargs="*", default=[], help="outputs of the fp32 model on the same inputs")
+    add("--answers", type=Path, help="CSV to write: the answer to each image")
+    add("--json", type=Path, help="JSON to write: the accuracies with their intervals")
     return parser
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Pair, rank, count."""
-    inputs = listed_inputs(arguments.datalist)
-    outputs = find_outputs(arguments.result_path, inputs)
-    reference = find_outputs(arguments.reference_path, inputs) if arguments.reference_path else None
-    all_labels = labels_by_key(arguments.label)
-    labels = labels_of(inputs, all_labels, arguments.label)
-    answers = evaluate_outputs(outputs, labels, reference, Shown())
-    left_out, message = labels_left_out(inputs, all_labels, arguments.label)
+    all_labels, excluded = labels_by_key(arguments.label), excluded_images(arguments.label)
+    labels = all_labels
+    if arguments.datalist is not None:
+        labels = labels_of(listed_inputs(arguments.datalist), all_labels, arguments.label)
+    outputs = read_outputs(arguments.result_path)
+    reference = read_outputs(arguments.reference_path) if arguments.reference_path else None
+    answers, theirs = evaluate_outputs(outputs, labels, reference)
+    left_out, message = labels_left_out(labels, all_labels, arguments.label)
+    figures = accuracy(answers, theirs)
     if arguments.answers:
         write_answers(arguments.answers, answers)
-    figures = accuracy(answers)
     if arguments.json:
-        write_json(arguments.json, {**figures, "labels_left_out": left_out})
+        write_json(arguments.json, {**figures, "labels_left_out": left_out, "excluded": excluded})
     if message:
         print(f"eval_imagenet.py: {message}", file=sys.stderr)
     print(f"images: {figures['images']}, top1: {figures['top1']:.3f}, top5: {figures['top5']:.3f}")

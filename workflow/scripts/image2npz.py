@@ -1,7 +1,8 @@
 """Images to npz files (key input_0, uint8, RGB, planar) and the list of them that vamp reads.
 
 With --resize and --crop an array is what the model sees, (3, crop, crop), equal to torchvision's pixels; without,
-it is the whole image, (3, height, width), as the vendor's tools prepare it themselves. Folders are kept.
+it is the whole image, (3, height, width), as the vendor's tools prepare it themselves. Folders are kept. With
+--shard_file all images stand in one npz, input_0 (images, 3, crop, crop) and names, which ort-vamp reads as well.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from mnasbench.commands.progress import Shown
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.manifest_file import IndexedImage, read_manifest
-from mnasbench.data.npz_inputs import write_npz_inputs
+from mnasbench.data.npz_inputs import write_input_shard, write_npz_inputs
 from mnasbench.errors import SettingsError
 from mnasbench.preprocessing import Preprocessing, resize_from_json
 
@@ -25,7 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command: the vendor's three, and ours."""
     parser = parser_for(__doc__)
     parser.add_argument("--dataset_path", type=Path, required=True, help="folder of images (with --manifest: its root)")
-    parser.add_argument("--target_path", type=Path, required=True, help="folder for the npz files")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--target_path", type=Path, help="folder for npz files of one image each, as vamp reads them")
+    where.add_argument("--shard_file", type=Path, metavar="FILE.npz", help="one npz for all images, with their names")
     parser.add_argument("--text_path", type=Path, required=True, help="list file to write: an absolute path a line")
     parser.add_argument("--manifest", type=Path, help="take the images that this manifest of the dataset names")
     parser.add_argument("--shard", type=whole(0), help="take one shard of the manifest (0-based)")
@@ -71,17 +74,31 @@ def images_of(arguments: argparse.Namespace) -> list[IndexedImage]:
 def convert(arguments: argparse.Namespace) -> None:
     """Convert the images and write their list."""
     preprocessing = preprocessing_of(arguments)
-    files = write_npz_inputs(
-        arguments.dataset_path,
-        images_of(arguments),
-        arguments.target_path,
-        preprocessing,
-        exact=arguments.exact,
-        workers=arguments.workers,
-        progress=Shown(),
-    )
+    images = images_of(arguments)
+    if arguments.shard_file is not None:
+        if preprocessing is None:
+            raise SettingsError("--shard_file needs --resize and --crop: whole images differ in size")
+        write_input_shard(
+            arguments.dataset_path,
+            images,
+            arguments.shard_file,
+            preprocessing,
+            workers=arguments.workers,
+            progress=Shown(),
+        )
+        files = [arguments.shard_file]
+    else:
+        files = write_npz_inputs(
+            arguments.dataset_path,
+            images,
+            arguments.target_path,
+            preprocessing,
+            exact=arguments.exact,
+            workers=arguments.workers,
+            progress=Shown(),
+        )
     write_datalist(arguments.text_path, files, relative=arguments.relative)
-    print(f"{arguments.text_path}: {len(files)} npz files")
+    print(f"{arguments.text_path}: {len(images)} images in {len(files)} npz files")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,14 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.commands.progress import Shown
 from mnasbench.data.class_order import read_class_names
-from mnasbench.data.npz import read_output
-from mnasbench.result.pairing import find_outputs, listed_inputs
+from mnasbench.result.evaluation import TOP
+from mnasbench.result.outputs import read_outputs, require_outputs_of
+from mnasbench.result.pairing import listed_inputs
 from mnasbench.run.classify import Prediction, write_result_text
 from mnasbench.run.scores import best_classes, softmax
 
@@ -26,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command, in the vendor's order."""
     parser = parser_for(__doc__)
     parser.add_argument("npz_list", type=Path, help="the list of inputs that vamp was given")
-    parser.add_argument("npz_dir", type=Path, help="folder of its outputs")
+    parser.add_argument("npz_dir", type=Path, help="its outputs: a folder, or one npz of many")
     parser.add_argument("result_txt", type=Path, help="result text to write")
     parser.add_argument("label_txt", type=Path, help="class names, one a line")
     parser.add_argument("--softmax", action="store_true", help="the outputs are logits: turn them into probabilities")
@@ -36,16 +34,15 @@ def build_parser() -> argparse.ArgumentParser:
 def decode(arguments: argparse.Namespace) -> None:
     """Pair, rank, write."""
     inputs = listed_inputs(arguments.npz_list)
-    outputs = find_outputs(arguments.npz_dir, inputs)
     names = read_class_names(arguments.label_txt)
-    predictions = []
-    for key, path in Shown().loop("decoding", inputs.items(), len(inputs)):
-        scores = read_output(outputs[key])
-        if arguments.softmax:
-            scores = softmax(scores[np.newaxis])[0]
-        best = best_classes(scores, 5)
-        predictions.append(Prediction(path, best, tuple(float(scores[index]) for index in best)))
-    write_result_text(arguments.result_txt, predictions, names)
+    predictions: dict[str, Prediction] = {}
+    for part in read_outputs([arguments.npz_dir]):
+        require_outputs_of(inputs.keys() & set(part.keys), part.keys)
+        scores = softmax(part.scores) if arguments.softmax else part.scores
+        for key, row, best in zip(part.keys, scores, best_classes(scores, TOP).tolist(), strict=True):
+            predictions[key] = Prediction(inputs[key].path, tuple(best), tuple(float(row[i]) for i in best))
+    require_outputs_of(inputs, predictions)
+    write_result_text(arguments.result_txt, [predictions[key] for key in inputs], names)
     print(f"{arguments.result_txt}: {len(predictions)} inputs")
 
 

@@ -14,7 +14,7 @@ from mnasbench.data.datalist import write_datalist
 from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
 from mnasbench.data.manifest_file import read_manifest
-from mnasbench.data.npz import PixelReader, read_npz, read_output, write_npz
+from mnasbench.data.npz import read_npz, read_output, write_npz
 from mnasbench.data.npz_inputs import npz_path, write_npz_inputs
 from mnasbench.data.preprocess import decode_rgb, pixels_of
 from mnasbench.errors import DatasetError, InputError, MnasbenchError, OutputError
@@ -114,36 +114,6 @@ def test_outputs_that_are_no_scores_are_named(tmp_path: Path, values: list[float
     np.savez(tmp_path / "o.npz", output_0=np.array(values, dtype=np.float32))
     with pytest.raises(DatasetError, match=r"NaN|expected float"):
         read_output(tmp_path / "o.npz")
-
-
-@given(st.data())
-def test_a_reader_of_many_gives_what_is_given_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    """Files alike, of other sizes, packed, in Fortran order, spoilt and missing, in any order."""
-    folder = tmp_path_factory.getbasetemp()
-    reader = PixelReader()
-    kinds = ["alike", "alike", "alike", "smaller", "packed", "fortran", "spoilt", "missing"]
-    for kind in data.draw(st.lists(st.sampled_from(kinds), max_size=8)):
-        pixels = np.full((3, 4, 3 if kind == "smaller" else 5), data.draw(st.integers(0, 255)), np.uint8)
-        stream = io.BytesIO()
-        save = np.savez_compressed if kind == "packed" else np.savez
-        save(stream, input_0=np.asfortranarray(pixels) if kind == "fortran" else pixels)
-        content = bytearray(stream.getvalue())
-        if kind == "spoilt":
-            content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-        path = folder / "many.npz"
-        path.write_bytes(content)
-        if kind == "missing":
-            path.unlink()
-        try:
-            expected = read_npz(path)
-        except MnasbenchError as error:
-            with pytest.raises(type(error)) as found:
-                reader.read(path)
-            assert str(found.value) == str(error)
-        else:
-            assert np.array_equal(reader.read(path), expected)
 
 
 @given(st.data())

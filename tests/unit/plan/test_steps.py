@@ -9,6 +9,7 @@ import pytest
 
 from mnasbench.plan import names
 from mnasbench.plan.inputs import Inputs
+from mnasbench.plan.shards import split
 from mnasbench.plan.steps import STEPS, accuracy_sessions
 from mnasbench.settings import Settings, load_settings
 
@@ -17,7 +18,7 @@ RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^(?:rule|for|localrules)\b|\Z)", re.MU
 
 def _settings(**changed: Any) -> Settings:
     values: dict[str, Any] = {"models": {"m": {"name": "mnasnet0_5"}}, "precisions": ["fp32", "int8-max"]}
-    return load_settings(values | changed)
+    return split(load_settings(values | changed), 1000)
 
 
 CARD = {"engine": "vacc", "vamp": {"instances": 8}, "vacc": {"hwconfig": "hw.json"}}
@@ -55,14 +56,15 @@ def test_names_are_those_that_the_rules_declare(repository: Path) -> None:
     data = names.data_folder(settings)
     patterns = [pattern.replace("{DATA}", data) for pattern in re.findall(r'"((?:results|\{DATA\})/[^"]*)"', outputs)]
     values = {"variant": "m", "precision": "fp32", "shard": "0", "name": "mnasnet0_5", "size": "224"}
-    geometry = names.geometry(settings, "m")
+    geometry, whole = names.geometry(settings, "m"), _settings(npz="original")
     declared = {pattern.format(**values, geometry=geometry) for pattern in patterns}
     named = {
         *(names.SUMMARY, names.REPORT, names.DEMO_RECEIPT, names.manifest(settings), names.shard_manifest(settings, 0)),
         *(names.calibration_list(settings), names.calibration_digests(settings), names.calibration_receipt(settings)),
         *(names.datalist(settings, "m", 0), names.datalist_receipt(settings, "m", 0), names.weights(settings, "m")),
-        *(names.outputs_receipt("m", "fp32", 0), names.answers("m", "fp32", 0), names.vdsp_params("m", "fp32")),
-        *(names.outputs("m", "fp32", 0), names.inputs(settings, geometry, 0), names.calibration_images(settings)),
+        *(names.scores("m", "fp32", 0), names.vdsp_params("m", "fp32"), names.calibration_images(settings)),
+        *(names.input_shard(settings, geometry, 0), names.image_npz(settings, geometry, 0)),
+        *(names.datalist(whole, "m", 0).replace("original", geometry), names.image_npz(settings, geometry, 0)),
         *names.row_results(settings, "m", "fp32"),
     }
     assert named <= declared | {None}, named - declared
@@ -83,9 +85,9 @@ def test_a_setting_changes_the_steps_that_use_it_and_no_other() -> None:
         ({"vamp": {"iterations": 9}}, {"measure_performance"}),
         ({"calibration": {"images": 100}}, {"sample_calibration", "write_build_config"}),
         ({"quantize": {"equalize": False}}, {"write_build_config"}),
-        ({"shards": 3}, {"index_shard", "write_npz", "summarize"}),
+        ({"shards": 3}, {"index_shard", "write_npz", "write_image_npz", "summarize"}),
         ({"parity": {"images": 7}}, {"check_parity"}),
-        ({"precisions": ["int8-max"]}, {"evaluate_outputs", "summarize"}),
+        ({"precisions": ["int8-max"]}, {"summarize"}),
     ):
         after = texts(_settings(**changed))
         assert {name for name in after if after[name] != before[name]} == expected, changed
@@ -112,12 +114,12 @@ def test_inputs_follow_the_settings() -> None:
         variant, precision, shard = "m", "int8-max", "1"
 
     inputs = Inputs(_settings(shards=2))
-    assert inputs.get_baseline_receipt(Row) == ["results/run/m/fp32/accuracy-1.receipt.json"]
-    assert Inputs(_settings(precisions=["int8-max"])).get_baseline_receipt(Row) == []
+    assert inputs.get_baseline_scores(Row) == [f"results/run/m/fp32/scores-{shard}.npz" for shard in (0, 1)]
+    assert Inputs(_settings(precisions=["int8-max"])).get_baseline_scores(Row) == []
     assert inputs.get_calibration_list(Row) == ["results/data/demo/calibration.txt"]
     assert inputs.get_shard_manifests(Row) == [f"results/data/demo/manifests/{shard}.csv" for shard in (0, 1)]
     Row.precision = "fp32"
-    assert inputs.get_calibration_list(Row) == [] and inputs.get_baseline_receipt(Row) == []
+    assert inputs.get_calibration_list(Row) == [] and inputs.get_baseline_scores(Row) == []
 
 
 @pytest.mark.parametrize("generation", [1, 2])

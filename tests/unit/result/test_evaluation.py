@@ -2,67 +2,139 @@
 
 from pathlib import Path, PurePosixPath
 
+import hypothesis.extra.numpy
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import gather_accuracy
+import eval_imagenet
+from mnasbench.data.image_keys import by_key, image_key
+from mnasbench.data.listed import names_of_files
 from mnasbench.data.manifest import write_manifest
 from mnasbench.data.manifest_file import IndexedImage
 from mnasbench.data.npz import write_npz
 from mnasbench.data.npz_inputs import npz_path
+from mnasbench.data.shard import write_scores
 from mnasbench.errors import DatasetError, InputError, PairingError
 from mnasbench.result.evaluation import (
     Answer,
     accuracy,
-    by_key,
     evaluate_outputs,
-    image_key,
     read_answers,
     write_answers,
 )
-from mnasbench.result.pairing import find_outputs, labels_of, listed_inputs
-from mnasbench.run.accuracy import output_names
+from mnasbench.result.outputs import read_outputs
+from mnasbench.result.pairing import labels_of, listed_inputs
 from mnasbench.run.scores import best_classes
 
 
-def _outputs(folder: Path, scores: dict[str, list[float]]) -> dict[str, Path]:
+def _folder(folder: Path, scores: dict[str, list[float]]) -> Path:
+    """One npz an image."""
     for name, values in scores.items():
         write_npz(folder / f"{name}.npz", np.array(values, np.float32), "output_0")
-    return {name: folder / f"{name}.npz" for name in scores}
+    return folder
 
 
-@given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=30))
-def test_best_classes_by_brute_force(scores: list[float]) -> None:
-    expected = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:5]
-    assert list(best_classes(np.array(scores, np.float32), 5)) == expected
+def _shard(path: Path, scores: dict[str, list[float]]) -> Path:
+    write_scores(path, [f"val/{name}.JPEG" for name in scores], np.array(list(scores.values()), np.float32))
+    return path
 
 
-def test_answers_and_sqnr(tmp_path: Path) -> None:
-    mine = _outputs(tmp_path / "int8", {"a": [0.0, 1.0, 2.0], "b": [5.0, 0.0, 0.0]})
-    theirs = _outputs(tmp_path / "fp32", {"a": [0.0, 1.0, 3.0], "b": [5.0, 1.0, 0.0]})
-    first, second = evaluate_outputs(mine, {"a": 2, "b": 1}, theirs)
+_SCORES = hypothesis.extra.numpy.arrays(
+    np.float32, st.tuples(st.integers(1, 5), st.integers(1, 30)), elements=st.floats(-10, 10, width=32)
+)
+
+
+@given(_SCORES)
+def test_best_classes_by_brute_force(scores: np.ndarray) -> None:
+    expected = [sorted(range(len(row)), key=lambda index: (-row[index], index))[:5] for row in scores.tolist()]
+    assert best_classes(scores, 5).tolist() == expected
+
+
+@pytest.mark.parametrize("form", [_folder, _shard])
+def test_answers_and_sqnr(tmp_path: Path, form) -> None:
+    mine = form(tmp_path / "int8.npz", {"a": [0.0, 1.0, 2.0], "b": [5.0, 0.0, 0.0]})
+    # In another order.
+    theirs = form(tmp_path / "fp32.npz", {"b": [5.0, 1.0, 0.0], "a": [0.0, 1.0, 3.0]})
+    answers, reference = evaluate_outputs(read_outputs([mine]), {"a": 2, "b": 1}, read_outputs([theirs]))
+    first, second = answers
     assert (first.is_top1, first.is_top5, second.is_top1, second.is_top5) == (True, True, False, True)
     assert (first.signal, first.noise, second.signal, second.noise) == (10.0, 1.0, 26.0, 1.0)
-    figures = accuracy([first, second], [first, Answer("b", 1, (1, 0, 2))])
+    assert reference == [Answer("a", 2, (2, 1, 0)), Answer("b", 1, (0, 1, 2))]
+    figures = accuracy(answers, [first, Answer("b", 1, (1, 0, 2))])
     assert (figures["top1"], figures["top1_drop"], figures["agreement"]) == (50.0, 50.0, 50.0)
     assert figures["lost"] == ["b"]
     assert figures["sqnr_db"] == pytest.approx(10 * np.log10(36 / 2))
 
 
+@given(st.integers(1, 40), st.integers(1, 1001), st.integers(1, 5), st.integers(0, 99))
+def test_how_images_are_cut_into_shards_changes_no_bit(
+    tmp_path_factory: pytest.TempPathFactory, images: int, classes: int, shards: int, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("scores")
+    generator = np.random.default_rng(seed)
+    mine, theirs = generator.normal(size=(2, images, classes)).astype(np.float32)
+    names = [f"{number}.JPEG" for number in range(images)]
+    labels = {str(number): int(generator.integers(classes)) for number in range(images)}
+
+    def evaluated(parts: list[np.ndarray], what: str) -> list[Answer]:
+        paths: dict[str, list[Path]] = {"mine": [], "theirs": []}
+        for number, part in enumerate(parts):
+            for side, scores in (("mine", mine), ("theirs", theirs)):
+                paths[side].append(folder / f"{what}-{side}-{number}.npz")
+                write_scores(paths[side][-1], [names[i] for i in part], scores[part])
+        return evaluate_outputs(read_outputs(paths["mine"]), labels, read_outputs(paths["theirs"]))[0]
+
+    cut = np.array_split(generator.permutation(images), min(shards, images))
+    whole = evaluated([np.arange(images)], "whole")
+    assert evaluated(cut, "cut") == whole
+    # And what one image has by itself, by the plain arithmetic.
+    for answer in whole:
+        row = int(answer.name)
+        expected = theirs[row].astype(np.float64)
+        assert answer.signal == float(np.square(expected).sum())
+        assert answer.noise == float(np.square(expected - mine[row]).sum())
+
+
 def test_a_missing_output_never_shifts_the_others(tmp_path: Path) -> None:
-    _outputs(tmp_path / "out", {"a": [1.0, 0.0], "c": [0.0, 1.0]})
-    inputs = {name: Path(f"/images/{name}.npz") for name in "abc"}
-    with pytest.raises(PairingError, match=r"b\.npz: has no output"):
-        find_outputs(tmp_path / "out", inputs)
-    del inputs["b"], inputs["c"]
-    with pytest.raises(PairingError, match=r"c\.npz: belongs to no input"):
-        find_outputs(tmp_path / "out", inputs)
+    outputs = {"a": [1.0, 0.0], "c": [0.0, 1.0]}
+    for path in (_folder(tmp_path / "out", outputs), _shard(tmp_path / "s.npz", outputs)):
+        with pytest.raises(PairingError, match=r"b: has no output \(1 such of 3\)"):
+            evaluate_outputs(read_outputs([path]), {"a": 0, "b": 0, "c": 0})
+        with pytest.raises(PairingError, match=r"c: has an output but belongs to no input"):
+            evaluate_outputs(read_outputs([path]), {"a": 0})
+    both = [tmp_path / "out", tmp_path / "s.npz"]
+    with pytest.raises(PairingError, match="a: answered twice"):
+        evaluate_outputs(read_outputs(both), {"a": 0, "c": 0})
+
+
+@pytest.mark.parametrize("theirs", [{"a": [1.0, 0.0]}, {"a": [1.0, 0.0], "b": [0.0, 1.0]}, {}])
+def test_a_reference_of_other_images_is_refused(tmp_path: Path, theirs: dict[str, list[float]]) -> None:
+    mine = _shard(tmp_path / "mine.npz", {"a": [1.0, 0.0], "c": [0.0, 1.0]})
+    reference = [_shard(tmp_path / "theirs.npz", theirs)] if theirs else []
+    with pytest.raises(PairingError, match=r"mine\.npz.*: have other images"):
+        evaluate_outputs(read_outputs([mine]), {"a": 0, "c": 1}, read_outputs(reference))
+
+
+def test_a_reference_of_other_classes_is_refused(tmp_path: Path) -> None:
+    paths = [_shard(tmp_path / f"{size}.npz", {"a": [0.0] * size}) for size in (2, 3)]
+    with pytest.raises(PairingError, match=r"2\.npz: 2 classes, its reference 3"):
+        evaluate_outputs(read_outputs(paths[:1]), {"a": 0}, read_outputs(paths[1:]))
+
+
+def test_a_folder_without_outputs_or_of_two_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PairingError, match="no such outputs"):
+        list(read_outputs([tmp_path / "absent"]))
+    with pytest.raises(PairingError, match="holds no outputs"):
+        list(read_outputs([tmp_path]))
+    _folder(tmp_path, {"a": [1.0], "b": [1.0, 2.0]})
+    with pytest.raises(PairingError, match=r"b\.npz: has another number of classes than a\.npz"):
+        list(read_outputs([tmp_path]))
 
 
 def test_a_label_out_of_range_is_named(tmp_path: Path) -> None:
-    outputs = _outputs(tmp_path, {"a": [1.0, 0.0]})
+    outputs = read_outputs([_folder(tmp_path, {"a": [1.0, 0.0]})])
     with pytest.raises(DatasetError, match="label is class 7, but the model has 2 classes"):
         evaluate_outputs(outputs, {"a": 7})
 
@@ -74,8 +146,8 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_input_without_label_is_named() -> None:
-    with pytest.raises(DatasetError, match=r"b\.npz: has no label"):
-        labels_of({"a": Path("a.npz"), "b": Path("b.npz")}, {"a": 1}, Path("labels.txt"))
+    with pytest.raises(DatasetError, match=r"b: has no label in labels\.txt"):
+        labels_of(["a", "b"], {"a": 1}, Path("labels.txt"))
 
 
 def test_names_with_odd_characters_keep_their_key() -> None:
@@ -94,7 +166,7 @@ def test_a_key_is_the_name_without_folders_and_suffix(name: str) -> None:
 @given(_NAMES.filter(lambda name: not {".", ".."}.intersection(name.split("/"))))
 def test_the_npz_of_an_image_and_its_output_have_the_key_of_the_image(name: str) -> None:
     made = npz_path(Path("/npz"), name)
-    assert image_key(str(made)) == image_key(output_names([made])[0]) == image_key(name)
+    assert image_key(str(made)) == image_key(names_of_files([made])[0]) == image_key(name)
     assert made.parent == Path("/npz", name).parent
 
 
@@ -142,21 +214,26 @@ def test_classes_that_no_model_gives_are_named(tmp_path: Path, row: str) -> None
         read_answers([tmp_path / "0.csv"])
 
 
-@pytest.mark.parametrize("spoil", ["removed", "other label", "doubled"])
-def test_answers_that_are_not_the_manifests_end_with_exit_code_2(tmp_path: Path, spoil: str, capsys) -> None:
-    images = [IndexedImage(f"val/{name}.JPEG", 1, 8, 8, "RGB", 9, "", 0, "") for name in "ab"]
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [("removed", "b: has no output"), ("added", "c: has an output but"), ("doubled", "a: answered twice")],
+)
+def test_outputs_that_are_not_the_manifests_end_with_exit_code_2(
+    tmp_path: Path, spoil: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [
+        IndexedImage(f"val/{name}.JPEG", 1, 8, 8, "RGB", 9, "", 0, fault)
+        for name, fault in (("a", ""), ("b", ""), ("d", "is empty"))
+    ]
     write_manifest(tmp_path / "manifest.csv", images)
-    answers = {
-        "removed": [Answer("a", 1, (0, 1))],
-        "other label": [Answer("a", 1, (0, 1)), Answer("b", 0, (0, 1))],
-        "doubled": [Answer("a", 1, (0, 1)), Answer("a", 1, (0, 1))],
-    }
-    write_answers(tmp_path / "0.csv", answers[spoil])
-    files = {"answers": "0.csv", "manifest": "manifest.csv", "json": "accuracy.json"}
-    flags = [word for flag, file in files.items() for word in (f"--{flag}", str(tmp_path / file))]
-    assert gather_accuracy.main(flags) == 2
+    keys = {"removed": ["a"], "added": ["abc"], "doubled": ["ab", "a"]}[spoil]
+    shards = [
+        str(_shard(tmp_path / f"{number}.npz", {key: [0.0, 1.0] for key in part})) for number, part in enumerate(keys)
+    ]
+    files = ["--label", str(tmp_path / "manifest.csv"), "--json", str(tmp_path / "accuracy.json")]
+    assert eval_imagenet.main(["--result_path", *shards, *files]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and ("answered twice" if spoil == "doubled" else "not those of the manifest") in error
+    assert error.count("\n") == 1 and message in error
     assert not (tmp_path / "accuracy.json").exists()
 
 

@@ -1,13 +1,12 @@
-import time
-
 import numpy as np
 import pytest
 
+from mnasbench.data.listed import names_of_files
 from mnasbench.data.npz import read_output, write_npz
 from mnasbench.data.preprocess import normalise
+from mnasbench.data.shard import new_shard, read_scores
 from mnasbench.errors import DatasetError, InputError, MeasurementError, OutputError
-from mnasbench.run import accuracy
-from mnasbench.run.accuracy import output_names, run_accuracy
+from mnasbench.run.accuracy import run_accuracy
 from mnasbench.run.session import Engine
 
 
@@ -18,6 +17,15 @@ def inputs(tmp_path, images):
     for path, pixels in zip(paths, images, strict=False):
         write_npz(path, pixels)
     return paths
+
+
+@pytest.fixture
+def shard(tmp_path, images):
+    """The same images in one shard."""
+    names = [f"val/n0{i % 2}/image_{i}.JPEG" for i in range(11)]
+    with new_shard(tmp_path / "shard.npz", names, "input_0", images[0].shape, np.uint8) as shard:
+        shard.add_crc(shard.rows.write(0, np.stack(images[:11])), 11)
+    return tmp_path / "shard.npz"
 
 
 def scores(folder):
@@ -31,7 +39,7 @@ def contents(folder):
 @pytest.mark.parametrize("instances", [1, 3])
 def test_each_input_gets_its_own_scores(instances, compiled_float, params, inputs, images, tmp_path):
     run = run_accuracy(compiled_float, params, inputs, tmp_path / "out", instances=instances, batch=4)
-    assert (run.images, run.resumed, run.digests) == (11, 0, compiled_float.digests)
+    assert (run.images, run.digests) == (11, compiled_float.digests)
     found = scores(tmp_path / "out")
     assert sorted(found) == sorted(f"n0{i % 2}/image_{i}.npz" for i in range(11))
     engine = Engine(compiled_float)
@@ -55,37 +63,6 @@ def test_outputs_are_npz_that_numpy_reads(compiled, params, inputs, tmp_path):
         assert (archive["output_0"].shape, archive["output_0"].dtype) == ((1, 10), np.float32)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(compiled, params, inputs, tmp_path, monkeypatch):
-    run_accuracy(compiled, params, inputs, tmp_path / "whole", batch=2)
-    calls = []
-    infer = Engine.infer
-
-    def dies(self, tensor):
-        calls.append(1)
-        if len(calls) > 3:
-            raise KeyboardInterrupt
-        return infer(self, tensor)
-
-    monkeypatch.setattr(Engine, "infer", dies)
-    with pytest.raises(KeyboardInterrupt):
-        run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
-    monkeypatch.undo()
-    before = contents(tmp_path / "out")
-    assert 0 < len(before) < 11
-    run = run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
-    assert run.resumed == len(before)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    again = run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
-    assert (again.resumed, again.throughput_qps) == (11, None)
-
-
-def test_outputs_of_another_model_or_input_are_made_again(compiled, compiled_float, params, inputs, images, tmp_path):
-    run_accuracy(compiled, params, inputs, tmp_path / "out")
-    assert run_accuracy(compiled_float, params, inputs, tmp_path / "out").resumed == 0
-    write_npz(inputs[0], images[20])
-    assert run_accuracy(compiled_float, params, inputs, tmp_path / "out").resumed == 0
-
-
 def test_an_output_that_belongs_to_no_input_is_an_error(compiled, params, inputs, tmp_path):
     write_npz(tmp_path / "out" / "n00" / "stranger.npz", np.zeros(1), "output_0")
     with pytest.raises(MeasurementError, match=r"of no input: n00/stranger\.npz \(1 such\)"):
@@ -103,12 +80,6 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(compiled, params, inputs
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / inputs[0].parent.name]
 
 
-def test_an_output_that_was_not_written_is_an_error(compiled, params, inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy, "_write_output", lambda path, row: None)
-    with pytest.raises(MeasurementError, match=r"missing: n00/image_0\.npz, .* \(11 such\)"):
-        run_accuracy(compiled, params, inputs, tmp_path / "out")
-
-
 def test_a_damaged_input_ends_the_run_and_is_named(compiled, params, inputs, tmp_path):
     inputs[5].write_bytes(inputs[5].read_bytes()[:1000])
     with pytest.raises(DatasetError, match="image_5"):
@@ -121,55 +92,74 @@ def test_an_input_that_is_not_there_is_named_before_anything_is_written(compiled
     assert not contents(tmp_path / "out")
 
 
-def test_two_inputs_with_one_output_are_an_error(tmp_path):
-    with pytest.raises(InputError, match="two inputs"):
-        output_names([tmp_path / "a.npz", tmp_path / "a.raw"])
+def test_a_run_that_was_interrupted_leaves_nothing_and_the_next_makes_all(
+    compiled, params, shard, tmp_path, monkeypatch
+):
+    calls = []
+    infer = Engine.infer
+
+    def dies(self, tensor):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return infer(self, tensor)
+
+    monkeypatch.setattr(Engine, "infer", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_accuracy(compiled, params, [shard], tmp_path / "out" / "s.npz", batch=2)
+    monkeypatch.undo()
+    assert not (tmp_path / "out").exists()
+    run_accuracy(compiled, params, [shard], tmp_path / "out" / "s.npz", batch=2)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["s.npz"]
 
 
-def test_the_output_of_an_image_that_left_the_dataset_goes_with_it(compiled, params, inputs, tmp_path):
+def test_a_former_output_is_replaced_and_never_through_a_link(compiled, params, inputs, tmp_path):
     run_accuracy(compiled, params, inputs, tmp_path / "out")
-    run_accuracy(compiled, params, inputs[:-1], tmp_path / "out")
-    assert set(scores(tmp_path / "out")) == {f"n0{i % 2}/image_{i}.npz" for i in range(10)}
-
-
-def test_what_a_power_cut_emptied_is_made_again(compiled, params, inputs, tmp_path):
-    run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2)
     whole = contents(tmp_path / "out")
-    (tmp_path / "out/n01/image_3.npz").write_bytes(b"")
-    (tmp_path / "out/n00/image_8.npz").write_bytes(whole["n00/image_8.npz"][:200])
-    assert run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2).resumed == 7  # two batches of two
-    assert contents(tmp_path / "out") == whole
-    (tmp_path / "out" / accuracy._MARKER).write_bytes(b"")
-    assert run_accuracy(compiled, params, inputs, tmp_path / "out", batch=2).resumed == 0
-    assert contents(tmp_path / "out") == whole
-
-
-def test_files_that_are_waited_for_get_a_second_worker_a_session(compiled, params, inputs, tmp_path, monkeypatch):
-    run_accuracy(compiled, params, inputs, tmp_path / "fast")
-    at_once, most = [], []
-    read = accuracy.PixelReader.read
-
-    def waits(self, path):
-        at_once.append(path)
-        most.append(len(at_once))
-        time.sleep(0.05)
-        at_once.remove(path)
-        return read(self, path)
-
-    monkeypatch.setattr(accuracy.PixelReader, "read", waits)
-    run_accuracy(compiled, params, inputs, tmp_path / "slow", instances=2)
-    assert most[:2] == [1, 1]  # they take turns
-    assert max(most) > 2
-    assert contents(tmp_path / "slow") == contents(tmp_path / "fast")
-
-
-def test_an_output_is_not_written_through_a_link(compiled, params, inputs, tmp_path):
-    run_accuracy(compiled, params, inputs, tmp_path / "out")
     other = tmp_path / "other"
     other.write_bytes(b"kept")
-    output = tmp_path / "out/n00/image_0.npz"
-    output.unlink()
-    output.symlink_to(other)
-    with pytest.raises(OutputError, match=r"image_0\.npz: cannot be written"):
-        run_accuracy(compiled, params, inputs, tmp_path / "out")
-    assert other.read_bytes() == b"kept"
+    (tmp_path / "out/n00/image_0.npz").unlink()
+    (tmp_path / "out/n00/image_0.npz").symlink_to(other)
+    (tmp_path / "out/n01/image_1.npz").write_bytes(b"")
+    run_accuracy(compiled, params, inputs, tmp_path / "out")
+    assert other.read_bytes() == b"kept" and contents(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("model", ["compiled", "compiled_for_openvino", "compiled_float"])
+def test_a_shard_gives_the_scores_of_its_images_one_by_one(model, params, shard, inputs, images, tmp_path, request):
+    compiled = request.getfixturevalue(model)
+    run_accuracy(compiled, params, inputs, tmp_path / "one")
+    single = scores(tmp_path / "one")
+    for load in ({}, {"instances": 3, "batch": 4, "threads": 2}, {"batch": 64}):
+        run = run_accuracy(compiled, params, [shard], tmp_path / "many.npz", **load)
+        names, rows = read_scores(tmp_path / "many.npz")
+        assert (run.images, names) == (11, [f"val/n0{i % 2}/image_{i}.JPEG" for i in range(11)])
+        for name, row in zip(names, rows, strict=True):
+            np.testing.assert_array_equal(row, single[f"{name[4:-5]}.npz"])
+
+
+def test_a_folder_gets_a_file_of_scores_for_a_shard_and_one_for_an_image(compiled, params, shard, inputs, tmp_path):
+    run = run_accuracy(compiled, params, [inputs[3], shard, inputs[0]], tmp_path / "out", batch=4)
+    assert run.images == 13
+    names, rows = read_scores(tmp_path / "out" / "shard.npz")
+    assert len(names) == 11
+    np.testing.assert_array_equal(read_output(tmp_path / "out/npz/n01/image_3.npz"), rows[3])
+    np.testing.assert_array_equal(read_output(tmp_path / "out/npz/n00/image_0.npz"), rows[0])
+
+
+def test_a_damaged_shard_leaves_no_scores(compiled, params, shard, images, tmp_path):
+    content = shard.read_bytes()
+    at = content.index(images[10].tobytes()) + 50
+    shard.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(DatasetError, match=r"shard\.npz: has a damaged input_0"):
+        run_accuracy(compiled, params, [shard], tmp_path / "s.npz", batch=4)
+    assert not (tmp_path / "s.npz").exists()
+
+
+def test_two_inputs_with_one_output_are_an_error(compiled, params, shard, tmp_path):
+    with pytest.raises(InputError, match="two inputs"):
+        names_of_files([tmp_path / "a.npz", tmp_path / "a.raw"])
+    other = tmp_path / "again.npz"
+    other.write_bytes(shard.read_bytes())
+    with pytest.raises(InputError, match=r"image_0\.JPEG: two listed images have this name"):
+        run_accuracy(compiled, params, [shard, other], tmp_path / "s.npz")

@@ -9,7 +9,7 @@ from mnasbench.data.datalist import read_datalist
 from mnasbench.data.preprocess import normalise
 from mnasbench.errors import DatasetError, SettingsError
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.run.inputs import Preprocessor, listed_images, synthetic_images
+from mnasbench.run.inputs import Preprocessor, sample_of_list, synthetic_images
 from mnasbench.runtimes.base import InputFormat
 from mnasbench.runtimes.onnxruntime_layout import FastInput
 from mnasbench.runtimes.openvino_layout import InterleavedInput
@@ -80,14 +80,14 @@ def test_a_list_is_read_and_its_faults_named(tmp_path):
         read_datalist(file)
 
 
-def test_listed_images_are_spread_over_the_list(tmp_path):
+def test_sample_of_list_are_spread_over_the_list(tmp_path):
     from mnasbench.data.npz import write_npz
 
     paths = [tmp_path / f"{i}.npz" for i in range(9)]
     for i, path in enumerate(paths):
         write_npz(path, np.full((3, 2, 2), i, dtype=np.uint8))
-    assert [int(pixels[0, 0, 0]) for pixels in listed_images(paths, 3)] == [0, 4, 8]
-    assert len(listed_images(paths, 64)) == 9
+    assert [int(pixels[0, 0, 0]) for pixels in sample_of_list(paths, 3)] == [0, 4, 8]
+    assert len(sample_of_list(paths, 64)) == 9
 
 
 def test_made_up_images_are_different_and_seeded():

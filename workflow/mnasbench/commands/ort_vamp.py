@@ -22,7 +22,7 @@ from mnasbench.errors import InputError, did_you_mean
 from mnasbench.files import write_json
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.accuracy import run_accuracy
-from mnasbench.run.inputs import UInt8Array, listed_images, synthetic_images
+from mnasbench.run.inputs import UInt8Array, sample_of_list, synthetic_images
 from mnasbench.run.measurement import find_peak, measure_performance
 from mnasbench.run.performance import SCENARIOS, Load
 from mnasbench.run.report_text import report_text
@@ -83,7 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("-d", "--device", default="0", metavar="N", help="said back in the report; a CPU is one device")
     add("--iterations", type=whole(), metavar="N", help="requests in all; default: as many as fit into --seconds")
     add("--datalist", type=Path, metavar="FILE", help="npz inputs, one path a line")
-    add("--path_output", type=Path, metavar="DIR", help="accuracy run: write the scores of each input here")
+    add(
+        "--path_output",
+        type=Path,
+        metavar="DIR",
+        help="accuracy run: folder for the scores of each input, or FILE.npz for all of them",
+    )
     for flag in ("--dtype", "--forward_mode", "--backend", "--hwconfig", "-t"):
         add(flag, dest="ignored", action="append", metavar="X", help="the card's; accepted, without effect here")
     own = parser.add_argument_group("of the embedded engine")
@@ -142,7 +147,7 @@ def accuracy(arguments: argparse.Namespace, compiled: CompiledModel, params: Pre
 def inputs_of(arguments: argparse.Namespace, compiled: CompiledModel) -> tuple[list[UInt8Array], str]:
     """The images that a measurement cycles through, and where they come from."""
     if arguments.datalist is not None:
-        return listed_images(read_datalist(arguments.datalist), DISTINCT_INPUTS), "datalist"
+        return sample_of_list(read_datalist(arguments.datalist), DISTINCT_INPUTS), "datalist"
     size = input_format(compiled.info).size
     return synthetic_images(arguments.shape or (3, size, size), DISTINCT_INPUTS, arguments.seed), "noise"
 

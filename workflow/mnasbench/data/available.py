@@ -26,6 +26,8 @@ _LEFT_TO_A_SHELL = re.compile(r"""['"$`\\]""")
 # Snakemake takes {word} in a path for a wildcard, and knows no way to write it otherwise.
 _NO_PATH = re.compile(r"\{\s*\w+\s*[,}]|[\r\n]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# A name of 64 letters in a shard.
+_NAME_BYTES = 256
 # Headers of an npz file.
 _NPZ_HEADERS = 512
 # Whole images that the size of the others is estimated from.
@@ -61,7 +63,7 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
         files, scored, message = images_in_all.files, images_in_all.classes, images_in_all.message
         classes = 1 + max(images_in_all.order.indices.values())
     images = min(len(scored), chosen["limit"] or len(scored))
-    if settings["shards"] > images:
+    if isinstance(settings["shards"], int) and settings["shards"] > images:
         raise SettingsError(f"shards: {settings['shards']} parts of {images} images; give at most {images}")
     if any(map(is_quantized, settings["precisions"])):
         where, available = _calibration_source(settings, scored)
@@ -89,13 +91,13 @@ def check_results(folder: Path) -> None:
 
 
 def input_bytes(size: int) -> int:
-    """What the npz of an image that was cropped to ``size`` takes on a disk."""
+    """What an image that was cropped to ``size`` takes in a shard, or in an npz of its own."""
     return on_disk(3 * size**2 + _NPZ_HEADERS)
 
 
 def output_bytes(classes: int) -> int:
-    """What the npz of an image's scores takes on a disk."""
-    return on_disk(4 * classes + _NPZ_HEADERS)
+    """What the scores of an image, and its name, take in a shard."""
+    return 4 * classes + _NAME_BYTES
 
 
 def whole_input_bytes(dataset: Dataset) -> int:

@@ -1,4 +1,4 @@
-"""Images to the npz files that the run stage reads, on every core, and the list of them."""
+"""Images to the npz files that the run stage reads, on every core: one shard, or one file an image."""
 
 import contextlib
 import os
@@ -11,10 +11,11 @@ import numpy as np
 
 from mnasbench.data.datalist import require_listable
 from mnasbench.data.manifest_file import IndexedImage
-from mnasbench.data.npz import without_suffix, write_npz
+from mnasbench.data.npz import INPUT_KEY, Pixels, without_suffix, write_npz
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import decode, pixels_of_bytes, read_image
 from mnasbench.data.resample import compile_now
+from mnasbench.data.shard import RowWriter, new_shard
 from mnasbench.disk_room import require_room
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import make_folders, sha256_of_bytes
@@ -28,6 +29,38 @@ _OVERHEAD = 512
 def npz_path(target: Path, name: str) -> Path:
     """The npz file of an image: class folders are kept below ``target``, the suffix is replaced."""
     return Path(f"{target}/{without_suffix(name)}.npz")
+
+
+def write_input_shard(
+    root: Path,
+    images: Sequence[IndexedImage],
+    path: Path,
+    preprocessing: Preprocessing,
+    *,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> None:
+    """Write the pixels of ``images``, uint8 (images, 3, crop, crop), RGB, into one shard, with their names.
+
+    An image whose content is not what the manifest says is an error, as is a disk that will not hold the file,
+    before it is begun.
+    """
+    if not images:
+        raise DatasetError(f"{one_line(root)}: no images to convert; does the manifest have this shard?")
+    require_listable(str(path.resolve()))
+    require_room({path.parent: bytes_needed(images, preprocessing)}, f"writing {len(images)} images")
+    compile_now()
+    names = [image.name for image in images]
+    with new_shard(path, names, INPUT_KEY, preprocessing.shape, np.uint8) as shard:
+        write = partial(_write_row, root, preprocessing, shard.rows)
+        crcs = map_in_processes(write, list(enumerate(images)), workers)
+        for crc in progress.loop("npz", crcs, len(images)):
+            shard.add_crc(crc, 1)
+
+
+def _write_row(root: Path, preprocessing: Preprocessing, rows: RowWriter, job: tuple[int, IndexedImage]) -> int:
+    row, image = job
+    return rows.write(row, _pixels_of(root, image, preprocessing))
 
 
 def write_npz_inputs(
@@ -91,12 +124,15 @@ def bytes_needed(images: Iterable[IndexedImage], preprocessing: Preprocessing | 
 
 def _write_one(root: Path, preprocessing: Preprocessing | None, job: tuple[IndexedImage, Path]) -> None:
     image, path = job
+    write_npz(path, _pixels_of(root, image, preprocessing))
+
+
+def _pixels_of(root: Path, image: IndexedImage, preprocessing: Preprocessing | None) -> Pixels:
+    """What the model sees of an image, or the whole of it, planar; DatasetError where it is no longer that image."""
     source = root / image.name
     content = read_image(source)
     if sha256_of_bytes(content) != image.sha256:
         raise DatasetError(f"{one_line(source)}: has changed since it was indexed; index the dataset again")
     if preprocessing is None:
-        pixels = np.ascontiguousarray(decode(content, source).transpose(2, 0, 1))
-    else:
-        pixels = pixels_of_bytes(content, source, preprocessing)
-    write_npz(path, pixels)
+        return np.ascontiguousarray(decode(content, source).transpose(2, 0, 1))
+    return pixels_of_bytes(content, source, preprocessing)

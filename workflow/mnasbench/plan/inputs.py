@@ -71,22 +71,16 @@ class Inputs:
         return f"{names.exported(self._settings, wildcards.variant)}.json"
 
     # --------------------------------------------------------------------------------------------------- the results
-    def get_baseline_receipt(self, wildcards: Any) -> list[str]:
-        """The receipt of the baseline's accuracy run of the same shard, for a row that is held against it."""
-        if not has_reference(self._settings, wildcards.precision):
-            return []
-        return [names.outputs_receipt(wildcards.variant, BASELINE, wildcards.shard)]
+    def get_scores(self, wildcards: Any) -> list[str]:
+        """The scores of all shards."""
+        return self._scores(wildcards.variant, wildcards.precision)
 
-    def get_answers(self, wildcards: Any) -> list[str]:
-        """The answers of all shards."""
-        return self._answers(wildcards.variant, wildcards.precision)
+    def get_baseline_scores(self, wildcards: Any) -> list[str]:
+        """The scores of the baseline, for a row that is held against it."""
+        return self._scores(wildcards.variant, BASELINE) if has_reference(self._settings, wildcards.precision) else []
 
-    def get_baseline_answers(self, wildcards: Any) -> list[str]:
-        """The answers of the baseline."""
-        return self._answers(wildcards.variant, BASELINE) if has_reference(self._settings, wildcards.precision) else []
-
-    def _answers(self, variant: str, precision: str) -> list[str]:
-        return [names.answers(variant, precision, shard) for shard in names.shards(self._settings)]
+    def _scores(self, variant: str, precision: str) -> list[str]:
+        return [names.scores(variant, precision, shard) for shard in names.shards(self._settings)]
 
     def get_judged_vdsp_params(self, wildcards: Any) -> str:
         """The preprocessing file that the parity certificate is about."""

@@ -13,11 +13,10 @@ _NUMBER = re.compile(r"(?:^|-)(\d+)(?:\.|$)")
 def remove_former_shards(settings: Settings) -> None:
     """Remove it: nothing will read it again, and it would fill the disk."""
     data = names.data_folder(settings)
-    patterns = [f"{data}/manifests/*", f"{data}/lists/*", f"{data}/npz/*/*"]
+    patterns = [f"{data}/{below}" for below in ("manifests/*", "lists/*", "npz/*/*", "image_lists/*", "image_npz/*/*")]
     for variant in settings.models:
         for precision in settings["precisions"]:
-            patterns += [f"results/run/{variant}/{precision}/{name}" for name in ("accuracy-*", "outputs/*")]
-            patterns += [f"results/result/{variant}/{precision}/answers-*"]
+            patterns.append(f"results/run/{variant}/{precision}/scores-*")
     for pattern in patterns:
         for path in Path().glob(pattern):
             number = _NUMBER.search(path.name)

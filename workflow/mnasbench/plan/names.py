@@ -77,19 +77,34 @@ def model_of_geometry(settings: Settings, geometry: str) -> ModelSettings:
     return next(model for model in settings.models.values() if geometry in (model.preprocessing.label, "original"))
 
 
-def inputs(settings: Settings, geometry: str, shard: int | str) -> str:
-    """The folder of a shard's npz inputs."""
-    return f"{data_folder(settings)}/npz/{geometry}/{shard}"
+def has_npz_by_image(settings: Settings) -> bool:
+    """Whether each image has an npz of its own: vamp reads them, and whole images differ in size."""
+    return bool(settings["engine"] == "vacc" or settings["npz"] == "original")
+
+
+def input_shard(settings: Settings, geometry: str, shard: int | str) -> str:
+    """The npz inputs of a shard, in one file."""
+    return f"{data_folder(settings)}/npz/{geometry}/{shard}.npz"
+
+
+def image_npz(settings: Settings, geometry: str, shard: int | str) -> str:
+    """The folder of a shard's npz inputs, one an image."""
+    return f"{data_folder(settings)}/image_npz/{geometry}/{shard}"
 
 
 def datalist(settings: Settings, variant: str, shard: int | str) -> str:
     """The list of a shard's npz inputs."""
-    return f"{data_folder(settings)}/lists/{geometry(settings, variant)}-{shard}.txt"
+    return f"{_datalist(settings, variant, shard)}.txt"
 
 
 def datalist_receipt(settings: Settings, variant: str, shard: int | str) -> str:
     """The receipt of the job that wrote a shard's npz inputs and their list."""
-    return f"{data_folder(settings)}/lists/{geometry(settings, variant)}-{shard}.receipt.json"
+    return f"{_datalist(settings, variant, shard)}.receipt.json"
+
+
+def _datalist(settings: Settings, variant: str, shard: int | str) -> str:
+    folder = "image_lists" if has_npz_by_image(settings) else "lists"
+    return f"{data_folder(settings)}/{folder}/{geometry(settings, variant)}-{shard}"
 
 
 # ------------------------------------------------------------------------------------------------------------ model
@@ -156,20 +171,15 @@ def peak(variant: str, precision: str) -> str:
     return f"results/run/{variant}/{precision}/peak.json"
 
 
-def outputs_receipt(variant: str, precision: str, shard: int | str) -> str:
-    """The receipt of the accuracy run of a shard."""
-    return f"results/run/{variant}/{precision}/accuracy-{shard}.receipt.json"
-
-
-def outputs(variant: str, precision: str, shard: int | str) -> str:
-    """The folder of a shard's outputs."""
-    return f"results/run/{variant}/{precision}/outputs/{shard}"
+def scores(variant: str, precision: str, shard: int | str) -> str:
+    """A row's scores of the images of a shard."""
+    return f"results/run/{variant}/{precision}/scores-{shard}.npz"
 
 
 # ----------------------------------------------------------------------------------------------------------- result
-def answers(variant: str, precision: str, shard: int | str) -> str:
-    """The answers of a row to the images of a shard."""
-    return f"results/result/{variant}/{precision}/answers-{shard}.csv"
+def answers(variant: str, precision: str) -> str:
+    """The answers of a row to each image."""
+    return f"results/result/{variant}/{precision}/answers.csv"
 
 
 def accuracy(variant: str, precision: str) -> str:

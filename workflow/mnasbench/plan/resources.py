@@ -4,7 +4,6 @@ The receipts of runs on two cores say what each step used; the rules name three 
 and slower disks.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ MOST_THREADS = 16
 MOST_SESSIONS = 64
 
 
-ImagesOf = Literal["shard", "calibration", "parity"]
+ImagesOf = Literal["shard", "all", "calibration", "parity"]
 
 
 def images_a_shard(settings: Settings, images: int) -> int:
@@ -34,16 +33,18 @@ def threads_for(images: int, images_a_thread: int = IMAGES_A_THREAD) -> int:
 
 
 class JobResources:
-    """The functions by which Snakemake asks for the resources of a job; ``count``: gives how many images there are."""
+    """The functions by which Snakemake asks for the resources of a job; ``images``: of the dataset."""
 
-    def __init__(self, settings: Settings, count: Callable[[], int]) -> None:
+    def __init__(self, settings: Settings, images: int) -> None:
         self._settings = settings
-        self._count = functools.cache(count)
+        self._count = images
 
     def _images(self, of: ImagesOf) -> int:
         if of == "calibration":
             return int(self._settings["calibration"]["images"])
-        images = self._count()
+        images = self._count
+        if of == "all":
+            return images
         if of == "parity":
             return min(images, self._settings["parity"]["images"] or images)
         return images_a_shard(self._settings, images)

@@ -27,20 +27,19 @@ def _missing_bytes(settings: Settings, extent: Extent, jobs: Iterable[Job]) -> d
     sizes: dict[str, int] = {}
     for job in jobs:
         wildcards = job.wildcards
-        if job.rule == "write_npz":
+        images = images_a_shard(settings, extent.images)
+        if job.rule in ("write_npz", "write_image_npz"):
             geometry, shard = wildcards["geometry"], wildcards["shard"]
-            folder = Path(names.inputs(settings, geometry, shard))
+            place = names.input_shard if job.rule == "write_npz" else names.image_npz
+            path = Path(place(settings, geometry, shard))
             if geometry not in sizes:
                 sizes[geometry] = _input_bytes(settings, geometry)
-            size = sizes[geometry]
+            # What a killed run left in a folder is written anew, and takes no more room than it has.
+            present = sum(len(files) for _, _, files in os.walk(path))
+            missing[path] = sizes[geometry] * max(0, images - present)
         elif job.rule == "run_accuracy":
-            folder = Path(names.outputs(wildcards["variant"], wildcards["precision"], wildcards["shard"]))
-            size = output_bytes(extent.classes)
-        else:
-            continue
-        # What a killed run left, or what is written anew, takes no more room than it has.
-        present = sum(len(files) for _, _, files in os.walk(folder))
-        missing[folder] = size * max(0, images_a_shard(settings, extent.images) - present)
+            path = Path(names.scores(wildcards["variant"], wildcards["precision"], wildcards["shard"]))
+            missing[path] = output_bytes(extent.classes) * images
     return missing
 
 

@@ -111,15 +111,24 @@ def sample_calibration(settings: Settings) -> Step:
 
 @_step
 def write_npz(settings: Settings, geometry: str, shard: str) -> Step:
-    """Decode the images of a shard into npz inputs."""
-    arguments = ["--shard", shard]
+    """Decode the images of a shard into one npz of inputs."""
+    preprocessing = names.model_of_geometry(settings, geometry).preprocessing
+    # With relative paths in the list, results can be moved.
+    arguments = ["--shard", shard, "--relative", "--preprocessing", canonical_json(preprocessing.geometry_json())]
+    return Step("scripts/image2npz.py", {"geometry": geometry, "shard": shard, "of": settings["shards"]}, arguments)
+
+
+@_step
+def write_image_npz(settings: Settings, geometry: str, shard: str) -> Step:
+    """Decode the images of a shard into npz inputs of one image each."""
+    arguments = ["--shard", shard, "--exact"]
     if settings["engine"] == "ort":
-        arguments.append("--relative")  # the vendor's tool wants absolute paths; without them results can be moved
+        arguments.append("--relative")  # the vendor's tool wants absolute paths
     if geometry == "original":
         arguments.append("--original")
     else:
-        model = names.model_of_geometry(settings, geometry)
-        arguments += ["--preprocessing", canonical_json(model.preprocessing.geometry_json())]
+        preprocessing = names.model_of_geometry(settings, geometry).preprocessing
+        arguments += ["--preprocessing", canonical_json(preprocessing.geometry_json())]
     return Step("scripts/image2npz.py", {"geometry": geometry, "shard": shard, "of": settings["shards"]}, arguments)
 
 
@@ -243,18 +252,9 @@ def has_reference(settings: Settings, precision: str) -> bool:
 
 
 @_step
-def evaluate_outputs(settings: Settings, variant: str, precision: str, shard: str) -> Step:
-    """Turn a shard's outputs into answers."""
-    reference = []
-    if has_reference(settings, precision):
-        reference = ["--reference_path", names.outputs(variant, BASELINE, shard)]
-    return Step("scripts/eval_imagenet.py", {"reference": reference}, reference)
-
-
-@_step
-def gather_accuracy(settings: Settings, variant: str, precision: str) -> Step:
-    """Turn the answers of all shards into accuracies."""
-    return Step("scripts/gather_accuracy.py")
+def evaluate_outputs(settings: Settings, variant: str, precision: str) -> Step:
+    """Turn a row's scores into answers and accuracies."""
+    return Step("scripts/eval_imagenet.py")
 
 
 def judged_precision(settings: Settings) -> str:
@@ -300,14 +300,13 @@ def _summary_rows(settings: Settings) -> dict[str, Any]:
             "peak": names.peak(*row),
             "parity": names.parity(row[0]) if BASELINE in settings["precisions"] else None,
         },
-        "answers": [names.answers(*row, "{shard}")],
+        "answers": [names.answers(*row)],
         "receipts": [*_data_receipts(settings, quantized), "results/summary.receipt.json"],
         "row_receipts": [
             f"{build}/config.receipt.json",
             f"{build}/compile.receipt.json",
             _receipt_of(names.performance(*row)),
-            names.outputs_receipt(*row, "{shard}"),
-            _receipt_of(names.answers(*row, "{shard}")),
+            _receipt_of(names.scores(*row, "{shard}")),
             _receipt_of(names.accuracy(*row)),
         ],
         "variants": [_summary_variant(settings, variant) for variant in settings.models],

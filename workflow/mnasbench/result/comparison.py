@@ -14,11 +14,12 @@ import pandas as pd
 from scipy import stats
 from tabulate import tabulate
 
+from mnasbench.data.image_keys import image_key
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import InputError, did_you_mean, one_line
 from mnasbench.result import columns
 from mnasbench.result.columns import Column, Compared
-from mnasbench.result.evaluation import Answer, image_key
+from mnasbench.result.evaluation import Answer
 from mnasbench.result.page import number, p_value, render, signed
 from mnasbench.result.results_folder import Results, RowResults
 from mnasbench.result.statistics import CONFIDENCE, PairedComparison, wilson_interval

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mnasbench.data.npz import read_output, without_suffix
+from mnasbench.data.shard import Scores
 from mnasbench.errors import DatasetError, InputError, PairingError, one_line
 from mnasbench.files import read_text, write_text
-from mnasbench.progress import SILENT, Progress
+from mnasbench.result.outputs import Outputs, require_outputs_of
 from mnasbench.result.statistics import PairedComparison, sqnr_db, wilson_interval
 from mnasbench.run.scores import best_classes
 
@@ -49,67 +49,66 @@ class Answer:
         return self.label in self.classes[:TOP]
 
 
-def image_key(name: str) -> str:
-    """What an image is known by in label files, lists and outputs alike: its file name without folders and suffix."""
-    return without_suffix(name.rpartition("/")[2])
-
-
-def by_key(names: Iterable[str]) -> dict[str, str]:
-    """Names by their key; DatasetError where two share one, because their answers could not be told apart."""
-    found: dict[str, str] = {}
-    for name in names:
-        key = image_key(name)
-        if key in found:
-            raise DatasetError(
-                f"{one_line(name)} and {one_line(found[key])}: have the same name without folder and suffix, "
-                "so their outputs cannot be told apart; rename one"
-            )
-        found[key] = name
-    return found
-
-
 def evaluate_outputs(
-    outputs: Mapping[str, Path],
-    labels: Mapping[str, int],
-    reference: Mapping[str, Path] | None = None,
-    progress: Progress = SILENT,
-) -> list[Answer]:
-    """Answers from output files (npz, ``output_0`` of shape (classes,) or (1, classes)), sorted by name.
+    outputs: Iterable[Outputs], labels: Mapping[str, int], reference: Iterable[Outputs] | None = None
+) -> tuple[list[Answer], list[Answer] | None]:
+    """The answers of a run, and those of the reference where there is one, both sorted by name.
 
-    ``outputs``, ``labels`` and ``reference`` map image keys.
-    Raises PairingError where an output is missing for a label or has no label, DatasetError where a label is not
-    a class of the model.
+    ``labels`` by image key says which images must be answered: PairingError for one without output, and for an output
+    without label; DatasetError where a label is not a class of the model. The parts of ``outputs`` and ``reference``
+    must pair up: each with the same images, in any order.
     """
-    _same_images(outputs, labels, "an output", "a label")
-    if reference is not None:
-        _same_images(outputs, reference, "an output", "a reference output")
-    answers = []
-    for key in progress.loop("evaluating", sorted(outputs), len(outputs)):
-        scores = read_output(outputs[key])
-        if not 0 <= labels[key] < scores.size:
-            raise DatasetError(
-                f"{one_line(key)}: its label is class {labels[key]}, but the model has {scores.size} classes (0 to "
-                f"{scores.size - 1}); the label file belongs to another set of classes"
-            )
-        signal = noise = None
-        if reference is not None:
-            expected = read_output(reference[key]).astype(np.float64)
-            if expected.size != scores.size:
-                raise PairingError(f"{one_line(outputs[key])}: {scores.size} classes, its reference {expected.size}")
-            signal = float(np.square(expected).sum())
-            noise = float(np.square(expected - scores).sum())
-        answers.append(Answer(key, labels[key], best_classes(scores, TOP), signal, noise))
-    return answers
+    answers: list[Answer] = []
+    theirs: list[Answer] = []
+    for part, other in itertools.zip_longest(outputs, () if reference is None else reference):
+        expected = None if reference is None else _in_order_of(part, other)
+        _check_labels(part, labels)
+        answers += _answers(part, labels, part.scores, expected)
+        if expected is not None:
+            theirs += _answers(part, labels, expected, None)
+    answers.sort(key=lambda answer: answer.name)
+    require_outputs_of(labels, [answer.name for answer in answers])
+    return answers, None if reference is None else sorted(theirs, key=lambda answer: answer.name)
 
 
-def _same_images(first: Mapping[str, object], second: Mapping[str, object], one: str, other: str) -> None:
-    for have, lack, what, missing in ((first, second, one, other), (second, first, other, one)):
-        extra = sorted(set(have) - set(lack))
-        if extra:
-            raise PairingError(
-                f"{one_line(extra[0])}: has {what} but not {missing} ({len(extra)} such images); "
-                "run the accuracy measurement again, or give the list and labels it was made with"
-            )
+def _in_order_of(part: Outputs | None, other: Outputs | None) -> Scores:
+    """The reference's scores in the order of a part."""
+    if part is None or other is None or set(part.keys) != set(other.keys):
+        where = " and ".join(one_line(one.path) for one in (part, other) if one is not None)
+        raise PairingError(f"{where}: have other images; run model and reference with the same lists, in one order")
+    if part.scores.shape != other.scores.shape:
+        raise PairingError(
+            f"{one_line(part.path)}: {part.scores.shape[1]} classes, its reference {other.scores.shape[1]}"
+        )
+    if part.keys == other.keys:
+        return other.scores
+    rows = {key: row for row, key in enumerate(other.keys)}
+    return other.scores[[rows[key] for key in part.keys]]
+
+
+def _check_labels(part: Outputs, labels: Mapping[str, int]) -> None:
+    classes = part.scores.shape[1]
+    require_outputs_of(labels.keys() & set(part.keys), part.keys)
+    wrong = next((key for key in part.keys if not 0 <= labels[key] < classes), None)
+    if wrong is not None:
+        raise DatasetError(
+            f"{one_line(wrong)}: its label is class {labels[wrong]}, but the model has {classes} classes (0 to "
+            f"{classes - 1}); the label file belongs to another set of classes"
+        )
+
+
+def _answers(part: Outputs, labels: Mapping[str, int], scores: Scores, expected: Scores | None) -> list[Answer]:
+    best = best_classes(scores, TOP).tolist()
+    if expected is None:
+        return [Answer(key, labels[key], tuple(classes)) for key, classes in zip(part.keys, best, strict=True)]
+    # Each row is summed by itself, so what an image gets does not depend on those beside it.
+    logits = expected.astype(np.float64)
+    signal = np.square(logits).sum(axis=1).tolist()
+    noise = np.square(logits - scores).sum(axis=1).tolist()
+    return [
+        Answer(key, labels[key], tuple(classes), *sums)
+        for key, classes, *sums in zip(part.keys, best, signal, noise, strict=True)
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------- answer tables

@@ -21,13 +21,14 @@ import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vdsp_params import rounded_to_fp16
-from mnasbench.data.npz import read_npz
+from mnasbench.data.image_keys import image_key
+from mnasbench.data.listed import ListedImage
 from mnasbench.data.preprocess import decode_rgb, open_image, read_image
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
 from mnasbench.model.torchvision_import import torchvision
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.progress import SILENT, Progress
-from mnasbench.result.evaluation import TOP, Answer, accuracy, image_key
+from mnasbench.result.evaluation import TOP, Answer, accuracy
 from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.scores import best_classes
@@ -65,8 +66,8 @@ def decoded(path: Path) -> UInt8Array:
     return np.ascontiguousarray(decode_rgb(path).transpose(2, 0, 1))
 
 
-def from_npz(inputs: Mapping[str, Path]) -> Callable[[Path], UInt8Array]:
-    """Reads what the npz input of an image holds; ``inputs`` maps image keys. DatasetError where there is none."""
+def from_npz(inputs: Mapping[str, ListedImage]) -> Callable[[Path], UInt8Array]:
+    """Reads an image from the listed inputs, by its key; DatasetError where it is not among them."""
 
     def pixels(path: Path) -> UInt8Array:
         key = image_key(path.name)
@@ -74,7 +75,7 @@ def from_npz(inputs: Mapping[str, Path]) -> Callable[[Path], UInt8Array]:
             raise DatasetError(
                 f"{one_line(path.name)}: has no npz among the listed inputs; give the lists of this dataset"
             )
-        return read_npz(inputs[key])
+        return inputs[key].pixels()
 
     return pixels
 
@@ -177,14 +178,14 @@ class _Look:
         own = next(answered)
         logits = own.astype(np.float64)
         signal = float(np.square(logits).sum())
-        seen = [_Seen(Answer(path.name, label, best_classes(own, TOP)))]
+        seen = [_Seen(Answer(path.name, label, _best(own)))]
         for pixels, tensor in zip(crops, inputs, strict=True):
             row = own if np.array_equal(tensor, expected) else next(answered)
             difference = np.abs(pixels - crop)
             noise = float(np.square(logits - row).sum())
             seen.append(
                 _Seen(
-                    answer=Answer(path.name, label, best_classes(row, TOP), signal, noise),
+                    answer=Answer(path.name, label, _best(row), signal, noise),
                     different=int(difference.any(axis=0).sum()),
                     largest=int(difference.max()),
                     total=int(difference.sum()),
@@ -199,6 +200,10 @@ class _Look:
             return engine.infer(tensor)
         finally:
             self._engines.put(engine)
+
+
+def _best(scores: Float32Array) -> tuple[int, ...]:
+    return tuple(best_classes(scores[None], TOP)[0].tolist())
 
 
 def _describe(

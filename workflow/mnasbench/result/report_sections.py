@@ -13,11 +13,12 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from mnasbench.data.datalist import read_datalist
+from mnasbench.data.image_keys import image_key
 from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.preprocess import open_image, read_image
 from mnasbench.errors import InputError
-from mnasbench.result.evaluation import Answer, image_key
+from mnasbench.result.evaluation import Answer
 from mnasbench.result.results_folder import Receipt, Results, RowResults
 
 # A page of some 1.5 MB can be mailed: 3 KB an image of this size leave room for 240 of them.
@@ -179,8 +180,7 @@ _FIGURES = {
     "compile_model": "model size, error by layer",
     "measure_performance": "throughput, latency, verdict",
     "run_accuracy": "the outputs behind every accuracy",
-    "evaluate_outputs": "answers, SQNR",
-    "gather_accuracy": "top-1, top-5, drop, McNemar's p, agreement",
+    "evaluate_outputs": "top-1, top-5, drop, McNemar's p, agreement, SQNR",
     "check_parity": "parity with torchvision's preprocessing",
 }
 

@@ -7,9 +7,10 @@ else but line ends, so the line is taken apart from its fixed middle, not at its
 import re
 from pathlib import Path
 
+from mnasbench.data.image_keys import by_key
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import read_text
-from mnasbench.result.evaluation import TOP, Answer, by_key
+from mnasbench.result.evaluation import TOP, Answer
 
 # Greedy: the last such middle of a line is the real one, whatever the path holds.
 _LINE = re.compile(

@@ -53,9 +53,9 @@ def classify(
         filled = pixels + pixels[-1:] * (batch - len(pixels))  # as in the accuracy run: equal company
         scores = engine.infer(preprocess.tensor(filled))[: len(paths)]
         probabilities = scores if compiled.info["outputs"][0].get("softmax") else softmax(scores)
-        for path, row in zip(paths, probabilities, strict=True):
-            best = best_classes(row, k)
-            yield Prediction(path, best, tuple(float(row[i]) for i in best))
+        best = best_classes(probabilities, k)
+        for path, row, classes in zip(paths, probabilities, best.tolist(), strict=True):
+            yield Prediction(path, tuple(classes), tuple(float(row[i]) for i in classes))
 
     with ThreadPoolExecutor(workers) as pool:
         for start, pixels in _ahead(pool, cropped, images, batch, depth=2 + workers // batch):

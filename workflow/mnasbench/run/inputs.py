@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnasbench.data.npz import read_npz
+from mnasbench.data.listed import listed_images
 from mnasbench.data.preprocess import normalise, resize_and_crop
 from mnasbench.errors import SettingsError
 from mnasbench.preprocessing import Preprocessing
@@ -121,10 +121,11 @@ def load_kernels() -> None:
     kernels.load()
 
 
-def listed_images(paths: Sequence[Path], limit: int) -> list[UInt8Array]:
+def sample_of_list(paths: Sequence[Path], limit: int) -> list[UInt8Array]:
     """Up to ``limit`` images of a list, spread evenly over it, for a performance run that cycles them."""
-    chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
-    return [read_npz(paths[i]) for i in chosen]
+    images = listed_images(paths)
+    chosen = np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(int)
+    return [images[i].pixels() for i in chosen]
 
 
 def synthetic_images(shape: tuple[int, int, int], count: int, seed: int = 0) -> list[UInt8Array]:

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from mnasbench.build.vendor import call_tool, describe_files
 from mnasbench.data.datalist import write_datalist
+from mnasbench.data.listed import names_of_files
 from mnasbench.data.npz import read_output
+from mnasbench.data.shard import write_scores
 from mnasbench.errors import MeasurementError, ToolError, one_line
 
 # "  forwad time (s): 1.31991", and "*** number of instances in each device:1 ****" as of 2024.
@@ -154,16 +158,16 @@ def _as_number(text: str) -> float | None:
 
 
 # --------------------------------------------------------------------------------------------------------- accuracy
-def run_accuracy(vamp: Vamp, inputs: Sequence[Path], folder: Path, log: TextIO) -> dict[str, Any]:
-    """Have vamp write the scores of every input; ``folder`` then holds one npz for each, by its name.
+def run_accuracy(vamp: Vamp, inputs: Sequence[Path], scores: Path, log: TextIO) -> dict[str, Any]:
+    """Have vamp write the scores of every input, and gather them in ``scores``, one shard with the inputs' names.
 
     vamp is given absolute paths and writes to a new folder, so nothing of an earlier run is among its outputs.
-    Raises ToolError where vamp fails, MeasurementError where an output is missing or cannot be told to belong to
-    its input.
+    Raises ToolError where vamp fails, MeasurementError where an output is missing, has another number of classes than
+    the others, or cannot be told to belong to its input.
     """
     files = describe_files(vamp.prefix)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    scores.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{scores.stem}.", dir=scores.parent))
     datalist, fresh = temporary / "npz_datalist.txt", temporary / "outputs"
     try:
         write_datalist(datalist, inputs)
@@ -172,18 +176,15 @@ def run_accuracy(vamp: Vamp, inputs: Sequence[Path], folder: Path, log: TextIO) 
         begin = time.perf_counter()
         call_tool(command, log)
         seconds = time.perf_counter() - begin
-        outputs = match_outputs(inputs, fresh)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
-        for source, output in zip(inputs, outputs, strict=True):
-            read_output(output)
-            output.rename(folder / f"{source.stem}.npz")
+        rows = [read_output(output) for output in match_outputs(inputs, fresh)]
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    sizes = {row.size for row in rows}
+    if len(sizes) > 1:
+        raise MeasurementError(f"vamp wrote outputs of {min(sizes)} and of {max(sizes)} classes; see the log")
+    write_scores(scores, names_of_files(inputs), np.stack(rows))
     return {
         "images": len(inputs),
-        "resumed": 0,
         "seconds": seconds,
         "throughput_qps": len(inputs) / seconds,
         "command": command,
