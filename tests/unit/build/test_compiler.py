@@ -5,7 +5,7 @@ import pytest
 from onnx import ModelProto
 
 from mnasbench.build import compiler, gate
-from mnasbench.build.compiler import Compiled, Recipe, compile_model
+from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.build.gate import check_exact, check_levels, check_operators, logits_of, sqnr_db
 from mnasbench.build.graph import constants, prepare, with_constants
 from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, quantized_tensors, weight_scales, write_qdq
@@ -23,11 +23,11 @@ def batches() -> Iterator[np.ndarray]:
     return iter(np.split(CALIBRATION, 8))
 
 
-def compiled(precision: str = "int8-max", model: ModelProto | None = None, **recipe: object) -> Compiled:
+def compiled(precision: str = "int8-max", model: ModelProto | None = None, **recipe: object) -> Built:
     return compile_model(model or small_mnasnet(), precision, batches, Recipe(**recipe))  # type: ignore[arg-type]
 
 
-def quality(made: Compiled, model: ModelProto | None = None) -> float:
+def quality(made: Built, model: ModelProto | None = None) -> float:
     return sqnr_db(logits_of(model or small_mnasnet(), UNSEEN), logits_of(made.model, UNSEEN))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnasbench.build.compiler import Compiled, Recipe, compile_model
+from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor
@@ -40,7 +40,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[np.ndar
     pixels = np.random.default_rng(0).integers(0, 256, (32, 3, SIZE, SIZE), dtype=np.uint8)
     np.save(folder / "pixels.npy", pixels)
 
-    def int8(reduced: bool) -> Compiled:
+    def int8(reduced: bool) -> Built:
         return compile_model(
             small_mnasnet(), "int8-max", lambda: iter([random_images(24, 3)]), Recipe(reduce_range=reduced)
         )

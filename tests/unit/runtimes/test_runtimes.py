@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mnasbench.build.compiler import Compiled, Recipe, compile_model
+from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.errors import ModelError, SettingsError, ToolError
 from mnasbench.runtimes import RUNTIMES, choose, described, reference, runtime_of
 from mnasbench.runtimes.base import InputFormat, OperatorCounts
@@ -51,12 +51,12 @@ def test_versions_are_reported() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ operators as run
-def as_run(made: Compiled, name: str) -> OperatorCounts:
+def as_run(made: Built, name: str) -> OperatorCounts:
     prepared = RUNTIMES[name].prepare(made.model)
     return RUNTIMES[name].open(prepared.model, InputFormat("input", SIZE, prepared.blocks)).count_operators()
 
 
-def built(precision: str = "int8-max", **recipe: object) -> Compiled:
+def built(precision: str = "int8-max", **recipe: object) -> Built:
     return compile_model(small_mnasnet(), precision, lambda: iter([IMAGES]), Recipe(**recipe))  # type: ignore[arg-type]
 
 

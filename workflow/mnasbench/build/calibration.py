@@ -1,4 +1,4 @@
-"""Run the float model over the calibration images and let observers see its tensors, batch by batch."""
+"""The pass of the float model over the calibration images, in which observers collect statistics of its tensors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,21 +19,21 @@ _CHUNK_BYTES = 64 << 20
 
 
 class Observer(Protocol):
-    """Sees the values of one tensor."""
+    """Collects statistics of one tensor."""
 
     def add(self, values: np.ndarray) -> None:
-        """See one more chunk, float32 (n, ...)."""
+        """Take one more chunk of values, float32 (n, ...)."""
 
 
 def observe(model: ModelProto, observers: Mapping[str, Sequence[Observer]], batches: Batches) -> None:
-    """Show each named tensor to its observers, over every image that ``batches`` gives, in one pass.
+    """Give the values of each named tensor to its observers, over every image of ``batches``, in one pass.
 
     ``batches`` yields float32 (n, 3, H, W), normalised, afresh at each call. Memory depends on the model and not on
     the number of images. Raises DatasetError where there is no image.
     """
     with ThreadPoolExecutor(usable_cpus()) as pool:
         for values in run_chunks(model, list(observers), batches):
-            work = [(observer, values[name]) for name, seeing in observers.items() for observer in seeing]
+            work = [(observer, values[name]) for name, of_one in observers.items() for observer in of_one]
             for _ in pool.map(lambda pair: pair[0].add(pair[1]), work):
                 pass
 

@@ -63,7 +63,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Compiled:
+class Built:
     """The graph that is run, what model_info says of its quantization (None for fp32 and fp16), rows by layer.
 
     ``images``: the calibration images, float32 (n, 3, H, W), that the gate looked at; ``int8_convs``: how many
@@ -83,7 +83,7 @@ def compile_model(
     batches: Batches | None,
     recipe: Recipe | None = None,
     progress: Progress = SILENT,
-) -> Compiled:
+) -> Built:
     """Compile an exported classifier (float32, one image input, logits out) in the named precision.
 
     ``batches`` gives the calibration images, float32 (n, 3, H, W) normalised, afresh at each call; it is needed
@@ -94,7 +94,7 @@ def compile_model(
     asked = precision_named(precision)
     prepared = prepare(model)
     if not asked.is_quantized:
-        return Compiled(_FLOAT_GRAPHS[asked.dtype](prepared), None, [])
+        return Built(_FLOAT_GRAPHS[asked.dtype](prepared), None, [])
     if batches is None:
         raise SettingsError(f"precision: {precision} needs calibration images, and none were given")
     return _Int8Build(model, prepared, asked, recipe or Recipe(), progress).run(batches)
@@ -117,7 +117,7 @@ class _Int8Build:
         self.exact_change: dict[str, float] = {}
         self.equalized: Equalized | None = None
 
-    def run(self, batches: Batches) -> Compiled:
+    def run(self, batches: Batches) -> Built:
         """Calibrate, quantize, keep the budget, pass the gate."""
         held_out, calibration = (None, batches) if self.recipe.max_drop is None else _split(batches)
         self._calibrate(calibration)
@@ -134,7 +134,7 @@ class _Int8Build:
         )
         int8_convs = len(set(_convolutions(self.float_model)) - self.floats)
         quantization = self._description(corrected, operators, between, budget)
-        return Compiled(quantized, quantization, rows, images, int8_convs)
+        return Built(quantized, quantization, rows, images, int8_convs)
 
     def _calibrate(self, batches: Batches) -> None:
         tensors = quantized_tensors(self.float_model)

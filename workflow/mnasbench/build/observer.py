@@ -1,4 +1,4 @@
-"""What calibration sees of a tensor, in memory that does not depend on how many images there are."""
+"""Calibration statistics of a tensor, in memory that does not grow with the number of images."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ BINS = 2048
 class Moments:
     """Extremes and mean of each channel.
 
-    ``low``, ``high``, ``mean`` (channels,) float64 in the tensor's unit; ``count`` the values of a channel,
-    ``images`` the images.
+    ``low``, ``high``, ``mean`` (channels,) float64 in the tensor's unit; ``count`` how many values each channel
+    has, ``images`` how many images they are from.
     """
 
     def __init__(self, channels: int) -> None:
@@ -29,7 +29,7 @@ class Moments:
         return self.total / max(self.count, 1)
 
     def moved(self, shift: np.ndarray | float, scale: np.ndarray) -> "Moments":
-        """The moments of ``(values - shift) * scale``, both by channel, without another look at the values."""
+        """The moments of ``(values - shift) * scale``, both by channel, without the values themselves."""
         moved = Moments(len(self.low))
         ends = (self.low - shift) * scale, (self.high - shift) * scale
         moved.low, moved.high = np.minimum(*ends), np.maximum(*ends)
@@ -38,7 +38,7 @@ class Moments:
         return moved
 
     def add(self, values: np.ndarray) -> None:
-        """See float32 values of shape (n, channels, ...); ModelError where one is not a finite number."""
+        """Add float32 values of shape (n, channels, ...); ModelError where one is not a finite number."""
         flat = np.ascontiguousarray(values, np.float32).reshape(len(values), len(self.low), -1)
         low, high, total = _moments(flat)
         if not np.isfinite(total).all():

@@ -1,6 +1,6 @@
-"""From what an observer saw of a tensor to the range that eight bits are spread over: by the method of a precision.
+"""From a tensor's calibration statistics to the range of its eight bits, by the calibrator of a precision.
 
-Every mode returns a range that holds zero, which the zero padding of Conv needs to be exact.
+Every calibrator returns a range that holds zero, which the zero padding of Conv needs to be exact.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def _magnitudes(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
 
 @_calibrator
 def largest(histogram: Histogram, percent: float) -> float:
-    """The largest magnitude that was seen."""
+    """The largest magnitude of all values."""
     return max(histogram.high, -histogram.low, 0.0)
 
 

@@ -2,13 +2,13 @@
 
 GPTQ (Frantar et al. 2022, after Optimal Brain Surgeon, Hassibi & Stork 1992): the weights of an output are rounded
 one after another, and what each rounding changes in the layer's output is made good by those that follow,
-as far as the inputs' second moments allow. It costs nothing at run time.
+as far as the inputs vary together. It costs nothing at run time.
 """
 
 import numpy as np
 
-# Added to the moments' diagonal, in shares of its mean, as GPTQ's authors do: with few images the moments of a
-# wide layer are singular.
+# Added to the covariance's diagonal, in shares of its mean, as GPTQ's authors do: with few images the covariance of
+# a wide layer's inputs is singular.
 _DAMPING = 0.01
 # Columns that are rounded before their errors are passed on to the rest in one product.
 _BLOCK = 64
@@ -20,18 +20,18 @@ def round_to_nearest(weights: np.ndarray, scales: np.ndarray, steps: int) -> np.
     return np.asarray(np.clip(np.rint(weights / grid), -steps, steps) * grid)
 
 
-def round_by_gptq(weights: np.ndarray, scales: np.ndarray, steps: int, moments: np.ndarray) -> np.ndarray:
+def round_by_gptq(weights: np.ndarray, scales: np.ndarray, steps: int, covariance: np.ndarray) -> np.ndarray:
     """``weights`` on the same grid with the smallest output error that a greedy pass finds.
 
     ``weights`` (groups, outputs, inputs); ``scales`` (groups, outputs) step sizes; ``steps`` on each side of zero;
-    ``moments`` (groups, inputs, inputs) the covariance of the inputs. Returns float64.
+    ``covariance`` (groups, inputs, inputs) of the inputs. Returns float64.
     """
     groups, _, inputs = weights.shape
     rest = weights.astype(np.float64)
     rounded = np.empty_like(rest)
-    # The upper triangle U with U'U the inverse of the moments, by way of the reversed matrix: unlike the inverse
-    # itself, the moments are certainly positive definite. Row j holds how the inputs after j make good its error.
-    reversed_factor = np.linalg.cholesky(_damped(moments)[:, ::-1, ::-1])
+    # The upper triangle U with U'U the inverse of the covariance, by way of the reversed matrix: unlike the inverse
+    # itself, the covariance is certainly positive definite. Row j holds how the inputs after j make good its error.
+    reversed_factor = np.linalg.cholesky(_damped(covariance)[:, ::-1, ::-1])
     factor = np.linalg.inv(reversed_factor[:, ::-1, ::-1])
     for start in range(0, inputs, _BLOCK):
         stop = min(start + _BLOCK, inputs)
@@ -46,10 +46,10 @@ def round_by_gptq(weights: np.ndarray, scales: np.ndarray, steps: int, moments: 
     return rounded
 
 
-def _damped(moments: np.ndarray) -> np.ndarray:
-    damped = moments.astype(np.float64)
+def _damped(covariance: np.ndarray) -> np.ndarray:
+    damped = covariance.astype(np.float64)
     diagonal = np.einsum("gii->gi", damped)  # a view: what is added here is added to the matrices
     mean = diagonal.mean(axis=1, keepdims=True)
-    # Inputs that are always zero have no moments at all; any positive number serves.
+    # Inputs that are always zero have no covariance at all; any positive number serves.
     diagonal += np.where(mean > 0, _DAMPING * mean, 1.0)
     return damped

@@ -1,4 +1,4 @@
-"""Layer by layer from the image to the logits, with the inputs that the quantized layers before really give.
+"""Weights rounded and biases corrected, layer by layer, on the inputs that the quantized layers before really give.
 
 For each layer with weights two things are set that cost nothing at run time: how its weights are rounded
 (:mod:`mnasbench.build.rounding`), and its bias, so that the mean of each output channel is the float model's
@@ -18,12 +18,12 @@ from mnasbench.build.ranges import LEVELS, Range
 from mnasbench.build.rounding import round_by_gptq, round_to_nearest
 from mnasbench.runtimes.onnxruntime import open_session
 
-# Wider layers (a 3 x 3 Conv on 512 channels) are rounded to the nearest: the inverse of their moments takes minutes.
+# Wider layers (a 3 x 3 Conv on 512 channels) are rounded to the nearest: the inverse of their covariance takes minutes.
 _WIDEST = 2304
-# Places that the moments of a dense layer are taken from, a multiple of the inputs of MNASNet's widest, and for
-# each weight of an output of a grouped one (a depthwise Conv has 9 or 25).
-_PLACES, _PLACES_A_WEIGHT = 8192, 64
-# Images that the moments are taken from at least, however many places each has.
+# Positions that the covariance of a layer's inputs is taken from. Dense: a multiple of the inputs of MNASNet's widest
+# layer. Grouped: for each weight of an output (a depthwise Conv has 9 or 25).
+_POSITIONS, _POSITIONS_A_WEIGHT = 8192, 64
+# Images that it is taken from at least, however many positions each has.
 _LEAST_IMAGES = 8
 
 
@@ -124,17 +124,17 @@ def _rounded(
     if too_wide or not gptq:
         flat = round_to_nearest(flat, grid, steps)
     else:
-        flat = round_by_gptq(flat, grid, steps, _moments(node, values, groups, taps))
+        flat = round_by_gptq(flat, grid, steps, _covariance(node, values, groups, taps))
     return from_groups(node, flat.reshape(grouped.shape), weight.shape).astype(np.float32), too_wide and gptq
 
 
-def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.ndarray:
+def _covariance(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.ndarray:
     """Covariance of what each weight of a group is multiplied by, (groups, inputs x taps, inputs x taps) float64."""
     size = values.shape[1] // groups * taps
     total = np.zeros((groups, size))
     squares = np.zeros((groups, size, size))
-    places = 0
-    enough = _PLACES if groups == 1 else _PLACES_A_WEIGHT * size
+    positions = 0
+    enough = _POSITIONS if groups == 1 else _POSITIONS_A_WEIGHT * size
     shift = None
     for columns in _columns(node, values, groups):
         # Taken about a point near the mean, so that single precision is enough for inputs that hardly vary.
@@ -142,15 +142,15 @@ def _moments(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> np.
         about = columns - shift
         total += about.sum(axis=2, dtype=np.float64)
         squares += about @ about.transpose(0, 2, 1)
-        places += about.shape[2]
-        if places >= max(enough, _LEAST_IMAGES * about.shape[2]):
+        positions += about.shape[2]
+        if positions >= max(enough, _LEAST_IMAGES * about.shape[2]):
             break
-    mean = total / places
-    return np.asarray(squares / places - mean[:, :, None] * mean[:, None, :])
+    mean = total / positions
+    return np.asarray(squares / positions - mean[:, :, None] * mean[:, None, :])
 
 
 def _columns(node: NodeProto, values: np.ndarray, groups: int) -> Iterator[np.ndarray]:
-    """What the weights are multiplied by, image by image (a Gemm: all at once): (groups, weights, places)."""
+    """What the weights are multiplied by, image by image (a Gemm: all at once): (groups, weights, positions)."""
     if node.op_type == "Gemm":
         yield values.T[None]
         return

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from mnasbench.build.calibration_images import ImageStream, find_images
-from mnasbench.build.compiler import Compiled, Recipe, compile_model
+from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.build.config import BuildConfig
 from mnasbench.build.gate import check_answers, check_as_run
 from mnasbench.build.graph import prepare
@@ -137,7 +137,7 @@ def build(
     return write_package(config.prefix, graph, info | as_run), made.layers
 
 
-def _prepare_for(runtime: Runtime, model: onnx.ModelProto, made: Compiled) -> tuple[Prepared, OperatorCounts]:
+def _prepare_for(runtime: Runtime, model: onnx.ModelProto, made: Built) -> tuple[Prepared, OperatorCounts]:
     """The graph for a runtime, and what that computes in int8; BuildError where it would lose what the gate has seen.
 
     ``model`` is the exported graph.

@@ -1,1 +1,1 @@
-"""The commands ort-vamc and ort-vamp, and what all commands share."""
+"""Commands: ort-vamc and ort-vamp, and the arguments, exit codes, progress and colours that all commands share."""
