@@ -130,7 +130,7 @@ def _build_file(inputs: Path, out: Path) -> Path:
 def _results(inputs: Path, out: Path) -> list[object]:
     """What the summary's command is given."""
     rows = described(inputs / "made" / "results", ("mnasnet0_5",), ("fp32",))
-    rows["files"]["compiled"] = f"{_prefix(inputs)}.json"
+    rows["files"] |= {"compiled": f"{_prefix(inputs)}.json", "parity": None}
     rows["variants"][0] |= {"exported": str(inputs / _EXPORTED), "reference": {"top1": None}}
     files = [word for name in ("csv", "markdown", "files") for word in (f"--{name}", out / f"summary.{name}")]
     return ["--rows", canonical_json(rows), *files]
