@@ -63,10 +63,12 @@ def test_the_reference_that_is_comparable_is_named() -> None:
 
 
 def test_rows_of_different_runtimes_say_which_ran_what() -> None:
-    rows = [_row("a", "fp32", engine="ort"), _row("a", "fp16", engine="ort"), _row("a", "int8-max", engine="openvino")]
-    notes = terminal_notes(rows, {})
+    float_rows = [_row("a", name, engine="ort", runtime="onnxruntime") for name in ("fp32", "fp16")]
+    int8_rows = [_row("a", "int8-max", engine="ort", runtime="openvino"), _row("a", "int8-mse", engine="vacc")]
+    notes = terminal_notes([*float_rows, *int8_rows], {})
     assert "ONNX Runtime ran fp32, fp16." in notes and "OpenVINO ran int8-max." in notes
-    assert not any(" ran " in note for note in terminal_notes(rows[:2], {}))
+    assert "The card ran int8-mse." in notes
+    assert not any(" ran " in note for note in terminal_notes(float_rows, {}))
 
 
 def test_the_command_says_table_times_and_where_the_report_is(

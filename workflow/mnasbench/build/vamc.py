@@ -203,7 +203,7 @@ def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
 
 def describe(compiled: CompiledModel) -> list[str]:
     """What a compiled model is and where it came from, a line a fact."""
-    info, runner = compiled.info, runtime_of(compiled.info).title
+    info, runner = compiled.info, runtime_of(compiled.info).name
     lines = [
         f"model          {info['name']} ({info['precision']}, engine {info['engine']}, run by {runner})",
         *(f"input          {entry['name']} {entry['dtype']} {entry['shape']}" for entry in info["inputs"]),

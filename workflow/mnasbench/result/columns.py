@@ -91,12 +91,6 @@ def lookup(content: Any, key: str) -> Any:
     return content
 
 
-def _engine(sources: Sources) -> Any:
-    # The embedded engine has several runtimes; a reader of the numbers must know which one made them.
-    runtime = RUNTIMES.get(lookup(sources, "performance.runtime.name"))
-    return lookup(sources, "identity.engine") if runtime is None or runtime.is_reference else runtime.name
-
-
 def _model_bytes(sources: Sources) -> int | None:
     files = lookup(sources, "compiled.files")
     return sum(value for key, value in files.items() if key.endswith("_bytes")) if files else None
@@ -140,8 +134,15 @@ COLUMNS: tuple[Column, ...] = (
         "engine",
         str,
         "",
-        "what ran the row: `ort` (ONNX Runtime), `vacc` (the card), or a runtime of the embedded engine by its name",
-        _engine,
+        "who compiled and measured it: `ort`, the embedded tools, or `vacc`, the card's",
+        "identity.engine",
+    ),
+    Column(
+        "runtime",
+        str,
+        "",
+        f"what loads and runs the graph of the embedded engine ({', '.join(RUNTIMES)}); empty for the card",
+        "performance.runtime.name",
     ),
     Column("dataset", str, "", "the dataset, by its name in the configuration", "identity.dataset", required=True),
     Column(

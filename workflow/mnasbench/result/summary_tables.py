@@ -9,16 +9,21 @@ from mnasbench.errors import named
 from mnasbench.result import columns
 from mnasbench.result.columns import Column, Display, Place
 from mnasbench.result.summary import Row
-from mnasbench.runtimes import RUNTIMES, reference
+from mnasbench.runtimes import title_of
 
 TERMINAL_WIDTH = 100
-# What ran a row, as people call it.
-ENGINES = {"ort": reference().title, "vacc": "The card"} | {one.name: one.title for one in RUNTIMES.values()}
 UNKNOWN = "-"
 _MARK = "*"
 # Digits of the bounds of an interval that stands in a cell.
 _BOUND_DIGITS = 1
 _CONFIDENCE = "95 %"
+
+
+def ran_by(row: Row) -> str:
+    """What ran a row, as people call it: its runtime, or the card; empty where its files do not say."""
+    if row.runtime:
+        return title_of(row.runtime)
+    return "The card" if row.engine == "vacc" else str(row.engine)
 
 
 def _shown(value: Any, display: Display, digits: int | None = None) -> str:
@@ -133,11 +138,11 @@ def terminal_notes(
         notes.append(f"No published accuracy is comparable: they are of ImageNet, and these are of {dataset}.")
     fp32 = {row.model for row in rows if row.precision == "fp32"}
     alone = sorted({row.model for row in rows} - fp32)
-    engines = {row.engine for row in rows if row.engine}
-    if len(engines) > 1:
-        for engine in sorted(engines):
-            ran = dict.fromkeys(row.precision for row in rows if row.engine == engine)
-            notes.append(f"{ENGINES.get(engine, engine)} ran {', '.join(ran)}.")
+    runners = {ran_by(row) for row in rows} - {""}
+    if len(runners) > 1:
+        for runner in sorted(runners):
+            ran = dict.fromkeys(row.precision for row in rows if ran_by(row) == runner)
+            notes.append(f"{runner} ran {', '.join(ran)}.")
     notes.append("Drop (points) and agreement (%) are against the model's own fp32 row, on the same images.")
     if alone:
         notes.append(f"Without an fp32 row, and so without a drop: {', '.join(alone)}.")
