@@ -52,7 +52,7 @@ def _configuration(repository: Path) -> dict:
 def test_it_asks_for_what_the_issue_says(repository: Path) -> None:
     settings = load_settings(_configuration(repository))
     assert {name: model.preset.top1 for name, model in settings.models.items()} == VARIANTS
-    assert {name: model.resize for name, model in settings.models.items()} == {
+    assert {name: model.preprocessing.short_side for name, model in settings.models.items()} == {
         "mnasnet0_5": 256,
         "mnasnet0_75": 232,
         "mnasnet1_0": 256,
@@ -62,10 +62,12 @@ def test_it_asks_for_what_the_issue_says(repository: Path) -> None:
     assert (settings["calibration"]["images"], settings.dataset_is_imagenet) == (1000, True)
 
 
-def _small(workflow: Workflow, repository: Path, root: Path, **changes: object) -> None:
+def _small(workflow: Workflow, repository: Path, root: Path, labels: Path | None = None, **changes: object) -> None:
     """The file itself, with the dataset's place and nothing else but ``changes``."""
     content = _configuration(repository)
     content["dataset"]["root"] = str(root)
+    if labels is not None:
+        content["dataset"]["labels"] = str(labels)
     workflow.configure({**content, "calibration": {"images": 6}, **changes})
 
 
@@ -90,9 +92,20 @@ def test_both_layouts_give_the_same_classes(tmp_path: Path) -> None:
     assert flat == folders == {name: label for name, label, _ in _images()}
 
 
+def _csv(root: Path) -> Path:
+    """The images flat in a folder of another name, and their WordNet ids in a CSV."""
+    wnids = imagenet_wnids()
+    _flat(root)
+    (root / "val").rename(root / "validation")
+    (root / "val_label.txt").unlink()
+    rows = [f"{label},validation/{name},{wnids[label]}\r\n" for name, label, _ in _images()]
+    (root / "labels.csv").write_text("".join(["index,path,label\r\n", *rows]), newline="")
+    return root / "labels.csv"
+
+
 def test_it_scores_by_index_and_sets_the_published_beside(repository: Path, tmp_path: Path) -> None:
     root = tmp_path / "ImageNet"
-    _flat(root)
+    labels = _csv(root)
     before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
     torch.manual_seed(0)
     state = create("torchvision", "mnasnet0_5").state_dict()
@@ -102,17 +115,26 @@ def test_it_scores_by_index_and_sets_the_published_beside(repository: Path, tmp_
     torch.save(state, tmp_path / "weights.pth")
     workflow = make_workflow(repository, tmp_path / "checkout")
     models = {"mnasnet0_5": {"weights": str(tmp_path / "weights.pth")}}
-    _small(
-        workflow, repository, root, models=models, precisions=["fp32"], shards=2, vamp={"iterations": 2, "retries": 0}
-    )
-    workflow.run()
+    vamp = {"iterations": 2, "retries": 0}
+    _small(workflow, repository, root, labels, models=models, precisions=["fp32"], shards=2, vamp=vamp)
+    message = "The dataset: a CSV of paths and labels, 6 classes with ImageNet's own indices"
+    assert message in workflow.run()
     with (workflow.root / "results/summary.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["images"], row["top1"], row["top5"]) == ("12", "16.667", "83.333")
     assert (row["reference_top1"], row["reference_source"]) == ("67.734", "torchvision IMAGENET1K_V1")
     # A part of the set is not held to the published accuracy.
     assert "off the published" not in (workflow.root / "results/summary.md").read_text()
+    assert workflow.planned() == {}
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+    # Calibration chooses from the CSV's images, and an edited label is seen.
+    _small(workflow, repository, root, labels, models=models, precisions=["int8-max"], shards=2, vamp=vamp)
+    workflow.run("results/data/imagenet/calibration.txt")
+    listed = (workflow.root / "results/data/imagenet/calibration.txt").read_text().split()
+    assert len(listed) == 6 and all(Path(line).parent == root / "validation" for line in listed)
+    text = labels.read_text()
+    labels.write_text(text.replace(imagenet_wnids()[517], imagenet_wnids()[638], 1))
+    assert workflow.planned()["index_shard"] >= 1
 
 
 def test_classes_that_calibration_lacks_are_named(repository: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 
 from made_receipt import made_receipt
 from mnasbench.data.available import check_data, check_results
+from mnasbench.data.class_order import class_order
+from mnasbench.data.layouts import Dataset, labelled
 from mnasbench.data.manifest import look_at
 from mnasbench.disk_room import require_room
 from mnasbench.errors import MnasbenchError
@@ -109,6 +111,11 @@ def _write_to_the_full_device(folder: Path) -> None:
         stream.write("x")
 
 
+def _leading_out(folder: Path) -> str:
+    (folder / "labels.csv").write_text("path,label\n../a.JPEG,0\n")
+    return _raised(lambda: labelled(Dataset(folder, labels=folder / "labels.csv")))
+
+
 BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     "mnasbench needs Python 3.11 or newer": lambda folder: _make(f"VENV={folder}/venv", "PYTHON=false", "check"),
     "there is no such file": lambda folder: _make(
@@ -122,6 +129,8 @@ BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     "has no folder val/": lambda folder: _configured(
         dataset={"root": str(folder)}, models={"mnasnet0_5": {"weights": "IMAGENET1K_V1"}}
     ),
+    "which says neither that they count from 0 nor from 1": lambda _: _raised(lambda: class_order(["1", "3"])),
+    "leads out of": _leading_out,
     "demo weights know the demo set's classes only": lambda folder: _configured(dataset={"root": str(folder)}),
     "fewer than calibration.images": lambda _: _configured(calibration={"images": 9999}),
     "is smaller than the crop": lambda _: _configured(models={"mnasnet0_5": {"resize": 200}}),

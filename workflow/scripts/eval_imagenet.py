@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--result_path", type=Path, nargs="+", required=True, help="outputs: a folder of npz files, or npz of many")
     add("--datalist", type=Path, help="the list of inputs that the run was given; default: all that have a label")
-    add("--label", type=Path, required=True, help="label file (<name> <class>) or manifest")
+    add("--label", type=Path, required=True, help="label file (<name> <class>), CSV or manifest")
     add("--reference_path", type=Path, nargs="*", default=[], help="outputs of the fp32 model on the same inputs")
     add("--answers", type=Path, help="CSV to write: the answer to each image")
     add("--json", type=Path, help="JSON to write: the accuracies with their intervals")

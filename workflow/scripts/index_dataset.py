@@ -1,7 +1,7 @@
 """Look at every image of a dataset and write its manifest: class, size, digest, shard, and what is wrong with it.
 
-The dataset is ROOT/val/*.JPEG with ROOT/val_label.txt, or ROOT/val/<class>/*.JPEG. A second call reads only the
-files whose size or time of change differ.
+The dataset is ROOT/val/*.JPEG with ROOT/val_label.txt, ROOT/val/<class>/*.JPEG, or what a CSV of path and label
+names. A second call reads only the files that changed.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.commands.progress import Shown
+from mnasbench.data.layouts import labelled
 from mnasbench.data.manifest import index_dataset
 
 
@@ -31,14 +32,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def index(arguments: argparse.Namespace) -> None:
     """Write the manifest and say what was found."""
+    dataset = dataset_of(arguments)
+    images_in_all = labelled(dataset)
+    print(f"{arguments.root}: {images_in_all.message}")
     images = index_dataset(
-        dataset_of(arguments),
+        dataset,
         arguments.manifest,
         on_fault=arguments.on_fault,
         shards=arguments.shards,
         shard=arguments.shard,
         workers=arguments.workers,
         rehash=arguments.rehash,
+        images_in_all=images_in_all,
         progress=Shown(),
     )
     excluded = [image for image in images if image.fault]

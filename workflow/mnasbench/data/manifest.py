@@ -8,7 +8,7 @@ from typing import Literal
 import simplejpeg
 
 from mnasbench.data.choice import shard_of
-from mnasbench.data.layouts import Dataset, scan
+from mnasbench.data.layouts import Dataset, Labelled, chosen_images, labelled
 from mnasbench.data.listing import walk
 from mnasbench.data.looks import Look, LookMemory, memories_in
 from mnasbench.data.manifest_file import IndexedImage, read_manifest, write_manifest
@@ -30,6 +30,7 @@ def index_dataset(
     shard: int | None = None,
     workers: int | None = None,
     rehash: bool = False,
+    images_in_all: Labelled | None = None,
     progress: Progress = SILENT,
 ) -> list[IndexedImage]:
     """Look at every image of ``dataset`` and write its manifest (a CSV of ``manifest_file.COLUMNS``).
@@ -39,17 +40,17 @@ def index_dataset(
     manifests in the same folder remember, where another number of shards had them. An image's shard depends on its
     name alone; with ``shard`` only the images of that one of ``shards`` are looked at. Raises DatasetError that
     names the faulty images, unless ``on_fault`` is ``"exclude"``: then they stand in the manifest with their fault.
-    Gives all rows, faulty ones included.
+    Gives all rows, faulty ones included. ``images_in_all``: what ``labelled`` gave for the dataset a moment ago.
     """
     if shards < 1 or not 0 <= (shard or 0) < shards:
         raise SettingsError(f"shard {shard or 0} of {shards} is none: expected one of 0 to {max(shards, 1) - 1}")
-    files = scan(dataset)
+    files = chosen_images(dataset, labelled(dataset) if images_in_all is None else images_in_all)
     if shard is not None:
-        images_in_all = len(files)
+        total = len(files)
         files = {name: file for name, file in files.items() if shard_of(name, shards) == shard}
         if not files:
             raise DatasetError(
-                f"{one_line(dataset.root)}: none of its {images_in_all} images falls into shard {shard} of {shards}"
+                f"{one_line(dataset.root)}: none of its {total} images falls into shard {shard} of {shards}"
                 "; set shards to fewer (one for every 1,000 images is enough)"
             )
     states = {name: file.state for name, file in files.items()}

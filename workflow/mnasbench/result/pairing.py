@@ -1,12 +1,15 @@
 """Which image of a list has which label: by name, whatever wrote the files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mnasbench.data.class_order import ClassOrder, class_order
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.image_keys import by_key
 from mnasbench.data.labels import read_labels
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.listed import ListedImage, listed_images
+from mnasbench.data.listing import folders_in
 from mnasbench.data.manifest_file import is_manifest, read_manifest
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import read_text
@@ -32,6 +35,22 @@ def excluded_images(path: Path) -> list[str]:
     if not is_manifest(read_text(path)):
         return []
     return [image.name for image in read_manifest(path, with_faulty=True) if image.fault]
+
+
+def labels_of_folders(images: Sequence[Path]) -> tuple[dict[str, int], ClassOrder]:
+    """Class indices by image key of images that lie in class folders, and why these.
+
+    DatasetError where they lie in one folder alone, which is then no class, or not side by side.
+    """
+    if len({image.parent for image in images}) < 2 or len({image.parents[1] for image in images}) > 1:
+        raise DatasetError(
+            f"{one_line(images[0])}: has no val_label.txt above it and lies in no class folder; name the label file "
+            "with --label"
+        )
+    folder = images[0].parents[1]
+    order = class_order(folders_in(folder), Dataset(folder.parent, part=folder.name).wnids_file())
+    names = {str(image): order.indices[image.parent.name] for image in images}
+    return {key: names[name] for key, name in by_key(names).items()}, order
 
 
 def labels_of(inputs: Iterable[str], labels: dict[str, int], label_file: Path) -> dict[str, int]:
