@@ -45,7 +45,7 @@ from mnasbench.model.torchvision_import import torchvision  # noqa: E402
 from mnasbench.preprocessing import Preprocessing  # noqa: E402
 from mnasbench.run.inputs import Preprocessor  # noqa: E402
 from mnasbench.run.interference import Monitor  # noqa: E402
-from mnasbench.run.session import Engine  # noqa: E402
+from mnasbench.run.session import ModelSession  # noqa: E402
 
 P = Preprocessing()
 CROPPED = Preprocessing(resize=P.crop, crop=P.crop)
@@ -59,11 +59,11 @@ WALL, CPU = 0, 1
 
 # ------------------------------------------------------------------------------------------------------- contenders
 def ours(prefix: Path, workers: int, threads: int, batch: int) -> Contender:
-    def request(engine: Engine) -> Request:
+    def request(engine: ModelSession) -> Request:
         preprocess = Preprocessor(CROPPED, engine.format)
         return lambda images: engine.infer(preprocess(images, out=engine.tensor))
 
-    return [request(Engine.open(prefix, threads, batch, P)) for _ in range(workers)]
+    return [request(ModelSession.open(prefix, threads, batch, P)) for _ in range(workers)]
 
 
 def plain_onnxruntime(graph: Path) -> Contender:

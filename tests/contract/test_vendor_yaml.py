@@ -7,7 +7,7 @@ import yaml
 
 from card_step import card_step
 from mnasbench.build.package import read_package
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 
 OPERATIONS = [
     {"type": "DecodeImage"},
@@ -96,5 +96,5 @@ def test_a_file_of_the_vendors_is_built(
     assert compiled.info["outputs"][0]["softmax"] is True
     told = card_step("mnasbench.commands.ort_vamc", "inspect", tmp_path / prefix)
     assert "net (int8-percentile, engine ort, run by openvino)" in told and "checkpoint sha256" in told
-    engine = Engine(compiled)
-    assert engine.format.size == 64
+    session = ModelSession(compiled)
+    assert session.format.size == 64

@@ -7,7 +7,7 @@ from mnasbench.data.preprocess import normalise
 from mnasbench.data.shard import new_shard, read_scores
 from mnasbench.errors import DatasetError, InputError, MeasurementError, OutputError
 from mnasbench.run.accuracy import run_accuracy
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_each_input_gets_its_own_scores(instances, compiled_float, params, input
     assert (run.images, run.digests) == (11, compiled_float.digests)
     found = scores(tmp_path / "out")
     assert sorted(found) == sorted(f"n0{i % 2}/image_{i}.npz" for i in range(11))
-    engine = Engine(compiled_float)
+    session = ModelSession(compiled_float)
     for i in range(11):
-        expected = engine.infer(normalise(images[i][None], params))[0]
+        expected = session.infer(normalise(images[i][None], params))[0]
         np.testing.assert_allclose(found[f"n0{i % 2}/image_{i}.npz"], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -96,7 +96,7 @@ def test_a_run_that_was_interrupted_leaves_nothing_and_the_next_makes_all(
     compiled, params, shard, tmp_path, monkeypatch
 ):
     calls = []
-    infer = Engine.infer
+    infer = ModelSession.infer
 
     def dies(self, tensor):
         calls.append(1)
@@ -104,7 +104,7 @@ def test_a_run_that_was_interrupted_leaves_nothing_and_the_next_makes_all(
             raise KeyboardInterrupt
         return infer(self, tensor)
 
-    monkeypatch.setattr(Engine, "infer", dies)
+    monkeypatch.setattr(ModelSession, "infer", dies)
     with pytest.raises(KeyboardInterrupt):
         run_accuracy(compiled, params, [shard], tmp_path / "out" / "s.npz", batch=2)
     monkeypatch.undo()

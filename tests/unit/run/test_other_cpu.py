@@ -13,7 +13,7 @@ from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 from small_classifier import package
 from unit.build.nets import SIZE, random_images, small_mnasnet
 
@@ -25,10 +25,10 @@ BATCH = 8
 def scores(prefix: Path, pixels: np.ndarray) -> np.ndarray:
     """Logits of uint8 images (n, 3, SIZE, SIZE), as an accuracy run computes them."""
     params = Preprocessing(resize=SIZE, crop=SIZE)
-    engine = Engine.open(prefix, 1, BATCH, params)
-    preprocess = Preprocessor(params, engine.format)
+    session = ModelSession.open(prefix, 1, BATCH, params)
+    preprocess = Preprocessor(params, session.format)
     batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
-    return np.concatenate([engine.infer(preprocess(list(batch))) for batch in batches])
+    return np.concatenate([session.infer(preprocess(list(batch))) for batch in batches])
 
 
 @pytest.fixture(scope="module")

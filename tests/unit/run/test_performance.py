@@ -10,7 +10,7 @@ from mnasbench.run import performance
 from mnasbench.run.measurement import find_peak, measure_performance
 from mnasbench.run.performance import Load, measure
 from mnasbench.run.report_text import report_text
-from mnasbench.run.session import Engine, input_format
+from mnasbench.run.session import ModelSession, input_format
 
 QUICK = Load(requests=40, warmup_seconds=0.01)
 
@@ -55,7 +55,7 @@ def test_poisson_arrivals_are_poissons():
 
 def test_open_loop_latency_counts_the_queue(compiled, params, images, monkeypatch):
     """Twice as many requests as one session can do: a harness that waits for its answers would see 20 ms."""
-    monkeypatch.setattr(Engine, "infer", lambda self, tensor: time.sleep(0.02))
+    monkeypatch.setattr(ModelSession, "infer", lambda self, tensor: time.sleep(0.02))
     load = Load(scenario="open_loop", rate=100.0, seconds=0.6, warmup_seconds=0.0)
     records = measure(compiled, params, images, load).records
     assert_in_order(records)
@@ -66,8 +66,10 @@ def test_open_loop_latency_counts_the_queue(compiled, params, images, monkeypatc
 
 def test_requests_cycle_through_the_images(compiled, params, images, monkeypatch):
     seen = []
-    infer = Engine.infer
-    monkeypatch.setattr(Engine, "infer", lambda self, tensor: (seen.append(tensor.copy()), infer(self, tensor))[1])
+    infer = ModelSession.infer
+    monkeypatch.setattr(
+        ModelSession, "infer", lambda self, tensor: (seen.append(tensor.copy()), infer(self, tensor))[1]
+    )
     measure(compiled, params, images[:5], replace(QUICK, requests=10, batch=2))
     assert len({tensor.tobytes() for tensor in seen[-10:]}) == 5
 

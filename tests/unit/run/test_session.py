@@ -6,13 +6,13 @@ import pytest
 
 from mnasbench.errors import ModelError
 from mnasbench.run import session
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 
 
 @pytest.mark.parametrize(("reduced", "exact"), [(False, True), (True, False), (True, True)])
 def test_a_model_runs_where_its_sums_are_exact(compiled, monkeypatch, reduced: bool, exact: bool):
     monkeypatch.setattr(session, "sums_int8_exactly", lambda: exact)
-    Engine(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": reduced}}))
+    ModelSession(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": reduced}}))
 
 
 @pytest.mark.parametrize("model", ["compiled", "compiled_for_openvino"])
@@ -20,4 +20,4 @@ def test_a_model_of_a_cpu_with_vnni_is_refused_where_its_sums_saturate(model, mo
     compiled = request.getfixturevalue(model)
     monkeypatch.setattr(session, "sums_int8_exactly", lambda: False)
     with pytest.raises(ModelError, match="saturate on this CPU"):
-        Engine(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": False}}))
+        ModelSession(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": False}}))

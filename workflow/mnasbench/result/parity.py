@@ -32,7 +32,7 @@ from mnasbench.result.evaluation import TOP, Answer, accuracy
 from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.scores import best_classes
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -121,9 +121,9 @@ def certificate(
     _short_side(reference)
     if compiled.info["precision"] != "fp32":
         raise ModelError(f"{one_line(compiled.prefix)}: is {compiled.info['precision']}; answers are compared on fp32")
-    engines: queue.SimpleQueue[Engine] = queue.SimpleQueue()
+    engines: queue.SimpleQueue[ModelSession] = queue.SimpleQueue()
     for _ in range(workers):
-        engines.put(Engine(compiled))
+        engines.put(ModelSession(compiled))
     look = _Look(engines, reference, ways)
     with ThreadPoolExecutor(workers) as pool:
         seen = list(progress.loop("images", pool.map(look, images), len(images)))
@@ -149,7 +149,9 @@ def certificate(
 class _Look:
     """Prepares an image in every way, has the model answer to all, and compares."""
 
-    def __init__(self, engines: "queue.SimpleQueue[Engine]", reference: Preprocessing, ways: Sequence[Way]) -> None:
+    def __init__(
+        self, engines: "queue.SimpleQueue[ModelSession]", reference: Preprocessing, ways: Sequence[Way]
+    ) -> None:
         engine = engines.get()
         engines.put(engine)
         self._engines, self._ways = engines, ways

@@ -26,7 +26,7 @@ from mnasbench.files import make_folders
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.progress import SILENT, Progress
 from mnasbench.run.inputs import Preprocessor, load_kernels
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 from mnasbench.runtimes import described, runtime_of
 
 
@@ -141,14 +141,14 @@ class _Pipeline:
         runtime_of(compiled.info).load()
         with ThreadPoolExecutor(min(instances + 1, usable_cpus())) as pool:
             kernels = pool.submit(load_kernels)
-            first = Engine(compiled, threads, batch, params)
-            engines = [first, *pool.map(lambda _: first.another(), range(instances - 1))]
+            first = ModelSession(compiled, threads, batch, params)
+            sessions = [first, *pool.map(lambda _: first.another(), range(instances - 1))]
             kernels.result()
-        preprocess = Preprocessor(params, engines[0].format)
+        preprocess = Preprocessor(params, sessions[0].format)
         self._workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._instances, self._batch, self.classes = instances, batch, 0
-        for engine in engines:
-            worker = _Worker(preprocess, engine)
+        for session in sessions:
+            worker = _Worker(preprocess, session)
             self.classes = worker.classes
             self._workers.put(worker)
 
@@ -175,12 +175,12 @@ class _Pipeline:
 class _Worker:
     """Takes batches from their file to their scores, in memory of its own."""
 
-    def __init__(self, preprocess: Preprocessor, engine: Engine) -> None:
-        self._preprocess, self._engine = preprocess, engine
-        self._tensor = engine.tensor
+    def __init__(self, preprocess: Preprocessor, session: ModelSession) -> None:
+        self._preprocess, self._session = preprocess, session
+        self._tensor = session.tensor
         self._buffer = np.zeros((len(self._tensor), *preprocess.params.shape), np.uint8)
         preprocess.fill(self._tensor[0], self._buffer[0])
-        self.classes = engine.infer(self._tensor).shape[1]  # the first image takes longest
+        self.classes = session.infer(self._tensor).shape[1]  # the first image takes longest
 
     def infer(self, part: Part, first: int, last: int) -> npt.NDArray[np.float32]:
         """The scores of images ``first`` to ``last`` (without) of a part."""
@@ -189,4 +189,4 @@ class _Worker:
             self._preprocess.fill(place, pixels)
         # A short last batch is filled up: float kernels for other batch sizes may round differently.
         tensor[count:] = tensor[count - 1]
-        return self._engine.infer(tensor)[:count]
+        return self._session.infer(tensor)[:count]

@@ -16,7 +16,7 @@ from mnasbench.files import write_text
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.scores import best_classes, softmax
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ def classify(
     ``workers`` threads decode, resize and crop ahead of the inference. Raises DatasetError for an image that
     cannot be read. A model of fewer than ``k`` classes gives all it has.
     """
-    engine = Engine(compiled, threads, batch, params)
-    preprocess = Preprocessor(params, engine.format)
+    session = ModelSession(compiled, threads, batch, params)
+    preprocess = Preprocessor(params, session.format)
 
     def cropped(path: Path) -> UInt8Array:
         return preprocess.geometry(np.ascontiguousarray(decode_rgb(path).transpose(2, 0, 1)))
 
     def infer(paths: Sequence[Path], pixels: list[UInt8Array]) -> Iterator[Prediction]:
         filled = pixels + pixels[-1:] * (batch - len(pixels))  # as in the accuracy run: equal company
-        scores = engine.infer(preprocess.tensor(filled))[: len(paths)]
+        scores = session.infer(preprocess.tensor(filled))[: len(paths)]
         probabilities = scores if compiled.info["outputs"][0].get("softmax") else softmax(scores)
         best = best_classes(probabilities, k)
         for path, row, classes in zip(paths, probabilities, best.tolist(), strict=True):

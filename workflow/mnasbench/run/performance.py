@@ -21,7 +21,7 @@ from mnasbench.errors import MeasurementError, SettingsError, did_you_mean
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.processes import end_with_parent
 from mnasbench.run.inputs import Preprocessor, UInt8Array
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 from mnasbench.runtimes.base import OperatorCounts
 
 SCENARIOS = ("offline", "single_stream", "open_loop")
@@ -115,7 +115,7 @@ def measure(
     params: Preprocessing,
     images: Sequence[UInt8Array],
     load: Load,
-    kept: dict[int, list[Engine]] | None = None,
+    kept: dict[int, list[ModelSession]] | None = None,
 ) -> Measured:
     """Run ``load`` over ``images`` (uint8 (3, height, width) each), which the requests cycle through.
 
@@ -182,31 +182,31 @@ def _work(
     images: Sequence[UInt8Array],
     load: Load,
     shared: _Shared,
-    kept: dict[int, list[Engine]] | None = None,
+    kept: dict[int, list[ModelSession]] | None = None,
 ) -> Measured:
     """One process's share of a run: its sessions, each driven by a thread of its own."""
     loaded = [] if kept is None else kept.setdefault(load.threads, [])
     while len(loaded) < load.instances:
-        loaded.append(loaded[0].another() if loaded else Engine(compiled, load.threads, load.batch, params))
-    engines = loaded[: load.instances]
-    preprocess = Preprocessor(params, engines[0].format)
-    first = _first_inference(engines[0], preprocess, images[:1])
+        loaded.append(loaded[0].another() if loaded else ModelSession(compiled, load.threads, load.batch, params))
+    sessions = loaded[: load.instances]
+    preprocess = Preprocessor(params, sessions[0].format)
+    first = _first_inference(sessions[0], preprocess, images[:1])
     schedule = _arrivals(load)
 
-    def request(engine: Engine, index: int) -> tuple[float, float]:
+    def request(session: ModelSession, index: int) -> tuple[float, float]:
         chosen = [images[i % len(images)] for i in range(index * load.batch, (index + 1) * load.batch)]
-        tensor = preprocess(chosen, out=engine.tensor)
+        tensor = preprocess(chosen, out=session.tensor)
         ready = time.monotonic()
-        engine.infer(tensor)
+        session.infer(tensor)
         return ready, time.monotonic()
 
-    def warm_up(engine: Engine) -> None:
+    def warm_up(session: ModelSession) -> None:
         until = time.monotonic() + load.warmup_seconds
         for index in itertools.count():
-            if request(engine, index)[1] >= until:
+            if request(session, index)[1] >= until:
                 return
 
-    def drive(engine: Engine) -> tuple[list[tuple[float, float, float, float]], float]:
+    def drive(session: ModelSession) -> tuple[list[tuple[float, float, float, float]], float]:
         rows: list[tuple[float, float, float, float]] = []
         while True:
             index = shared.next_request()
@@ -216,13 +216,13 @@ def _work(
             if load.rate is not None:
                 time.sleep(max(0.0, due - time.monotonic()))
             begin = time.monotonic()
-            rows.append((due if load.rate is not None else begin, begin, *request(engine, index)))
+            rows.append((due if load.rate is not None else begin, begin, *request(session, index)))
 
     with ThreadPoolExecutor(load.instances) as pool:
-        list(pool.map(warm_up, engines))
+        list(pool.map(warm_up, sessions))
         started = shared.agree_on_start()
         cpu = time.process_time()
-        parts = list(pool.map(drive, engines))
+        parts = list(pool.map(drive, sessions))
         cpu = time.process_time() - cpu
     table = np.array([row for rows, _ in parts for row in rows], dtype=np.float64).reshape(-1, 4)
     return Measured(
@@ -231,16 +231,16 @@ def _work(
         finished=min(stopped for _, stopped in parts),
         cpu_seconds=cpu,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        load_seconds=engines[0].load_seconds,
+        load_seconds=sessions[0].load_seconds,
         first_inference_seconds=first,
-        operators=engines[0].count_operators() if kept is None else None,
+        operators=sessions[0].count_operators() if kept is None else None,
     )
 
 
-def _first_inference(engine: Engine, preprocess: Preprocessor, images: Sequence[UInt8Array]) -> float:
+def _first_inference(session: ModelSession, preprocess: Preprocessor, images: Sequence[UInt8Array]) -> float:
     tensor = preprocess(images)
     begin = time.monotonic()
-    engine.infer(tensor)
+    session.infer(tensor)
     return time.monotonic() - begin
 
 

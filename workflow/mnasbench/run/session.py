@@ -1,6 +1,6 @@
 """A compiled model opened for running: the same digests, session and input format in every run.
 
-Accuracy and performance runs both come through ``Engine``, so neither can use a file or an option that the
+Accuracy and performance runs both come through ``ModelSession``, so neither can use a file or an option that the
 other does not.
 """
 
@@ -38,7 +38,7 @@ def input_format(info: Mapping[str, Any]) -> InputFormat:
     return described
 
 
-class Engine:
+class ModelSession:
     """One session of a compiled model. ``infer`` may be called from one thread at a time."""
 
     def __init__(
@@ -68,11 +68,13 @@ class Engine:
             )
 
     @classmethod
-    def open(cls, prefix: Path, threads: int = 1, batch: int = 1, pixels: Preprocessing | None = None) -> "Engine":
+    def open(
+        cls, prefix: Path, threads: int = 1, batch: int = 1, pixels: Preprocessing | None = None
+    ) -> "ModelSession":
         """Verify the three files at ``prefix`` against their digests, then load them."""
         return cls(read_package(prefix), threads, batch, pixels)
 
-    def another(self) -> "Engine":
+    def another(self) -> "ModelSession":
         """A session of the same model for another thread, loaded in the fastest way that its runtime has."""
         begin = time.perf_counter()
         twin = copy.copy(self)

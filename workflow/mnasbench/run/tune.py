@@ -23,7 +23,7 @@ from mnasbench.run.figures import figures
 from mnasbench.run.inputs import UInt8Array
 from mnasbench.run.interference import DISTURBED, Monitor, verdict
 from mnasbench.run.performance import Load, measure
-from mnasbench.run.session import Engine
+from mnasbench.run.session import ModelSession
 from mnasbench.runtimes import described
 
 # The whole search stays well below 20 s, loading included; a slice holds some tens of requests.
@@ -108,7 +108,7 @@ def _halving(
     rates: dict[tuple[int, int], list[float]] = {setting: [] for setting in alive}
     rounds = max(_MIN_ROUNDS, len(alive).bit_length())
     is_disturbed = False
-    kept: dict[int, list[Engine]] = {}
+    kept: dict[int, list[ModelSession]] = {}
     for turn in range(rounds):
         share = budget_seconds / rounds / len(alive) - _WARMUP_SECONDS
         for instances, threads in alive:
