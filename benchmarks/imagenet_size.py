@@ -31,6 +31,7 @@ from mnasbench.cpus import usable_cpus
 from mnasbench.data.available import input_bytes, output_bytes
 from mnasbench.model.architecture import create
 from mnasbench.plan.estimate import recorded_jobs, wall_seconds
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.result.summary import read_summary, rows_of
 from mnasbench.result.summary_tables import terminal_table
 from mnasbench.result.times import find_receipts, times_table
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="folder to make and leave; default: a temporary one")
     arguments = parser.parse_args(argv)
     rows = len(arguments.precisions) * (1 + len(arguments.variants))
-    need = arguments.images * (input_bytes(SIZE) + rows * output_bytes(CLASSES))
+    need = arguments.images * (input_bytes(Preprocessing(SIZE, SIZE)) + rows * output_bytes(CLASSES))
     place = arguments.keep.resolve().parent if arguments.keep else Path(tempfile.gettempdir())
     if shutil.disk_usage(place).free < 1.1 * need:
         sys.exit(f"{place}: {need / 1e9:.1f} GB are needed; name another folder with --keep or TMPDIR")

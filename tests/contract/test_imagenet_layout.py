@@ -75,7 +75,7 @@ def _small(workflow: Workflow, repository: Path, root: Path, labels: Path | None
 def test_it_plans_every_row_of_both_layouts(repository: Path, tmp_path: Path, lay_out) -> None:
     lay_out(tmp_path / "ImageNet")
     workflow = make_workflow(repository, tmp_path / "checkout")
-    _small(workflow, repository, tmp_path / "ImageNet")
+    _small(workflow, repository, tmp_path / "ImageNet", shards=8)
     planned = workflow.planned()
     assert (planned["export_model"], planned["compile_model"], planned["run_accuracy"]) == (4, 24, 24 * 8)
     # Two geometries (short sides of 256 and 232) in eight shards.

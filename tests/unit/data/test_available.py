@@ -20,6 +20,7 @@ from mnasbench.data.layouts import Dataset
 from mnasbench.data.npz import write_npz
 from mnasbench.data.shard import write_scores
 from mnasbench.errors import MnasbenchError
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, load_settings
 
 
@@ -80,7 +81,7 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
         write_npz(tmp_path / f"{name}.npz", np.zeros(shape, np.uint8))
         written[name] = (tmp_path / f"{name}.npz").stat().st_size
     write_scores(tmp_path / "scores.npz", [f"val/{n:060}" for n in range(90)], np.zeros((90, 1000), np.float32))
-    assert 0 <= input_bytes(224) - written["crop"] <= 4096
+    assert 0 <= input_bytes(Preprocessing(224, 224)) - written["crop"] <= 4096
     assert 0 <= whole_input_bytes(Dataset(tmp_path)) - (written["a"] + written["b"]) / 2 <= 4096
     assert abs(90 * output_bytes(1000) - (tmp_path / "scores.npz").stat().st_size) <= 8192
 

@@ -17,6 +17,7 @@ from mnasbench.data.listing import Listing
 from mnasbench.disk_room import free_bytes, on_disk
 from mnasbench.errors import DatasetError, OutputError, SettingsError, named, one_line
 from mnasbench.precisions import is_quantized
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, Settings
 
 # What logs, locks and receipts of a small run take; the steps that write inputs ask for those themselves.
@@ -90,9 +91,9 @@ def check_results(folder: Path) -> None:
             )
 
 
-def input_bytes(size: int) -> int:
-    """What an image that was cropped to ``size`` takes in a shard, or in an npz of its own."""
-    return on_disk(3 * size**2 + _NPZ_HEADERS)
+def input_bytes(preprocessing: Preprocessing) -> int:
+    """What a preprocessed image takes in a shard, or in an npz of its own."""
+    return on_disk(preprocessing.input_bytes + _NPZ_HEADERS)
 
 
 def output_bytes(classes: int) -> int:

@@ -12,7 +12,7 @@ from mnasbench.file_memory import FileMemory, FileState
 _SUFFIX = ".looks.json"
 # Raised whenever what is remembered of an image, or how it is judged, changes.
 _FORMAT = 3
-# What is known of a file: sha256, width, height, mode, fault.
+# What is recorded of a file: sha256, width, height, mode, fault.
 Look = tuple[str, int, int, str, str]
 _TYPES = [int, str, int, int, str, str]
 

@@ -46,6 +46,6 @@ def _missing_bytes(settings: Settings, extent: Extent, jobs: Iterable[Job]) -> d
 def _input_bytes(settings: Settings, geometry: str) -> int:
     """What the input of one image takes on a disk."""
     if geometry != "original":
-        return input_bytes(names.model_of_geometry(settings, geometry).size)
+        return input_bytes(names.model_of_geometry(settings, geometry).preprocessing)
     is_made = not settings.is_demo or Path(names.dataset_root(settings)).is_dir()
     return whole_input_bytes(described_dataset(settings)) if is_made else 0
