@@ -83,7 +83,7 @@ CALL = (
 
 
 @pytest.mark.parametrize(
-    ("fault", "more", "told"),
+    ("fault", "more", "message"),
     [
         ("failure", (), "-d 0` ended with exit code 3: vaccrt error: no device"),
         ("no throughput", (), "vamp's report has no 'throughput (qps)'"),
@@ -94,11 +94,11 @@ CALL = (
         ),
     ],
 )
-def test_what_vamp_does_wrong_is_one_line(built: Workflow, fault: str, more: tuple[str, ...], told: str) -> None:
+def test_what_vamp_does_wrong_is_one_line(built: Workflow, fault: str, more: tuple[str, ...], message: str) -> None:
     faulty = replace(built, environment={**built.environment, "STAND_IN_FAULT": fault})
     done = faulty.script("call_vamp.py", *CALL, *more, check=False)
     assert done.returncode == 1
-    assert told in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
     assert done.stdout.startswith(f"$ vamp -m {PREFIX}")
     assert not (built.root / "x.json").exists() and not (built.root / "out.npz").exists()
     assert not list(built.root.glob(".out.*"))
@@ -115,33 +115,33 @@ def test_a_failure_is_told_with_its_log(built: Workflow) -> None:
 
 
 @pytest.mark.parametrize(
-    ("compiler", "told"),
+    ("compiler", "message"),
     [
         ("/opt/nowhere/vamc", "/opt/nowhere/vamc: cannot be started (No such file or directory)"),
         ("true", "mnasnet0_5.so: vamc did not write it (its folder "),
     ],
 )
-def test_what_the_compiler_does_wrong_is_one_line(built: Workflow, compiler: str, told: str, tmp_path: Path) -> None:
+def test_what_the_compiler_does_wrong_is_one_line(built: Workflow, compiler: str, message: str, tmp_path: Path) -> None:
     text = (built.root / "results/build/mnasnet0_5/fp16/build.yaml").read_text()
     file = tmp_path / "build.yaml"
     file.write_text(text.replace("results/build/mnasnet0_5/fp16", str(tmp_path)))
     options = ("--vamc", compiler, "--json", tmp_path / "x.json", "--model_info", tmp_path / "y.json")
     done = built.script("call_vamc.py", file, *options, check=False)
     assert done.returncode == 1
-    assert told in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["build.yaml"]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"vamp": {"instances": "auto"}}, "vamp.instances: auto is searched on a CPU only"),
         ({"npz": "original"}, "models.mnasnet0_5.resize: 73 is a short side"),
     ],
 )
 def test_what_the_card_cannot_do_is_told_before_anything_runs(
-    card: Workflow, settings: dict, change: dict, told: str
+    card: Workflow, settings: dict, change: dict, message: str
 ) -> None:
     card.configure(settings | change)
     done = card.call("--dry-run")
-    assert done.returncode != 0 and told in done.stdout
+    assert done.returncode != 0 and message in done.stdout

@@ -82,7 +82,7 @@ def test_a_report_of_2026() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("samples: 1024\n", "", "no 'samples'"),
         ("forwad time (s): 1.31991\n", "", r"no 'forwad time \(s\)'"),
@@ -93,9 +93,9 @@ def test_a_report_of_2026() -> None:
         ("    avg latency: 21697\n", "", "no 'avg latency' of 'e2e latency"),
     ],
 )
-def test_a_line_that_is_missing_or_no_number_is_named(old: str, new: str, told: str) -> None:
+def test_a_line_that_is_missing_or_no_number_is_named(old: str, new: str, message: str) -> None:
     assert old in REPORT_2024
-    with pytest.raises(ToolError, match=told):
+    with pytest.raises(ToolError, match=message):
         read_report(REPORT_2024.replace(old, new, 1))
 
 
@@ -115,7 +115,7 @@ def test_outputs_belong_to_their_inputs_by_name_or_by_number(tmp_path: Path, wri
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         (["a", "b"], "2 outputs for 3 inputs; c.npz has none"),
         (["out_0", "out_2"], "2 outputs for 3 inputs"),
@@ -124,8 +124,8 @@ def test_outputs_belong_to_their_inputs_by_name_or_by_number(tmp_path: Path, wri
         ([], r"0 outputs .* \(it wrote none\)"),
     ],
 )
-def test_outputs_that_would_shift_the_answers_are_refused(tmp_path: Path, written: list, told: str) -> None:
+def test_outputs_that_would_shift_the_answers_are_refused(tmp_path: Path, written: list, message: str) -> None:
     for name in written:
         (tmp_path / f"{name}.npz").touch()
-    with pytest.raises(MeasurementError, match=told):
+    with pytest.raises(MeasurementError, match=message):
         match_outputs([Path(f"{name}.npz") for name in "abc"], tmp_path)

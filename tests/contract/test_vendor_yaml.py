@@ -94,7 +94,7 @@ def test_a_file_of_the_vendors_is_built(
     assert compiled.info["preprocessing"]["resize"] == [73, 73]
     assert compiled.info["preprocessing"]["library"] == "opencv"
     assert compiled.info["outputs"][0]["softmax"] is True
-    told = card_step("mnasbench.commands.ort_vamc", "inspect", tmp_path / prefix)
-    assert "net (int8-percentile, engine ort, run by openvino)" in told and "checkpoint sha256" in told
+    description = card_step("mnasbench.commands.ort_vamc", "inspect", tmp_path / prefix)
+    assert "net (int8-percentile, engine ort, run by openvino)" in description and "checkpoint sha256" in told
     session = ModelSession(compiled)
     assert session.format.size == 64

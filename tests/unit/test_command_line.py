@@ -29,7 +29,7 @@ with written_atomically(Path(sys.argv[1]) / 'out.txt') as temporary:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "the following arguments are required: folder"),
         (["a", "--on"], "unrecognized arguments: --on"),
@@ -43,7 +43,7 @@ with written_atomically(Path(sys.argv[1]) / 'out.txt') as temporary:
         (["a", "--rate", "fast"], "'fast' is not a number"),
     ],
 )
-def test_wrong_arguments_are_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     parser = parser_for("does nothing")
     parser.add_argument("folder")
     parser.add_argument("--count", type=whole())
@@ -52,7 +52,7 @@ def test_wrong_arguments_are_one_line(arguments: list[str], told: str, capsys: p
         run(parser, lambda _: None, arguments)
     error = capsys.readouterr().err
     assert (ended.value.code, error.count("\n")) == (2, 1), error
-    assert told in error
+    assert message in error
 
 
 def _program(body: str) -> str:
@@ -158,15 +158,15 @@ def test_want_of_memory_is_told_as_that_whatever_it_was_taken_for(raised: str, t
     assert error.startswith("step: error: not enough memory") and error.endswith("a smaller batch)\n")
 
 
-@pytest.mark.parametrize(("number", "told"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
-def test_a_signal_is_one_line_and_leaves_nothing(tmp_path: Path, number: signal.Signals, told: str) -> None:
+@pytest.mark.parametrize(("number", "message"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_is_one_line_and_leaves_nothing(tmp_path: Path, number: signal.Signals, message: str) -> None:
     child = _start(_WAIT, tmp_path)
     assert child.stdout is not None and child.stdout.readline() == "begun\n"
     child.send_signal(number)
     time.sleep(0.01)
     child.send_signal(number)  # as a terminal and record.py do: the second must not disturb the cleaning up
     _, error = child.communicate(timeout=60)
-    assert (child.returncode, error) == (128 + number, f"step: {told}\n")
+    assert (child.returncode, error) == (128 + number, f"step: {message}\n")
     assert list(tmp_path.iterdir()) == []
 
 

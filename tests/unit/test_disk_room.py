@@ -14,8 +14,8 @@ def test_a_disk_without_room_for_all_folders_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000_000))
     needs = {tmp_path / "npz/0": 3_000_000_000, tmp_path / "npz/1": 2_000_000_000}
     require_room(needs, "this run")
-    told = f"{re.escape(str(tmp_path))}: this run needs about 5.1 GB there, but 5.0 GB are free"
-    with pytest.raises(OutputError, match=told):
+    message = f"{re.escape(str(tmp_path))}: this run needs about 5.1 GB there, but 5.0 GB are free"
+    with pytest.raises(OutputError, match=message):
         require_room(needs | {tmp_path / "outputs": 100_000_000}, "this run")
 
 

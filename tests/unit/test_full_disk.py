@@ -93,7 +93,7 @@ class Step:
     # Shares of the room it needs that it is given, beside none and all but a page.
     shares: tuple[float, ...] = (0.5,)
     # How it says that there is no room, where it sees that before the system does.
-    told: str = ""
+    message: str = ""
 
     def run(self, inputs: Path, out: Path) -> int:
         return self.script.main([str(word) for word in self.arguments(inputs, out)])
@@ -163,7 +163,7 @@ STEPS = {
             *("--text_path", o / "npz.txt", "--resize", 36, "--crop", 32),
         ],
         shares=(0.9,),
-        told=" MB are free",
+        message=" MB are free",
     ),
     "npz of a shard": Step(
         image2npz,
@@ -172,7 +172,7 @@ STEPS = {
             *("--text_path", o / "shard.txt", "--resize", 36, "--crop", 32),
         ],
         shares=(0.9,),
-        told=" MB are free",
+        message=" MB are free",
     ),
     "weights": Step(
         train_demo,
@@ -310,15 +310,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
         with disk.room(room):
             code = step.run(whole, disk.folder)
         said = capfd.readouterr().err
-        told = f"{room} of {pages} pages: {said}"
+        message = f"{room} of {pages} pages: {said}"
         *notes, error = said.splitlines() or [""]
-        assert code == 2 and ": error: " in error and not any("rror" in note for note in notes), told
-        refusals = (_REFUSAL, *([step.told] if step.told else []))
-        assert any(words in error for words in refusals) and str(disk.folder) in error, told
+        assert code == 2 and ": error: " in error and not any("rror" in note for note in notes), message
+        refusals = (_REFUSAL, *([step.message] if step.message else []))
+        assert any(words in error for words in refusals) and str(disk.folder) in error, message
         for path in _files(disk.folder):
-            assert path in files[name], f"{told}: {path} was left behind"
+            assert path in files[name], f"{message}: {path} was left behind"
             content = (disk.folder / path).read_bytes().replace(bytes(disk.folder), bytes(whole))
-            assert content == (whole / path).read_bytes(), f"{told}: {path} is half"
+            assert content == (whole / path).read_bytes(), f"{message}: {path} is half"
     assert step.run(whole, disk.folder) == 0
     assert set(_files(disk.folder)) == set(files[name])
 

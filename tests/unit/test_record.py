@@ -18,7 +18,7 @@ from mnasbench.recorded_step import LOCK
 
 
 @pytest.mark.parametrize(
-    ("own", "neighbour", "told"),
+    ("own", "neighbour", "message"),
     [
         ("made", "made", ""),
         ("made", "", ""),  # as a power cut leaves it: of a job that is planned again
@@ -33,7 +33,7 @@ def test_an_input_is_what_its_own_receipt_says(
     capsys: pytest.CaptureFixture[str],
     own: str,
     neighbour: str,
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, content in (("in", own), ("other", neighbour)):
@@ -43,8 +43,8 @@ def test_an_input_is_what_its_own_receipt_says(
         Path(f"{name}.receipt.json").write_text(json.dumps(receipt.to_json()) if content.isalpha() else content)
     arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log"]
     code = record.main([*arguments, "--inputs", "in.csv", "--", "true"])
-    assert (code, Path("r.json").is_file()) == ((2, False) if told else (0, True))
-    assert told in capsys.readouterr().err
+    assert (code, Path("r.json").is_file()) == ((2, False) if message else (0, True))
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -76,7 +76,7 @@ def test_a_job_of_the_run_that_holds_the_results_goes_on(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "told"),
+    ("command", "code", "message"),
     [
         ("kill -KILL $$", 137, "step: was killed by signal 9 (the system does that where memory is short"),
         ("echo half; kill -SEGV $$", 139, "step: was ended by signal 11; before that: half"),
@@ -93,13 +93,13 @@ def test_what_ended_a_step_is_one_line_that_a_terminal_shows_as_it_is(
     capsys: pytest.CaptureFixture[str],
     command: str,
     code: int,
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["--receipt", "r.json", "--settings", "{}", "--code", "0", "--log", "step-x.log"]
     assert record.main([*arguments, "--", "bash", "-c", command]) == code
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1 and error.rstrip("\n").isprintable()
+    assert message in error and error.count("\n") == 1 and error.rstrip("\n").isprintable()
     assert not Path("r.json").exists()
 
 
@@ -115,8 +115,8 @@ def test_a_limit_on_addresses_that_no_step_fits_in_is_told(tmp_path: Path, repos
         text=True,
         check=False,
     )
-    told = "a process may have 1.1 GB of addresses here (ulimit -v), too little to begin with; allow 2.1 GB or more"
-    assert (done.returncode, done.stderr) == (1, f"record.py: error: {told}\n")
+    message = "a process may have 1.1 GB of addresses here (ulimit -v), too little to begin with; allow 2.1 GB or more"
+    assert (done.returncode, done.stderr) == (1, f"record.py: error: {message}\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -51,7 +51,7 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({"modles": {}, **DEMO}, "unknown key 'modles'; did you mean 'models'"),
         (
@@ -83,8 +83,8 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
         ({**DEMO, "vamp": {"iterations": 10**30}}, "vamp.iterations: 10+ is greater than the maximum"),
     ],
 )
-def test_what_is_wrong_is_named(config: dict[str, Any], told: str) -> None:
-    with pytest.raises(SettingsError, match=told) as error:
+def test_what_is_wrong_is_named(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as error:
         load_settings(config)
     assert "\n" not in str(error.value)
 

@@ -58,15 +58,15 @@ def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"models": {"mnasnet0_5": {"wieghts": "demo"}}}, "unknown key 'wieghts'; did you mean 'weights'"),
         ({"models": {"mnasnet0_5": {"weights": "nowhere.pth"}}, "dataset": {"root": "x"}}, "nowhere.pth"),
     ],
 )
-def test_a_wrong_configuration_is_one_line(workflow: Workflow, change: dict, told: str) -> None:
+def test_a_wrong_configuration_is_one_line(workflow: Workflow, change: dict, message: str) -> None:
     workflow.configure(change)
     done = workflow.call("--dry-run")
     assert done.returncode != 0
-    assert told in done.stdout
+    assert message in done.stdout
     assert "Traceback" not in done.stdout

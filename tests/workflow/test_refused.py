@@ -46,7 +46,7 @@ def _small(place: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("refused", "place", "told"),
+    ("refused", "place", "message"),
     [
         (_read_only, ".", "checkout: cannot be written to; run in a copy"),
         (_read_only, "results", "results: cannot be written to"),
@@ -55,13 +55,13 @@ def _small(place: Path) -> Iterator[None]:
     ],
 )
 def test_no_room_and_no_permission_are_told_before_any_job(
-    refused: object, place: str, told: str, workflow: Workflow
+    refused: object, place: str, message: str, workflow: Workflow
 ) -> None:
     (workflow.root / "results").mkdir()
     workflow.configure({"models": {"mnasnet0_5": {}}})
     with refused(workflow.root / place):  # type: ignore[operator]
         done = workflow.call()
-    assert done.returncode == 2 and told in done.stdout
+    assert done.returncode == 2 and message in done.stdout
     assert "Traceback" not in done.stdout and done.stdout.count("mnasbench: error") == 1
     assert list((workflow.root / "results").iterdir()) == []
 
@@ -70,7 +70,7 @@ _LAUGHS = "".join(f"a{level}: &a{level} [{f'*a{level - 1}, ' * 10}]\n" for level
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("models: 3", "models: 3 is not of type 'object'"),
         ("models: [mnasnet0_5]", "models: ['mnasnet0_5'] is not of type 'object'"),
@@ -81,16 +81,16 @@ _LAUGHS = "".join(f"a{level}: &a{level} [{f'*a{level - 1}, ' * 10}]\n" for level
         (f"models: {{mnasnet0_5: {{}}}}\na0: &a0 [ha]\n{_LAUGHS}", "aliases (*name) are not accepted"),
     ],
 )
-def test_a_configuration_that_is_none_is_one_line(content: str, told: str, workflow: Workflow) -> None:
+def test_a_configuration_that_is_none_is_one_line(content: str, message: str, workflow: Workflow) -> None:
     (workflow.root / "test.yaml").write_text(content)
     done = workflow.call("--dry-run")
     ours = [line for line in done.stdout.splitlines() if line.startswith("mnasbench: error in the configuration: ")]
-    assert done.returncode == 2 and len(ours) == 1 and told in ours[0], done.stdout
+    assert done.returncode == 2 and len(ours) == 1 and message in ours[0], done.stdout
     assert "Traceback" not in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "holds no settings"),
         (b"- a\n", "holds no settings"),
@@ -105,7 +105,7 @@ def test_a_configuration_that_is_none_is_one_line(content: str, told: str, workf
 )
 def test_what_snakemake_could_not_read_is_told_before_it_begins(
     content: bytes | None,
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -116,7 +116,7 @@ def test_what_snakemake_could_not_read_is_told_before_it_begins(
     file.write_bytes(content) if content is not None else os.mkfifo(file)
     assert check_config.main(["--files_only"]) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 def test_a_home_without_room_for_snakemakes_cache_is_told(

@@ -46,9 +46,9 @@ def test_a_faulty_image_is_counted_at_every_stage_and_odd_names_are_only_names(s
     for precision in ("fp32", "int8-max"):
         accuracy = json.loads((results / "result/mnasnet0_5" / precision / "accuracy.json").read_text())
         assert (accuracy["images"], accuracy["excluded"]) == (IMAGES, [FAULTY])
-    told = f"excluded, as faulty: 1 of {IMAGES + 1} images ({FAULTY})"
-    assert told in (results / "summary.md").read_text()
-    assert told in sharded.script("show_results.py").stdout
+    message = f"excluded, as faulty: 1 of {IMAGES + 1} images ({FAULTY})"
+    assert message in (results / "summary.md").read_text()
+    assert message in sharded.script("show_results.py").stdout
     page = (results / "report.html").read_text()
     assert f"<li>{FAULTY}: is cut short or damaged" in page
     assert re.search(r"<script>(\d|\.JPEG)", page) is None, "a name became markup"

@@ -504,12 +504,12 @@ class Sources:
 
     def file_of(self, name: _Chain, folder: Path) -> Path | None:
         """The file of one of our modules by its dotted name, as a script in ``folder`` imports it."""
-        known = (folder, ".".join(name))
-        if known not in self._files:
+        key = (folder, ".".join(name))
+        if key not in self._files:
             base = (self._root if name[0] == "mnasbench" else folder).joinpath(*name)
             candidates = (base.with_name(f"{base.name}.py"), base / "__init__.py")
-            self._files[known] = next((path for path in candidates if path.is_file()), None)
-        return self._files[known]
+            self._files[key] = next((path for path in candidates if path.is_file()), None)
+        return self._files[key]
 
     def module(self, path: Path, folder: Path) -> _Module:
         """The module in a file."""

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_graph_that_cannot_be_built_is_one_line(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write, told = CASES[case]
+    write, message = CASES[case]
     checkpoint = tmp_path / "in" / "model.onnx"
     checkpoint.parent.mkdir()
     write(checkpoint)
@@ -106,5 +106,5 @@ def test_a_graph_that_cannot_be_built_is_one_line(
     (tmp_path / "build.yaml").write_text(yaml.safe_dump(build))
     assert ort_vamc.main(["build", str(tmp_path / "build.yaml")]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "model.onnx: " in error and told in error, error
+    assert error.count("\n") == 1 and "model.onnx: " in error and message in error, error
     assert not (tmp_path / "out").exists()

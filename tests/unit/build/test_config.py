@@ -117,7 +117,7 @@ def test_second_generation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "old", "new", "told"),
+    ("text", "old", "new", "message"),
     [
         (SECOND, "calibrate_mode", "alibrate_mode", "unknown key 'backend.quantize.alibrate_mode'; did you mean 'cal"),
         (FIRST, "do_quantization", "do_quantisation", "did you mean 'do_quantization'"),
@@ -136,10 +136,10 @@ def test_second_generation(tmp_path: Path) -> None:
         (FIRST, "name: mnasnet0_5", "name: &a [*a]", "not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, old: str, new: str, told: str) -> None:
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, old: str, new: str, message: str) -> None:
     assert old in text
     with pytest.raises(
-        SettingsError if "YAML" not in told and "name: again" not in new else Exception, match=told
+        SettingsError if "YAML" not in message and "name: again" not in new else Exception, match=message
     ) as e:
         _read(tmp_path, text.replace(old, new, 1))
     assert "\n" not in str(e.value)

@@ -116,7 +116,7 @@ def test_what_stays_in_float_and_what_is_the_cards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operations", "backend", "told"),
+    ("operations", "backend", "message"),
     [
         # misspelt in two published files
         (None, {"quantize": {"alibrate_mode": "percentile"}}, "'backend.quantize.alibrate_mode'; did you mean 'calibrate_mode'"),
@@ -126,8 +126,8 @@ def test_what_stays_in_float_and_what_is_the_cards(tmp_path: Path) -> None:
         ([DECODE, {"type": "CvtColor", "code": "COLOR_BGR2GRAY"}, NORMALIZE], {}, "CvtColor.code is 'BGR2GRAY'"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(tmp_path: Path, operations: list[dict] | None, backend: dict, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_what_is_wrong_is_named(tmp_path: Path, operations: list[dict] | None, backend: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         _read(tmp_path, operations, **backend)
 
 

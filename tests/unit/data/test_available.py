@@ -87,7 +87,7 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"calibration": {"images": 13}},
@@ -114,8 +114,8 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
         ({"models": {"mnasnet0_5": {"weights": "gone.pth"}}}, "models.mnasnet0_5.weights: gone.pth does not exist"),
     ],
 )
-def test_what_cannot_is_told_with_the_key_and_the_remedy(root: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(MnasbenchError, match=told) as error:
+def test_what_cannot_is_told_with_the_key_and_the_remedy(root: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(MnasbenchError, match=message) as error:
         check_data(load_settings(_config(root, **_filled(changes, root))))
     assert "\n" not in str(error.value) and error.value.exit_code == 2
 

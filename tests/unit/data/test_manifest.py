@@ -33,7 +33,7 @@ def looks_of(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.name}.looks.json")
 
 
-def told(root: Path, *manifests: Path) -> list[str]:
+def changes_of(root: Path, *manifests: Path) -> list[str]:
     return [str(change) for change in dataset_changes(Dataset(root), manifests)]
 
 
@@ -122,7 +122,7 @@ def test_faulty_images_can_be_excluded_and_stay_counted(tmp_path: Path) -> None:
     assert "16" in faults["sixteen"]
     assert [image.name for image in read_manifest(tmp_path / "manifest.csv")] == ["val/fine.JPEG"]
     assert len(read_manifest(tmp_path / "manifest.csv", with_faulty=True)) == 6
-    assert told(root, tmp_path / "manifest.csv") == []
+    assert changes_of(root, tmp_path / "manifest.csv") == []
     (root / "val" / "fine.JPEG").write_bytes(b"")
     with pytest.raises(DatasetError, match="no usable image is left"):
         index_dataset(Dataset(root), tmp_path / "manifest.csv", on_fault="exclude")
@@ -147,25 +147,25 @@ def test_every_change_is_noticed_and_a_touch_is_none(tmp_path: Path) -> None:
     root = flat_dataset(tmp_path, LABELS)
     manifest = tmp_path / "manifest.csv"
     index_dataset(Dataset(root), manifest)
-    assert told(root, manifest) == []
+    assert changes_of(root, manifest) == []
     os.utime(root / "val" / "a.JPEG", (1, 1))
-    assert told(root, manifest) == []
+    assert changes_of(root, manifest) == []
 
     content = bytearray((root / "val" / "a.JPEG").read_bytes())
     content[300] ^= 1
     (root / "val" / "a.JPEG").write_bytes(content)
-    assert told(root, manifest) == ["val/a.JPEG: has changed"]
+    assert changes_of(root, manifest) == ["val/a.JPEG: has changed"]
     looks_of(manifest).write_text("{}")
-    assert told(root, manifest) == ["val/a.JPEG: has changed"]
+    assert changes_of(root, manifest) == ["val/a.JPEG: has changed"]
     looks_of(manifest).unlink()
-    assert told(root, manifest) == ["val/a.JPEG: has changed"]
+    assert changes_of(root, manifest) == ["val/a.JPEG: has changed"]
 
     index_dataset(Dataset(root), manifest)
     (root / "val" / "b c.JPEG").rename(root / "val" / "e.JPEG")
     text = (root / "val_label.txt").read_text().replace("b c.JPEG 0", "e.JPEG 0").replace("a.JPEG 1", "a.JPEG 0")
     (root / "val_label.txt").write_text(text)
     changes = ["val/b c.JPEG: is gone", "val/a.JPEG: class 1 became 0", "val/e.JPEG: is new"]
-    assert told(root, manifest) == changes
+    assert changes_of(root, manifest) == changes
 
 
 def test_a_replaced_image_stays_in_its_shard(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_shards_are_indexed_one_by_one_and_gathered(tmp_path: Path, monkeypatch:
         index_dataset(Dataset(root), path, shards=3, shard=shard)
     assert gather_manifests(paths, tmp_path / "gathered.csv") == whole
     assert (tmp_path / "gathered.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert told(root, *paths) == []
+    assert changes_of(root, *paths) == []
 
     write_image(root / "val" / "7.JPEG", seed=99)
     (change,) = dataset_changes(Dataset(root), paths)
@@ -215,10 +215,10 @@ def test_what_was_seen_once_is_not_read_again(tmp_path: Path, monkeypatch: pytes
     root = flat_dataset(tmp_path, LABELS)
     manifest = tmp_path / "manifest.csv"
     index_dataset(Dataset(root), manifest)
-    assert told(root, manifest) == []
+    assert changes_of(root, manifest) == []
     with monkeypatch.context() as patch:
         patch.setattr(changes_module, "read_manifest", None)
-        assert told(root, manifest) == []
+        assert changes_of(root, manifest) == []
     read = []
     digest = changes_module.digest_or_empty
     monkeypatch.setattr(changes_module, "digest_or_empty", lambda path: read.append(path) or digest(path))

@@ -154,9 +154,9 @@ def test_an_image_that_changed_or_vanished_since_it_was_indexed_is_named(tmp_pat
         write_npz_inputs(root, images, tmp_path / "npz", None, workers=1)
 
 
-@pytest.mark.parametrize(("name", "told"), [("a\nb", "line break"), ("a\udcff", "a name in it is not UTF-8")])
-def test_a_folder_that_no_list_can_name_is_told(tmp_path: Path, name: str, told: str) -> None:
-    with pytest.raises(InputError, match=told) as error:
+@pytest.mark.parametrize(("name", "message"), [("a\nb", "line break"), ("a\udcff", "a name in it is not UTF-8")])
+def test_a_folder_that_no_list_can_name_is_told(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
         write_datalist(tmp_path / "list.txt", [tmp_path / name / "a.npz"])
     assert str(error.value).isprintable() and not (tmp_path / "list.txt").exists()
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from mnasbench.data.fingerprint import Dataset, read_manifest
 
 from mnasbench.data.datalist import read_datalist
+from mnasbench.data.layouts import Dataset
 from mnasbench.data.listed import listed_images
 from mnasbench.data.manifest import index_dataset
+from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import write_npz
 from mnasbench.data.npz_inputs import write_input_shard
 from mnasbench.data.preprocess import pixels_of

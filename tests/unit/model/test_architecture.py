@@ -74,7 +74,7 @@ def _with_nan(path: Path, state: "OrderedDict[str, torch.Tensor]") -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "told"),
+    ("write", "message"),
     [
         (lambda path, state: None, "no such weights file"),
         (lambda path, state: path.write_bytes(b""), "damaged"),
@@ -87,10 +87,10 @@ def _with_nan(path: Path, state: "OrderedDict[str, torch.Tensor]") -> None:
     ],
 )
 def test_bad_weights_get_one_line(
-    tmp_path: Path, state: "OrderedDict[str, torch.Tensor]", write: Callable, told: str
+    tmp_path: Path, state: "OrderedDict[str, torch.Tensor]", write: Callable, message: str
 ) -> None:
     write(tmp_path / "w.pth", state)
-    with pytest.raises(WeightsError, match=told) as error:
+    with pytest.raises(WeightsError, match=message) as error:
         architecture.load("torchvision", "mnasnet0_5", tmp_path / "w.pth")
     assert "\n" not in str(error.value)
 

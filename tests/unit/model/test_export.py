@@ -45,10 +45,10 @@ def test_logits_equal_torchs_on_every_photograph(exported: Path, real: Path) -> 
 
 
 def test_the_description_reproduces_the_model_card(exported: Path) -> None:
-    told = json.loads(exported.with_suffix(".json").read_text())
-    assert (round(told["params"] / 1e6, 3), round(told["macs"] / 1e9, 3)) == (2.219, 0.104)
-    assert round(told["card_flops"] / 1e9, 3) == 0.259
-    assert told["classes"] == 1000
+    message = json.loads(exported.with_suffix(".json").read_text())
+    assert (round(message["params"] / 1e6, 3), round(message["macs"] / 1e9, 3)) == (2.219, 0.104)
+    assert round(message["card_flops"] / 1e9, 3) == 0.259
+    assert message["classes"] == 1000
 
 
 def test_the_model_card_of_mnasnet1_0() -> None:

@@ -158,13 +158,13 @@ def test_a_lost_image_that_is_gone_is_named_without_thumbnail(results: tuple[Res
 def test_layers_in_float_are_named_with_their_reason_and_cost(results: tuple[Results, Path]) -> None:
     result = results[0].rows[-1]
     budget = {"max_drop": 0.5, "drop": 0.25, "images": 400, "put_back": ["conv_39"]}
-    told = {
+    message = {
         "float_layers": ["conv_01", "conv_39"],
         "float_macs_share": 0.0712,
         "budget": budget,
         "notes": ["weights have 7 bits"],
     }
-    info = dict(result.model_info) | {"quantization": told}
+    info = dict(result.model_info) | {"quantization": message}
     assert sections.quantization_notes(dataclasses.replace(result, model_info=info)) == [
         "In float: conv_01, conv_39; they do 7.1 % of the multiply-adds, at fp32's speed.",
         "Of these, the configuration asks for conv_01 and what stands between.",
@@ -211,8 +211,8 @@ def test_the_command_for_the_curve_is_the_measurements_own_with_a_bound(results:
     commands = sections.peak_commands(dataclasses.replace(found, receipts=tuple(receipts)))
     # int8-percentile has its curve already; the median of fp32 at 370 images/s in batches of 16 is 43.2 ms.
     assert {result.row.precision for result, _ in commands} == {"fp32", "int8-max"}
-    told = shlex.split(commands[0][1].text)
-    arguments = ort_vamp.build_parser().parse_args([*told[1:], "--vdsp_params", "x.json"])
+    message = shlex.split(commands[0][1].text)
+    arguments = ort_vamp.build_parser().parse_args([*message[1:], "--vdsp_params", "x.json"])
     assert arguments.find_peak and arguments.latency_bound == round(2 * 16e6 / 370)
     assert arguments.json == Path("results/run/a b/peak.json")
 

@@ -46,7 +46,7 @@ def test_classes_are_compared_by_index_not_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "no answers"),
         ("/v/a.JPEG 3\n", "line 1: expected"),
@@ -54,10 +54,10 @@ def test_classes_are_compared_by_index_not_name(tmp_path: Path) -> None:
         (_text("/v/a.JPEG", [1, 2, 3]).split("\n", 1)[1].split("\n", 1)[1], "lacks some of its ranks"),
     ],
 )
-def test_a_text_that_is_not_one_is_named(tmp_path: Path, text: str, told: str) -> None:
+def test_a_text_that_is_not_one_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "result.txt"
     file.write_text(text)
-    with pytest.raises(DatasetError, match=told):
+    with pytest.raises(DatasetError, match=message):
         read_result_text(file)
 
 

@@ -41,13 +41,13 @@ def read_datalist(path: Path) -> list[Path]:
     names = [name for name in map(str.strip, read_text(path).split("\n")) if name]
     if not names:
         raise DatasetError(f"{one_line(path)}: lists no inputs; write it with image2npz.py")
-    seen: set[str] = set()
+    distinct: set[str] = set()
     for name in names:
         if "\0" in name:
             raise DatasetError(
                 f"{one_line(path)}: {one_line(name)} holds a NUL, which no file's name can; write it again"
             )
-        if name in seen:
+        if name in distinct:
             raise DatasetError(f"{one_line(path)}: lists {one_line(name)} more than once")
-        seen.add(name)
+        distinct.add(name)
     return [path.parent / name for name in names]

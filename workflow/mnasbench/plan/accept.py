@@ -30,7 +30,7 @@ def edited_only(records: Records, memory: FileMemory, kept_code: KeptCode) -> li
 
     One whose former code was not kept is left out: what it ran, and what became of that, is not known.
     """
-    found = []
+    edited = []
     for path, receipt in sorted(records.all().items()):
         kept = kept_code.code(receipt.code_sha256)
         script = _WORKFLOW / kept.script if kept is not None else None
@@ -39,8 +39,8 @@ def edited_only(records: Records, memory: FileMemory, kept_code: KeptCode) -> li
         code = code_of(script)
         reason = changed_code(receipt.code_sha256, code, kept_code)
         if reason is not None and damage(receipt) is None and changed_input(receipt, records, memory) is None:
-            found.append(Edited(path, receipt, reason, changed_parts(kept, code), code))
-    return found
+            edited.append(Edited(path, receipt, reason, changed_parts(kept, code), code))
+    return edited
 
 
 def accept(edited: Iterable[Edited], because: str, records: Records, kept_code: KeptCode) -> None:

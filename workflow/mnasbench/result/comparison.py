@@ -301,8 +301,8 @@ def comparison_table(rows: pd.DataFrame) -> str:
 
 def _records(rows: pd.DataFrame) -> list[Any]:
     """The rows with None for what is unknown."""
-    known = rows.astype(object).where(rows.notna(), None)
-    return list(known.itertuples(index=False, name="Comparison"))
+    plain = rows.astype(object).where(rows.notna(), None)
+    return list(plain.itertuples(index=False, name="Comparison"))
 
 
 def comparison_page(a: Results, b: Results, rows: pd.DataFrame, gates: Sequence[Gate]) -> str:

@@ -193,7 +193,7 @@ def _against(answers: Sequence[Answer], reference: Sequence[Answer]) -> dict[str
     gained = [mine.name for theirs, mine in pairs if mine.is_top1 and not theirs.is_top1]
     comparison = PairedComparison(len(pairs), len(lost), len(gained))
     low, high = comparison.drop_interval()
-    known = [answer for answer in answers if answer.signal is not None and answer.noise is not None]
+    compared = [answer for answer in answers if answer.signal is not None and answer.noise is not None]
     return {
         "top1_drop": 100 * comparison.drop,
         "top1_drop_low": 100 * low,
@@ -202,7 +202,8 @@ def _against(answers: Sequence[Answer], reference: Sequence[Answer]) -> dict[str
         "agreement": 100 * sum(mine.classes[0] == theirs.classes[0] for theirs, mine in pairs) / len(pairs),
         # fsum is exact, so neither shards nor their order can change the last digit.
         "sqnr_db": sqnr_db(
-            math.fsum(answer.signal or 0.0 for answer in known), math.fsum(answer.noise or 0.0 for answer in known)
+            math.fsum(answer.signal or 0.0 for answer in compared),
+            math.fsum(answer.noise or 0.0 for answer in compared),
         ),
         "lost": lost,
         "gained": gained,

@@ -47,7 +47,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _WayResult:
     """One image in one way: its answer, and how far its pixels and its input are from torchvision's.
 
     ``different``: pixels of the crop that differ. ``largest``, ``total``: of the crop's absolute differences, in
@@ -84,8 +84,8 @@ def usual_ways(reference: Preprocessing) -> list[Way]:
     """{short side, squeezed} x {Pillow, OpenCV}, and torchvision's own geometry with means rounded to fp16."""
     side = _short_side(reference)
     ways = [
-        Way(f"{told}, {library}", decoded, replace(reference, resize=resize, library=library))
-        for told, resize in ((f"short side {side}", side), (f"squeezed to {side} x {side}", (side, side)))
+        Way(f"{description}, {library}", decoded, replace(reference, resize=resize, library=library))
+        for description, resize in ((f"short side {side}", side), (f"squeezed to {side} x {side}", (side, side)))
         for library in ("pillow", "opencv")
     ]
     rounded = replace(reference, mean=rounded_to_fp16(reference.mean), std=rounded_to_fp16(reference.std))
@@ -126,15 +126,15 @@ def certificate(
         engines.put(ModelSession(compiled))
     look = _Look(engines, reference, ways)
     with ThreadPoolExecutor(workers) as pool:
-        seen = list(progress.loop("images", pool.map(look, images), len(images)))
-    theirs = [row[0].answer for row in seen]
-    drawn_from = len(seen) if drawn_from is None else drawn_from
+        rows = list(progress.loop("images", pool.map(look, images), len(images)))
+    theirs = [row[0].answer for row in rows]
+    drawn_from = len(rows) if drawn_from is None else drawn_from
     described = [
-        _describe(way, [row[1 + place] for row in seen], theirs, reference, drawn_from)
+        _describe(way, [row[1 + place] for row in rows], theirs, reference, drawn_from)
         for place, way in enumerate(ways)
     ]
     return {
-        "images": len(seen),
+        "images": len(rows),
         "drawn_from": drawn_from,
         "model": {"name": compiled.info["name"], "precision": compiled.info["precision"], **compiled.digests},
         "torchvision": {
@@ -164,7 +164,7 @@ class _Look:
         )
         self._values = transforms.Compose([transforms.ToTensor(), transforms.Normalize(reference.mean, reference.std)])
 
-    def __call__(self, image: tuple[Path, int]) -> list[_Seen]:
+    def __call__(self, image: tuple[Path, int]) -> list[_WayResult]:
         """The image as torchvision prepares it, then in each way."""
         path, label = image
         prepared = self._geometry(open_image(read_image(path), path).convert("RGB"))
@@ -180,13 +180,13 @@ class _Look:
         own = next(answered)
         logits = own.astype(np.float64)
         signal = float(np.square(logits).sum())
-        seen = [_Seen(Answer(path.name, label, _best(own)))]
+        results = [_WayResult(Answer(path.name, label, _best(own)))]
         for pixels, tensor in zip(crops, inputs, strict=True):
             row = own if np.array_equal(tensor, expected) else next(answered)
             difference = np.abs(pixels - crop)
             noise = float(np.square(logits - row).sum())
-            seen.append(
-                _Seen(
+            results.append(
+                _WayResult(
                     answer=Answer(path.name, label, _best(row), signal, noise),
                     different=int(difference.any(axis=0).sum()),
                     largest=int(difference.max()),
@@ -194,7 +194,7 @@ class _Look:
                     input_levels=float((np.abs(tensor - expected) * self._levels).max()),
                 )
             )
-        return seen
+        return results
 
     def _infer(self, tensor: Float32Array) -> Float32Array:
         engine = self._engines.get()
@@ -209,24 +209,24 @@ def _best(scores: Float32Array) -> tuple[int, ...]:
 
 
 def _describe(
-    way: Way, seen: Sequence[_Seen], theirs: Sequence[Answer], reference: Preprocessing, drawn_from: int
+    way: Way, rows: Sequence[_WayResult], theirs: Sequence[Answer], reference: Preprocessing, drawn_from: int
 ) -> dict[str, Any]:
-    figures = accuracy([one.answer for one in seen], theirs)
-    pixels = len(seen) * math.prod(reference.size)
+    figures = accuracy([one.answer for one in rows], theirs)
+    pixels = len(rows) * math.prod(reference.size)
     different = {
-        "images": sum(one.different > 0 for one in seen),
-        "answers": sum(one.answer.classes[0] != their.classes[0] for one, their in zip(seen, theirs, strict=True)),
+        "images": sum(one.different > 0 for one in rows),
+        "answers": sum(one.answer.classes[0] != their.classes[0] for one, their in zip(rows, theirs, strict=True)),
     }
-    shares = {what: _share(count, len(seen), drawn_from) for what, count in different.items()}
+    shares = {what: _share(count, len(rows), drawn_from) for what, count in different.items()}
     return {
         "way": way.name,
         "preprocessing": way.params.to_json(),
         **{f"different_{what}": count for what, count in different.items()},
         **{f"different_{what}_{part}": value for what, share in shares.items() for part, value in share.items()},
-        "different_pixels": 100 * sum(one.different for one in seen) / pixels,
-        "mean_difference": sum(one.total for one in seen) / (3 * pixels),
-        "max_difference": max(one.largest for one in seen),
-        "max_input_difference": max(one.input_levels for one in seen),
+        "different_pixels": 100 * sum(one.different for one in rows) / pixels,
+        "mean_difference": sum(one.total for one in rows) / (3 * pixels),
+        "max_difference": max(one.largest for one in rows),
+        "max_input_difference": max(one.input_levels for one in rows),
         # Which images were lost or gained is a list as long as the dataset may be.
         **{key: value for key, value in figures.items() if key not in ("lost", "gained")},
     }

@@ -25,14 +25,14 @@ class Row(SimpleNamespace):
 
 def make_row(sources: Sources) -> Row:
     """One row from the files that its jobs left. InputError where they lack what no row can be without."""
-    values = {column.name: _known(column, column.of(sources)) for column in columns.COLUMNS}
+    values = {column.name: _or_unknown(column, column.of(sources)) for column in columns.COLUMNS}
     for column in columns.COLUMNS:
         if column.required and values[column.name] in (None, ""):
             raise InputError(f"{values['model']}-{values['precision']}: its files do not say its {column.name}")
     return Row(**values)
 
 
-def _known(column: Column, value: Any) -> Any:
+def _or_unknown(column: Column, value: Any) -> Any:
     if column.kind is str:
         return "" if value is None else str(value)
     return value if value is not None and math.isfinite(value) else None
