@@ -95,6 +95,6 @@ def test_a_file_of_the_vendors_is_built(
     assert compiled.info["preprocessing"]["library"] == "opencv"
     assert compiled.info["outputs"][0]["softmax"] is True
     description = card_step("mnasbench.commands.ort_vamc", "inspect", tmp_path / prefix)
-    assert "net (int8-percentile, engine ort, run by openvino)" in description and "checkpoint sha256" in told
+    assert "net (int8-percentile, engine ort, run by openvino)" in description and "checkpoint sha256" in description
     session = ModelSession(compiled)
     assert session.format.size == 64
