@@ -18,6 +18,8 @@ from mnasbench.preprocessing import Preprocessing, Resize
 
 PRESETS_FILE = Path(__file__).with_name("presets.json")
 LIBRARIES = ("torchvision", "timm")
+# As published weights of a timm model: those of the tag in its name, else timm's default.
+TIMM_PRETRAINED = "pretrained"
 IMAGENET_CLASSES = 1000
 # Publishers write the first digits of a file's SHA-256 into its name: `vit_b_16-c867db91.pth`.
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")

@@ -17,7 +17,7 @@ from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import Preprocessing, Resize, resize_from_json
-from mnasbench.presets import Preset, preset, preset_of_file
+from mnasbench.presets import TIMM_PRETRAINED, Preset, preset, preset_of_file
 from mnasbench.runtimes import AUTO, RUNTIMES
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
@@ -25,8 +25,6 @@ DEMO = "demo"
 # What make_demo.py draws, known before it has.
 DEMO_IMAGES = {"train": 2000, "val": 1000}
 DEMO_CLASSES = 24
-# timm's tag names the weights and may be part of the model's name; without one this word means timm's default.
-TIMM_PRETRAINED = "pretrained"
 # A part or a sample of it must be named otherwise: published accuracies are those of all 50,000 images.
 IMAGENET_NAMES = frozenset({"imagenet", "imagenet1k", "imagenet-1k", "ilsvrc2012"})
 

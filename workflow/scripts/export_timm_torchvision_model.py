@@ -11,9 +11,9 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
-from mnasbench.errors import SettingsError
+from mnasbench.errors import SettingsError, one_line
 from mnasbench.files import sha256_of_file, write_json
-from mnasbench.presets import LIBRARIES, preset
+from mnasbench.presets import LIBRARIES, TIMM_PRETRAINED, preset, preset_of_file
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,9 +24,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_dir", type=Path, required=True, help="folder to write to")
     parser.add_argument("--size", type=whole(), default=None, help="side of the square input; default: as published")
     weights = parser.add_mutually_exclusive_group(required=True)
-    weights.add_argument("--pretrained_weights", type=Path, metavar="FILE", help="a state dict (.pth, .safetensors)")
+    weights.add_argument(
+        "--pretrained_weights", type=Path, metavar="FILE", help="a state dict or checkpoint (.pth, .safetensors, ...)"
+    )
     weights.add_argument("--checkpoint_path", type=Path, metavar="FILE", help="the same, by timm's name for it")
     weights.add_argument("--weights", metavar="NAME", help="published weights to download, e.g. IMAGENET1K_V1")
+    purpose = "which of several weights in the file: where they stand, e.g. state_dict_ema; default: those that are no average"
+    parser.add_argument("--weights_key", metavar="KEY", help=purpose)
+    purpose = "googlenet, inception_v3: leave out the change of the input that torchvision's published weights expect"
+    parser.add_argument("--no_transform_input", action="store_true", help=purpose)
     purpose = "digest that the weights must have; the .json says which one they had"
     parser.add_argument("--sha256", metavar="DIGEST", help=purpose)
     parser.add_argument("--convert_mode", choices=("onnx", "pt"), default="onnx", help="what to write")
@@ -36,26 +42,38 @@ def build_parser() -> argparse.ArgumentParser:
 def export(arguments: argparse.Namespace) -> None:
     """Load, export, describe."""
     name, library = arguments.model_name, arguments.model_library
-    size = arguments.size or preset(library, name).size
+    file = arguments.pretrained_weights or arguments.checkpoint_path
+    if file is None:
+        named = None if arguments.weights == TIMM_PRETRAINED else arguments.weights
+        published = preset(library, name, named)
+    else:
+        published = preset_of_file(library, name, file, arguments.sha256)
+    size = arguments.size or published.size
     if not 32 <= size <= 1024:
         raise SettingsError(f"--size {size}: expected 32 to 1024 pixels")
 
     from mnasbench.model import architecture, complexity
     from mnasbench.model.export import export_onnx, export_torchscript
+    from mnasbench.model.weights_file import digest_of_weights
 
-    file = arguments.pretrained_weights or arguments.checkpoint_path
+    transformed, notes = not arguments.no_transform_input, []
     if file is not None:
-        digest = sha256_of_file(file) if file.is_file() else ""
+        digest = digest_of_weights(file) if file.is_file() else ""
         architecture.require_digest(str(file), digest, arguments.sha256 if digest else None)
-        model, classes = architecture.load(library, name, file)
+        loaded = architecture.load_file(library, name, file, size, arguments.weights_key, transformed)
+        model, notes = loaded.model, [f"{one_line(file)}: {note}" for note in loaded.notes]
     else:
-        model, digest = architecture.download(library, name, arguments.weights)
+        model, digest = architecture.download(library, name, arguments.weights, size, transformed)
         architecture.require_digest(f"{library} {name} {arguments.weights}", digest, arguments.sha256)
-        classes = architecture.IMAGENET_CLASSES
+    classes = architecture.require_size(library, name, model, size)
     path = arguments.save_dir / f"{name}_{size}.{arguments.convert_mode}"
     (export_onnx if arguments.convert_mode == "onnx" else export_torchscript)(model, size, path)
-    parameters, multiply_adds = complexity.parameter_count(model), complexity.multiply_adds(model, size)
-    card = complexity.card_flops(model, size)
+    multiply_adds, card = None, None
+    try:
+        multiply_adds, card = complexity.multiply_adds(model, size), complexity.card_flops(model, size)
+    except complexity.UncountedError as error:
+        notes.append(f"{library} {name}: {error}")
+    parameters = complexity.parameter_count(model)
     description = {
         "library": library,
         "name": name,
@@ -65,14 +83,19 @@ def export(arguments: argparse.Namespace) -> None:
         "macs": multiply_adds,
         "card_flops": card,
         "weights": {"sha256": digest} | ({"published": arguments.weights} if file is None else {}),
+        "preset": {"entry": published.entry, "reason": published.reason},
+        "notes": notes,
         "file": path.name,
         "sha256": sha256_of_file(path),
     }
     write_json(path.with_suffix(".json"), description)
-    print(
-        f"{path}: {multiply_adds / 1e9:.3f} G multiply-adds ({card / 1e9:.3f} G as the model card counts FLOPs), "
-        f"{parameters / 1e6:.3f} M parameters, {classes} classes"
-    )
+    print(f"{library} {name}: preprocessing of {published.entry or 'the published weights'} ({published.reason})")
+    for note in notes:
+        print(note)
+    counted = "an unknown number of multiply-adds"
+    if multiply_adds is not None and card is not None:
+        counted = f"{multiply_adds / 1e9:.3f} G multiply-adds ({card / 1e9:.3f} G as the model card counts FLOPs)"
+    print(f"{path}: {counted}, {parameters / 1e6:.3f} M parameters, {classes} classes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

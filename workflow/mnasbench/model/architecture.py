@@ -1,10 +1,14 @@
 """Architectures of torchvision and timm, filled with weights that provably belong to them."""
 
+import importlib
+import math
 import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,89 +18,258 @@ import torch
 from mnasbench.errors import SettingsError, WeightsError, did_you_mean, one_line
 from mnasbench.files import sha256_of_file
 from mnasbench.model.torchvision_import import import_timm, torchvision
-from mnasbench.presets import LIBRARIES, preset, published_weights
+from mnasbench.model.weights_choice import Choice, bare, choose
+from mnasbench.model.weights_file import WeightsFile, read_weights
+from mnasbench.presets import IMAGENET_CLASSES, LIBRARIES, TIMM_PRETRAINED, preset, published_weights, split_tag
 
-IMAGENET_CLASSES = 1000
+# torchvision's published weights of these were fitted to another normalisation, and its models change their input to
+# that (`transform_input`) where they are made with published weights. A state dict does not tell.
+TRANSFORMS_INPUT = frozenset({"googlenet", "inception_v3"})
 
 
-def create(library: str, name: str, classes: int = IMAGENET_CLASSES) -> torch.nn.Module:
+def create(
+    library: str, name: str, classes: int = IMAGENET_CLASSES, size: int | None = None, transform_input: bool = True
+) -> torch.nn.Module:
     """The architecture ``name`` with ``classes`` outputs and untrained weights, in evaluation mode.
 
-    Raises SettingsError for an unknown library or name.
+    ``size``: side of its images in pixels, for those that are built for one size (default: the published one).
+    ``transform_input``: for GoogLeNet and Inception v3 of torchvision, as with its published weights. Heads that only
+    training uses are left out. Raises SettingsError for an unknown library or name, and for a size that it cannot have.
     """
     preset(library, name)
-    with warnings.catch_warnings():
-        # GoogLeNet and Inception announce a change of their own initialization, which weights replace anyway.
-        warnings.simplefilter("ignore", FutureWarning)
-        if library == "torchvision":
-            model: torch.nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
-        else:
-            model = import_timm().create_model(name, pretrained=False, num_classes=classes)
+    options: dict[str, Any] = {}
+    if library == "torchvision":
+        if name in TRANSFORMS_INPUT:
+            options |= {"transform_input": transform_input, "aux_logits": False}
+        if size is not None and name.startswith("vit_"):
+            options["image_size"] = size
+        if size is not None and name.startswith("maxvit"):
+            options["input_size"] = (size, size)
+    elif size is not None and import_timm().get_pretrained_cfg(name).fixed_input_size:
+        options["img_size"] = size
+    try:
+        with warnings.catch_warnings():
+            # GoogLeNet and Inception announce a change of their own initialization, which weights replace anyway.
+            warnings.simplefilter("ignore", FutureWarning)
+            if library == "torchvision":
+                model: torch.nn.Module = torchvision.models.get_model(
+                    name, weights=None, num_classes=classes, **options
+                )
+            else:
+                model = import_timm().create_model(name, pretrained=False, num_classes=classes, **options)
+    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        if not options.keys() & {"image_size", "input_size", "img_size"}:
+            raise
+        raise _other_size(library, name, size, error) from error
     return model.eval()
 
 
-def read_state_dict(path: Path) -> "OrderedDict[str, torch.Tensor]":
-    """The state dict in a file, without running any code that the file may carry.
+def _other_size(library: str, name: str, size: int | None, error: Exception) -> SettingsError:
+    published = preset(library, name).size
+    return SettingsError(
+        f"{library} {name} takes no images of {size} x {size} pixels ({_first_line(error)}); it is published for "
+        f"{published} x {published}: set models.<variant>.size"
+    )
 
-    A dict that wraps it under ``state_dict``, ``model`` or ``model_state_dict`` (training scripts do) is unwrapped,
-    and ``module.`` before each name (DataParallel does) is dropped. Safetensors files are read as such.
-    Raises WeightsError for a missing, damaged or foreign file and for values that are not finite.
+
+def require_size(library: str, name: str, model: torch.nn.Module, size: int) -> int:
+    """Number of logits that ``model`` gives for an image of ``size`` x ``size`` pixels.
+
+    Cheap for a model on the device ``meta``. Raises SettingsError where it takes no such images.
     """
-    if not path.is_file():
-        raise WeightsError(f"{one_line(path)}: no such weights file; check models.<variant>.weights")
+    device = next(model.parameters()).device
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 3, size, size, device=device))
+    except NotImplementedError:
+        raise  # an operator that the device lacks says nothing about the size
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise _other_size(library, name, size, error) from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise SettingsError(f"{library} {name} gives no logits [images, classes], so it is no classifier")
+    return int(logits.shape[1])
 
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{one_line(path)}: is not a plain state dict, or holds objects that would run code when loaded; "
-            "save it again with torch.save(model.state_dict(), path)"
-        ) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file makes torch's and safetensors' readers raise whatever they meet
-        raise WeightsError(f"{one_line(path)}: is damaged or no weights file; copy or download it again") from error
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise WeightsError(
-            f"{one_line(path)}: does not hold a state dict (names and tensors); "
-            "save it again with torch.save(model.state_dict(), path)"
-        )
-    if not content:
-        raise WeightsError(
-            f"{one_line(path)}: holds no tensors; save it again with torch.save(model.state_dict(), path)"
-        )
-    state = OrderedDict((str(key).removeprefix("module."), value) for key, value in content.items())
-    metadata = getattr(content, "_metadata", None)
-    if metadata is not None:
-        state._metadata = metadata  # type: ignore[attr-defined]
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with the weights of a file, its class count, and what is worth a line about where they came from."""
+
+    model: torch.nn.Module
+    classes: int
+    notes: tuple[str, ...]
+
+
+def load(library: str, name: str, path: Path) -> tuple[torch.nn.Module, int]:
+    """The architecture with the weights of a file, and its class count; see ``load_file``."""
+    loaded = load_file(library, name, path)
+    return loaded.model, loaded.classes
+
+
+def load_file(
+    library: str,
+    name: str,
+    path: Path,
+    size: int | None = None,
+    weights_key: str | None = None,
+    transform_input: bool = True,
+) -> Loaded:
+    """The architecture with the weights of a file.
+
+    The class count is that of the file; so is the size of an architecture that is built for one, unless ``size`` is
+    given. Which tensors of the file are taken: see ``weights_choice``. Raises WeightsError where names or shapes are
+    those of another architecture or size, naming the first that differs and, where one fits, which architecture of
+    the same family they belong to.
+    """
+    return _fill(read_weights(path), library, name, size, weights_key, transform_input)
+
+
+def check_file(
+    library: str, name: str, path: Path, size: int | None = None, weights_key: str | None = None
+) -> tuple[int, tuple[str, ...]]:
+    """Class count and notes of ``load_file``, from the file's names and shapes alone: within a second.
+
+    Raises what ``load_file`` raises, but for values that are not finite; and SettingsError where the architecture takes
+    no images of ``size``.
+    """
+    file = read_weights(path, shapes_only=True)
+    try:
+        with torch.device("meta"):
+            loaded = _fill(file, library, name, size, weights_key, True)
+            if size is not None:
+                require_size(library, name, loaded.model, size)
+    except NotImplementedError:  # some architectures compute with values while they are made
+        loaded = _fill(read_weights(path), library, name, size, weights_key, True)
+        if size is not None:
+            require_size(library, name, loaded.model, size)
+    return loaded.classes, loaded.notes
+
+
+def _fill(
+    file: WeightsFile, library: str, name: str, size: int | None, weights_key: str | None, transform_input: bool
+) -> Loaded:
+    """The architecture with the weights of ``file``; on the device ``meta`` where the file's tensors are."""
+    choice = choose(file, _shapes(library, name, IMAGENET_CLASSES), weights_key)
+    if not choice.complete and library == "timm":
+        filtered = _filtered_by_timm(file, name, size, weights_key)
+        choice = filtered or choice
+    _require_finite(file.path, choice.state)
+    if library == "torchvision":
+        _with_mnasnet_version(name, choice.state)
+        built_for = _built_for(name, choice.state)
+        if size is None:
+            size = built_for
+        elif built_for not in (None, size):
+            raise WeightsError(
+                f"{one_line(file.path)}: these weights are for images of {built_for} x {built_for} pixels, not "
+                f"{size} x {size}; set models.<variant>.size: {built_for} (--size {built_for})"
+            )
+    classes = class_count(library, name, choice.state)
+    model = create(library, name, classes, size, transform_input)
+    _put(model, choice.state, file.path, library, name, classes)
+    notes = choice.notes
+    if library == "torchvision" and name in TRANSFORMS_INPUT:
+        how = "as torchvision does with its published weights" if transform_input else "not transformed"
+        notes += (f"the input is transformed inside the net, {how}" if transform_input else f"the input is {how}",)
+    return Loaded(model.eval(), classes, notes)
+
+
+def _put(
+    model: torch.nn.Module, state: "OrderedDict[str, torch.Tensor]", path: Path, library: str, name: str, classes: int
+) -> None:
+    """Load ``state`` into ``model``; WeightsError where it is another architecture's."""
+    expected = model.state_dict()
+    for key, value in expected.items():
+        # Weights that were saved before torch 0.4.1 have none, nor does an average of parameters.
+        if key.endswith(".num_batches_tracked") and key not in state:
+            state[key] = torch.zeros_like(value)
+    problem = _mismatch(expected, state)
+    try:
+        # assign: tensors without values cannot be copied. MNASNet's version 1 stem is built while loading, so only
+        # loading can tell.
+        meta = any(value.is_meta for value in state.values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MNASNet announces that it rebuilds its stem
+            model.load_state_dict(state, assign=meta)
+    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+        family = _family_member(library, name, state, classes)
+        advice = f"; these are weights of {family}" if family else ""
+        problem = problem or _first_line(error)
+        raise WeightsError(f"{one_line(path)}: not weights of {library} {name}: {problem}{advice}") from error
+
+
+def _require_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
     for key, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if value.is_floating_point() and not value.is_meta and not bool(torch.isfinite(value.float()).all()):
             raise WeightsError(
                 f"{one_line(path)}: {one_line(key)} holds values that are not finite; train or copy it again"
             )
-    return state
+
+
+def _built_for(name: str, state: Mapping[str, torch.Tensor]) -> int | None:
+    """The image size that torchvision's ViT weights are for: it is in the length of their position embedding."""
+    embedding, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
+    if not name.startswith("vit_") or embedding is None or patches is None or embedding.ndim != 3 or patches.ndim != 4:
+        return None
+    return math.isqrt(embedding.shape[1] - 1) * int(patches.shape[-1])
 
 
 def class_count(library: str, name: str, state: Mapping[str, torch.Tensor]) -> int:
     """Number of classes of a state dict: the rows of the first tensor whose shape depends on it in the architecture."""
-    with torch.device("meta"):
-        shapes = [
-            {key: value.shape for key, value in create(library, name, classes).state_dict().items()}
-            for classes in (IMAGENET_CLASSES, IMAGENET_CLASSES + 1)
-        ]
+    shapes = [_shapes(library, name, classes) for classes in (IMAGENET_CLASSES, IMAGENET_CLASSES + 1)]
     heads = [key for key, shape in shapes[0].items() if shape != shapes[1][key] and key in state]
     return int(state[heads[0]].shape[0]) if heads and state[heads[0]].ndim else IMAGENET_CLASSES
 
 
+def _shapes(library: str, name: str, classes: int) -> dict[str, torch.Size]:
+    try:
+        with torch.device("meta"):
+            model = create(library, name, classes)
+    except (NotImplementedError, RuntimeError):  # some architectures compute with values while they are made
+        model = create(library, name, classes)
+    return {key: value.shape for key, value in model.state_dict().items()}
+
+
+@contextmanager
+def _filter_only() -> Iterator[list[Callable[..., Any]]]:
+    """Have timm make a model as with published weights, and instead of loading them hand out its filter of names."""
+    builder = importlib.import_module("timm.models._builder")
+    filters: list[Callable[..., Any]] = []
+
+    def load_pretrained(
+        _model: torch.nn.Module, *_: Any, filter_fn: Callable[..., Any] | None = None, **__: Any
+    ) -> None:
+        filters.extend([filter_fn] if filter_fn else [])
+
+    original = builder.load_pretrained
+    builder.load_pretrained = load_pretrained  # type: ignore[attr-defined]
+    try:
+        yield filters
+    finally:
+        builder.load_pretrained = original  # type: ignore[attr-defined]
+
+
+def _filtered_by_timm(file: WeightsFile, name: str, size: int | None, weights_key: str | None) -> Choice | None:
+    """The weights under timm's names, by the filter that timm reads original checkpoints with; None if that fails."""
+    options = {"img_size": size} if size and import_timm().get_pretrained_cfg(name).fixed_input_size else {}
+    with _filter_only() as filters:
+        model = import_timm().create_model(name, pretrained=True, num_classes=IMAGENET_CLASSES, **options)
+    expected = list(model.state_dict())
+    for place, tensors in bare(file, weights_key) if filters else []:
+        renamed = None
+        # A filter reads what it expects; what another file makes it raise is its own.
+        with suppress(Exception):
+            renamed = filters[0](dict(tensors), model)
+        if isinstance(renamed, Mapping) and all(isinstance(value, torch.Tensor) for value in renamed.values()):
+            choice = choose(WeightsFile(file.path, dict(renamed), {}, file.stand_ins), expected)
+            if choice.complete:
+                where = f" of '{place}'" if place else ""
+                note = f"names{where} are mapped by timm's filter for original checkpoints"
+                return Choice(choice.state, place, True, (*choice.notes, note))
+    return None
+
+
 def _with_mnasnet_version(name: str, state: "OrderedDict[str, torch.Tensor]") -> None:
-    """Put back the version that torchvision's MNASNet wants in ``_metadata`` and that a re-saved dict has lost.
+    """Put back the version that torchvision's MNASNet expects in ``_metadata`` and that a re-saved dict has lost.
 
     Version 1 had a stem of 32 channels whatever the width; version 2 scales it.
     """
@@ -109,38 +282,13 @@ def _with_mnasnet_version(name: str, state: "OrderedDict[str, torch.Tensor]") ->
     state._metadata = metadata  # type: ignore[attr-defined]
 
 
-def load(library: str, name: str, path: Path) -> tuple[torch.nn.Module, int]:
-    """The architecture with the weights of a file, and its class count (taken from the file).
-
-    Raises WeightsError where names or shapes are those of another architecture, naming the first that differs
-    and, where one fits, which architecture of the same family they belong to.
-    """
-    state = read_state_dict(path)
-    classes = class_count(library, name, state)
-    model = create(library, name, classes)
-    if library == "torchvision":
-        _with_mnasnet_version(name, state)
-    problem = _mismatch(model.state_dict(), state)
-    if problem:
-        # MNASNet's version 1 stem is built while loading, so only loading can tell.
-        try:
-            model.load_state_dict(state)
-        except (RuntimeError, ValueError, KeyError) as error:
-            family = _family_member(library, name, state, classes)
-            advice = f"; these are weights of {family}" if family else ""
-            raise WeightsError(f"{one_line(path)}: not weights of {library} {name}: {problem}{advice}") from error
-    else:
-        model.load_state_dict(state)
-    return model.eval(), classes
-
-
-def _mismatch(expected: Mapping[str, torch.Tensor], actual: Mapping[str, torch.Tensor]) -> str:
+def _mismatch(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
     for key, value in expected.items():
-        if key not in actual:
+        if key not in state:
             return f"{one_line(key)} is missing"
-        if actual[key].shape != value.shape:
-            return f"{one_line(key)} has shape {tuple(actual[key].shape)}, expected {tuple(value.shape)}"
-    extra = sorted(set(actual) - set(expected))
+        if state[key].shape != value.shape:
+            return f"{one_line(key)} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+    extra = sorted(set(state) - set(expected))
     return f"{one_line(extra[0])} is not part of it" if extra else ""
 
 
@@ -166,22 +314,25 @@ def require_digest(where: str, actual: str, expected: str | None) -> None:
         )
 
 
-def download(library: str, name: str, weights: str) -> tuple[torch.nn.Module, str]:
+def download(
+    library: str, name: str, weights: str, size: int | None = None, transform_input: bool = True
+) -> tuple[torch.nn.Module, str]:
     """The architecture with published weights, fetched over https (or found in the library's cache), and their SHA-256.
 
     Before they are loaded their content is compared with the publisher's digest: torchvision's file names hold the
     first eight digits of it, and huggingface_hub, where timm's are, names its cached files by all of it, but compares
     sizes only. Which digest that is, the publisher says at that moment; see ``require_digest``. No code of a file is
-    run. Raises WeightsError without a network.
+    run. ``weights`` is torchvision's name of them; timm's tag, or ``pretrained`` for the one in ``name`` or timm's
+    default. Raises WeightsError without a network.
     """
     if library == "torchvision":
-        return _from_torchvision(name, weights)
+        return _from_torchvision(name, weights, size, transform_input)
     if library == "timm":
-        return _from_timm(name, weights)
+        return _from_timm(name, weights, size)
     raise SettingsError(f"model library '{library}' is not known{did_you_mean(library, LIBRARIES)}")
 
 
-def _from_torchvision(name: str, weights: str) -> tuple[torch.nn.Module, str]:
+def _from_torchvision(name: str, weights: str, size: int | None, transform_input: bool) -> tuple[torch.nn.Module, str]:
     if weights not in published_weights("torchvision", name):
         hint = did_you_mean(weights, published_weights("torchvision", name))
         raise SettingsError(f"torchvision publishes no weights '{weights}' of {name}{hint}")
@@ -201,18 +352,21 @@ def _from_torchvision(name: str, weights: str) -> tuple[torch.nn.Module, str]:
     digest = sha256_of_file(file)
     if not digest.startswith(digits[1]):  # torch.hub compares what it downloads, not what it finds
         raise _damaged(file)
-    model, _ = load("torchvision", name, file)
-    return model, digest
+    return load_file("torchvision", name, file, size, transform_input=transform_input).model, digest
 
 
-def _from_timm(name: str, weights: str) -> tuple[torch.nn.Module, str]:
+def _from_timm(name: str, weights: str, size: int | None) -> tuple[torch.nn.Module, str]:
     timm = import_timm()
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    tag = preset("timm", name, None if weights == TIMM_PRETRAINED else weights).entry
+    name = f"{split_tag('timm', name)[0]}.{tag}" if tag else name
     published = timm.models.get_pretrained_cfg(name)
     if published is None or not published.hf_hub_id or published.custom_load:
         raise WeightsError(f"timm {name}: has no weights that can be fetched and compared; download them by hand")
+    if not published.num_classes:
+        raise WeightsError(f"timm {name}: its published weights give features and no classes; take another tag")
     repository, _, revision = published.hf_hub_id.partition("@")
 
     def fetched(file: str) -> Path:
@@ -233,7 +387,9 @@ def _from_timm(name: str, weights: str) -> tuple[torch.nn.Module, str]:
     if re.fullmatch(r"[0-9a-f]{64}", named) and named != digest:
         raise _damaged(file.resolve())
     try:
-        model: torch.nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+        overlay = {"file": str(file)}
+        options = {"img_size": size} if size and published.fixed_input_size else {}
+        model: torch.nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{one_line(file)}: not weights of timm {name} ({_first_line(error)})") from error
     return model.eval(), digest
