@@ -99,6 +99,8 @@ class ModelSettings:
     sha256: str | None
     preprocessing: Preprocessing
     preset: Preset
+    weights_key: str | None = None
+    transform_input: bool = True
 
     @property
     def size(self) -> int:
@@ -132,7 +134,21 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
         preprocessing = replace(published.preprocessing, resize=resize, crop=size)
     except SettingsError as error:
         raise SettingsError(f"models.{variant}: {error} (resize and size)") from None
-    return ModelSettings(variant, library, name, weights, entry["sha256"], preprocessing, published)
+    if entry["weights_key"] is not None and not _is_path(weights):
+        raise SettingsError(
+            f"models.{variant}.weights_key: belongs to weights from a file, not to '{one_line(weights)}'"
+        )
+    return ModelSettings(
+        variant,
+        library,
+        name,
+        weights,
+        entry["sha256"],
+        preprocessing,
+        published,
+        entry["weights_key"],
+        entry["transform_input"],
+    )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,23 @@ def check_files(overlays: Sequence[Path]) -> None:
         ) from error
 
 
+def check_models_of(overlays: Sequence[Path]) -> list[str]:
+    """A line on each model; raises what is wrong with one before it is exported."""
+    from snakemake.utils import update_config
+
+    from mnasbench.data.available import check_data
+    from mnasbench.model.check import check_models
+    from mnasbench.plan.configured import configured
+    from mnasbench.settings import load_settings
+
+    files = [read_yaml(path) for path in overlays]
+    merged = read_yaml(_DEFAULT)
+    for file in files:
+        update_config(merged, file)
+    settings = load_settings(configured(merged, files, {}))
+    return check_models(settings, check_data(settings).classes)
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Plan, and say what came of it."""
     check_files(arguments.configfile)
@@ -62,6 +79,8 @@ def check(arguments: argparse.Namespace) -> int:
         ours = [line for line in done.stdout.splitlines() if line.startswith("mnasbench: error")]
         print("\n".join(ours) or done.stdout, file=sys.stderr)
         return done.returncode
+    for line in check_models_of(arguments.configfile):
+        print(line)
     jobs = _JOBS.search(done.stdout)
     names = ", ".join(map(str, arguments.configfile)) or "config/config.yaml"
     print(f"{names}: the configuration is right")

@@ -14,6 +14,7 @@ from mnasbench.commands.command_line import run
 from mnasbench.errors import SettingsError, one_line
 from mnasbench.files import sha256_of_file, write_json
 from mnasbench.presets import LIBRARIES, TIMM_PRETRAINED, preset, preset_of_file
+from mnasbench.weight_shards import digest_of_weights
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     weights.add_argument("--checkpoint_path", type=Path, metavar="FILE", help="the same, by timm's name for it")
     weights.add_argument("--weights", metavar="NAME", help="published weights to download, e.g. IMAGENET1K_V1")
-    purpose = "which of several weights in the file: where they stand, e.g. state_dict_ema; default: those that are no average"
+    purpose = "where in the file the weights stand, e.g. state_dict_ema; default: those that are no average"
     parser.add_argument("--weights_key", metavar="KEY", help=purpose)
     purpose = "googlenet, inception_v3: leave out the change of the input that torchvision's published weights expect"
     parser.add_argument("--no_transform_input", action="store_true", help=purpose)
@@ -54,7 +55,6 @@ def export(arguments: argparse.Namespace) -> None:
 
     from mnasbench.model import architecture, complexity
     from mnasbench.model.export import export_onnx, export_torchscript
-    from mnasbench.model.weights_file import digest_of_weights
 
     transformed, notes = not arguments.no_transform_input, []
     if file is not None:

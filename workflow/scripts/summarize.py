@@ -55,10 +55,11 @@ def notes_on(rows: Sequence[Sources]) -> list[str]:
     ]
     for sources in rows:
         identity, exported, reference = (sources[name] for name in ("identity", "exported", "reference"))
-        notes.append(
-            f"{exported['name']}: {exported['params'] / 1e6:.3f} M parameters, {exported['macs'] / 1e9:.3f} G "
-            f"multiply-adds ({exported['card_flops'] / 1e9:.3f} G as the model card counts)"
-        )
+        counted = "multiply-adds not known"
+        if exported["macs"] is not None:
+            card = f"{exported['card_flops'] / 1e9:.3f} G as the model card counts"
+            counted = f"{exported['macs'] / 1e9:.3f} G multiply-adds ({card})"
+        notes.append(f"{exported['name']}: {exported['params'] / 1e6:.3f} M parameters, {counted}")
         if identity["precision"] == BASELINE and reference["top1"] is not None:
             published = f"{reference['top1']:.3f} / {reference['top5']:.3f} ({reference['source']})"
             notes.append(f"{identity['model']}: published {published}")

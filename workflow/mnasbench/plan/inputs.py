@@ -1,5 +1,6 @@
 """The input functions of the rules: what a job reads, by its wildcards."""
 
+from pathlib import Path
 from typing import Any
 
 from mnasbench.plan import names
@@ -7,6 +8,7 @@ from mnasbench.plan.dataset_look import label_files
 from mnasbench.plan.steps import has_reference, judged_precision
 from mnasbench.precisions import BASELINE, is_quantized
 from mnasbench.settings import Settings
+from mnasbench.weight_shards import files_of_weights
 
 
 class Inputs:
@@ -58,9 +60,9 @@ class Inputs:
 
     # -------------------------------------------------------------------------------------------------------- model
     def get_weights(self, wildcards: Any) -> list[str]:
-        """The file of the variant's weights, where they are not downloaded."""
+        """The file of the variant's weights (and its shards), where they are not downloaded."""
         file = names.weights(self._settings, wildcards.variant)
-        return [] if file is None else [file]
+        return [] if file is None else [str(path) for path in files_of_weights(Path(file))]
 
     def get_exported_graph(self, wildcards: Any) -> str:
         """The variant's graph."""

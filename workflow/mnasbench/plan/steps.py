@@ -151,6 +151,8 @@ def export_model(settings: Settings, variant: str, name: str, size: str) -> Step
     arguments = ["--model_library", model.library]
     arguments += ["--weights", model.weights] if file is None else ["--pretrained_weights", file]
     arguments += ["--sha256", model.sha256] if model.sha256 else []
+    arguments += ["--weights_key", model.weights_key] if model.weights_key else []
+    arguments += [] if model.transform_input else ["--no_transform_input"]
     return Step(
         "scripts/export_timm_torchvision_model.py",
         {
@@ -160,6 +162,10 @@ def export_model(settings: Settings, variant: str, name: str, size: str) -> Step
             # A file is an input, known by its content.
             "weights": model.weights if file is None else "file",
             "sha256": model.sha256,
+            "weights_key": model.weights_key,
+            "transform_input": model.transform_input,
+            # Which published weights the file counts as stands in the description of the graph.
+            "preset": model.preset.entry,
         },
         arguments,
     )
