@@ -143,9 +143,9 @@ def test_a_folder_is_read_once_and_again_when_a_file_of_it_changed(
 
     def changed() -> str | None:
         memory = FileMemory(file)
-        found = changed_since(receipt, memory)
+        changed = changed_since(receipt, memory)
         memory.save()
-        return found
+        return changed
 
     assert changed() is changed() is None
     assert len(read) == 2, "files of a moment ago may change again without another time"

@@ -130,9 +130,17 @@ def test_without_snakemakes_records_receipts_decide(kept: Workflow, target: str 
     assert re.search(r"^  2 jobs follow from these: ", said, re.MULTILINE)
 
 
-def test_one_variants_setting_plans_its_chain(kept: Workflow) -> None:
-    _configure(kept, lambda settings: settings["models"]["mnasnet0_5"].update(resize=80))
-    jobs = kept.planned()
+@pytest.mark.parametrize("lost", ["nothing", ".snakemake", "all but results"])
+def test_one_variants_setting_plans_its_chain(kept: Workflow, lost: str) -> None:
+    workflow = kept
+    if lost == ".snakemake":
+        shutil.rmtree(kept.root / ".snakemake")
+    elif lost == "all but results":  # copied without times, to another checkout
+        workflow = make_workflow(kept.root, kept.root.parent / "moved")
+        shutil.copytree(kept.root / "results", workflow.root / "results", symlinks=True, copy_function=shutil.copyfile)
+        shutil.copy(kept.root / "test.yaml", workflow.root)
+    _configure(workflow, lambda settings: settings["models"]["mnasnet0_5"].update(resize=80))
+    jobs = workflow.planned()
     assert jobs == {"write_npz": 1, "summarize": 1, "make_report": 1, "check_parity": 1} | dict.fromkeys(ROW, 2)
 
 
@@ -146,11 +154,35 @@ def test_a_performance_setting_plans_measurements(kept: Workflow) -> None:
     assert kept.planned() == {"summarize": 1, "make_report": 1, "measure_performance": 4}
 
 
-def test_an_edited_module_plans_the_steps_that_use_it(kept: Workflow) -> None:
+def test_an_edited_function_plans_the_steps_that_use_it_and_is_named(kept: Workflow) -> None:
     file = kept.root / "workflow/mnasbench/result/evaluation.py"
-    file.write_text(file.read_text() + "\n_EDITED = True\n")
-    users = {"evaluate_outputs": 4, "check_parity": 2}
+    _edit_function(file, "write_answers")
+    users = {"evaluate_outputs": 4}
     assert kept.planned() == users | {"summarize": 1, "make_report": 1}
+    reason = "evaluate_outputs (4 jobs): code: mnasbench/result/evaluation.py:write_answers changed"
+    assert reason in kept.run("--dry-run")
+    kept.script("accept.py", "--because", "a test")
+    assert kept.planned() == {}
+
+
+def test_an_edited_message_and_an_unrelated_function_plan_nothing(kept: Workflow) -> None:
+    file = kept.root / "workflow/mnasbench/result/evaluation.py"
+    text = file.read_text()
+    assert "raise " in text
+    file.write_text(
+        re.sub(r'(raise \w+\(\s*f?")', r"\1Corrected: ", text) + "\n\ndef unrelated() -> None:\n    print()\n"
+    )
+    errors = kept.root / "workflow/mnasbench/errors.py"
+    _edit_function(errors, "one_line")
+    assert kept.planned() == {}
+
+
+def _edit_function(file: Path, name: str) -> None:
+    text, edits = re.subn(
+        rf"^(def {name}\(.*?:\n)(?=    \S)", r"\1    edited = True\n", file.read_text(), flags=re.M | re.S
+    )
+    assert edits == 1
+    file.write_text(text)
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut"])

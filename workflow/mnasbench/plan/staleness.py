@@ -15,7 +15,7 @@ from mnasbench.files import canonical_json
 from mnasbench.plan.kept_code import KeptCode
 from mnasbench.receipts import Receipt, Records, changed_since, damage, is_receipt
 
-# So much of a value is told.
+# So many letters of a value are said.
 _MOST_LETTERS = 60
 
 
