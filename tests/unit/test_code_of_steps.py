@@ -19,10 +19,10 @@ WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 # Each step of the workflow, and some of what decides its result however its code is arranged.
 DECIDING = {
     "scripts/make_demo.py": {"mnasbench/data/demo.py:make_demo", "numpy", "pillow"},
-    "scripts/index_dataset.py": {"mnasbench/data/manifest.py:index_dataset", "mnasbench/data/layouts.py:scan", "pillow"},
+    "scripts/index_dataset.py": {"mnasbench/data/manifest.py:index_dataset", "mnasbench/data/layouts.py", "pillow"},
     "scripts/gather_manifest.py": {"mnasbench/data/manifest.py:gather_manifests"},
     "scripts/sample_calibration.py": {"mnasbench/data/calibration.py:sample_calibration"},
-    "scripts/image2npz.py": {"mnasbench/data/npz_inputs.py:write_npz_inputs", "mnasbench/data/preprocess.py:pixels_of_bytes", "opencv-python-headless"},
+    "scripts/image2npz.py": {"mnasbench/data/npz_inputs.py:write_input_shard", "mnasbench/data/preprocess.py:pixels_of_bytes", "opencv-python-headless"},
     "scripts/train_demo.py": {"mnasbench/model/architecture.py:create", "torch", "torchvision"},
     "scripts/export_timm_torchvision_model.py": {"mnasbench/model/export.py:export_onnx", "torch", "timm", "onnx"},
     "scripts/write_build_config.py": {"mnasbench/build/config.py:build_file", "mnasbench/build/vdsp_params.py:vdsp_params"},
@@ -30,8 +30,7 @@ DECIDING = {
     "mnasbench/commands/ort_vamc.py": {"mnasbench/build/equalize.py:equalize", "mnasbench/build/rounding.py", "numpy", "onnxruntime", "openvino"},
     "scripts/call_vamp.py": {"mnasbench/run/vendor.py:run_accuracy"},
     "mnasbench/commands/ort_vamp.py": {"mnasbench/run/accuracy.py:run_accuracy", "mnasbench/run/figures.py:figures", "onnxruntime", "openvino"},
-    "scripts/eval_imagenet.py": {"mnasbench/result/evaluation.py:evaluate_outputs", "mnasbench/result/statistics.py:sqnr_db"},
-    "scripts/gather_accuracy.py": {"mnasbench/result/evaluation.py:accuracy", "mnasbench/result/statistics.py:wilson_interval"},
+    "scripts/eval_imagenet.py": {"mnasbench/result/evaluation.py:evaluate_outputs", "mnasbench/result/evaluation.py:accuracy", "mnasbench/result/statistics.py:wilson_interval"},
     "scripts/check_parity.py": {"mnasbench/result/parity.py:certificate", "torchvision"},
     "scripts/summarize.py": {"mnasbench/result/summary.py:make_row"},
     "scripts/report.py": {"mnasbench/result/report.py:make_report", "matplotlib", "jinja2"},
