@@ -88,12 +88,12 @@ def ours(root: Path, prefix: Path, params: Path, work: Path) -> float:
     cores = usable_cpus()
     geometry = ("--resize", P.resize, "--crop", P.crop, "--workers", cores)
     source = ("--dataset_path", root, "--manifest", root / "manifest.csv")
-    listed, outputs = work / "list.txt", work / "outputs"
-    call(SCRIPTS / "image2npz.py", *source, *geometry, "--target_path", work / "npz", "--text_path", listed)
-    load = ("-i", cores, "-p", 1, "-b", 8, "--datalist", listed, "--path_output", outputs)
+    listed, scores = work / "list.txt", work / "scores.npz"
+    call(SCRIPTS / "image2npz.py", *source, *geometry, "--shard_file", work / "npz" / "0.npz", "--text_path", listed)
+    load = ("-i", cores, "-p", 1, "-b", 8, "--datalist", listed, "--path_output", scores)
     call("-m", "mnasbench.commands.ort_vamp", "-m", prefix, "--vdsp_params", params, *load)
     labels = ("--label", root / "manifest.csv", "--json", work / "accuracy.json")
-    call(SCRIPTS / "eval_imagenet.py", "--result_path", outputs, "--datalist", listed, *labels)
+    call(SCRIPTS / "eval_imagenet.py", "--result_path", scores, *labels)
     return float(json.loads((work / "accuracy.json").read_text())["top1"])
 
 

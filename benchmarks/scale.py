@@ -44,8 +44,8 @@ from mnasbench.plan.estimate import (
 ALONE = "measure_performance"
 # These go through as many images as a setting of theirs says.
 SAMPLED = {"check_parity": "parity", "sample_calibration": "calibration"}
-BY_SHARD = ("index_shard", "write_npz", "run_accuracy", "evaluate_outputs")
-BY_ALL = ("index_dataset", "gather_accuracy")
+BY_SHARD = ("index_shard", "write_npz", "run_accuracy")
+BY_ALL = ("index_dataset", "evaluate_outputs")
 # Threads that jobs ask for, as workflow/rules says: a number, or one for so many images.
 THREADS = {"make_demo": 2, "compile_model": 2}
 IMAGES_A_THREAD = {"index_shard": 2000, "write_npz": 2000, "run_accuracy": 2000, "check_parity": 1000}

@@ -1,7 +1,5 @@
 """Two runs against each other: what differs, how sure that is, and gates that fail when they should."""
 
-import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -147,17 +145,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert compare_script.main([*folders, "--fail-if", "drop > 15"]) == 2
 
 
-def test_shards_make_no_difference(tmp_path: Path) -> None:
-    whole, parted = _results(tmp_path / "a"), _results(tmp_path / "b")
-    table = parted.rows[1].answer_files[0]
+def test_the_order_of_answers_makes_no_difference(tmp_path: Path) -> None:
+    whole, turned = _results(tmp_path / "a"), _results(tmp_path / "b")
+    table = turned.rows[1].answer_files[0]
     header, *lines = table.read_text().splitlines(keepends=True)
-    table.write_text(header + "".join(lines[::2]))
-    table.with_name("answers-1.csv").write_text(header + "".join(lines[1::2]))
-    assert len(list(csv.reader(table.open()))) < 40
-    named = parted.folder / "summary.json"
-    files = json.loads(named.read_text())
-    files["rows"][1]["answers"] *= 2
-    files["rows"][1]["answers"][1] = files["rows"][1]["answers"][0].replace("answers-0", "answers-1")
-    named.write_text(json.dumps(files))
-    row = _int8(whole, read_results(parted.folder))
+    table.write_text(header + "".join(reversed(lines)))
+    row = _int8(whole, read_results(turned.folder))
     assert row.paired and (row.lost, row.agreement) == (0, 100)

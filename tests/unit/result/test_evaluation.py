@@ -68,6 +68,7 @@ def test_answers_and_sqnr(tmp_path: Path, form) -> None:
     assert figures["sqnr_db"] == pytest.approx(10 * np.log10(36 / 2))
 
 
+@hypothesis.settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 1001), st.integers(1, 5), st.integers(0, 99))
 def test_how_images_are_cut_into_shards_changes_no_bit(
     tmp_path_factory: pytest.TempPathFactory, images: int, classes: int, shards: int, seed: int

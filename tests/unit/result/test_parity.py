@@ -14,8 +14,11 @@ from mnasbench.build.package import CompiledModel
 from mnasbench.build.vamc import build
 from mnasbench.data.choice import sample_of
 from mnasbench.data.demo import make_demo
+from mnasbench.data.image_keys import image_key
+from mnasbench.data.listed import listed_images
 from mnasbench.data.npz import write_npz
 from mnasbench.data.preprocess import pixels_of
+from mnasbench.data.shard import new_shard
 from mnasbench.errors import DatasetError, ModelError, SettingsError
 from mnasbench.model.export import export_onnx
 from mnasbench.preprocessing import Preprocessing
@@ -79,12 +82,16 @@ def test_pixels_are_counted_as_numpy_counts_them(compiled: CompiledModel, images
 
 
 def test_the_inputs_of_a_run_are_judged_as_they_are(compiled: CompiledModel, images: Images, tmp_path: Path) -> None:
-    inputs = {path.stem: tmp_path / f"{path.stem}.npz" for path, _ in images}
-    for path, _ in images:
-        write_npz(inputs[path.stem], pixels_of(path, REFERENCE))
-    spoilt = pixels_of(images[7][0], REFERENCE)
-    spoilt[1, 3, 4] ^= 1
-    write_npz(inputs[images[7][0].stem], spoilt)
+    pixels = np.stack([pixels_of(path, REFERENCE) for path, _ in images])
+    pixels[7, 1, 3, 4] ^= 1
+    # Some in a shard, some in files of their own.
+    names = [f"val/{path.name}" for path, _ in images[:20]]
+    with new_shard(tmp_path / "0.npz", names, "input_0", pixels.shape[1:], np.uint8) as shard:
+        shard.add_crc(shard.rows.write(0, pixels[:20]), 20)
+    single = [tmp_path / f"{path.stem}.npz" for path, _ in images[20:]]
+    for file, one in zip(single, pixels[20:], strict=True):
+        write_npz(file, one)
+    inputs = {image_key(image.name): image for image in listed_images([tmp_path / "0.npz", *single])}
     cropped = Preprocessing(resize=SIZE, crop=SIZE)
     (way,) = certificate(compiled, REFERENCE, [Way("run", from_npz(inputs), cropped)], images)["ways"]
     assert (way["different_images"], way["max_difference"]) == (1, 1)
