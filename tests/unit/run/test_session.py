@@ -1,12 +1,15 @@
 """A model is not run where its answers would be wrong."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mnasbench.errors import ModelError
 from mnasbench.run import session
 from mnasbench.run.session import ModelSession
+from mnasbench.runtimes import RUNTIMES
+from small_classifier import float_classifier, package, quantized
 
 
 @pytest.mark.parametrize(("reduced", "exact"), [(False, True), (True, False), (True, True)])
@@ -21,3 +24,12 @@ def test_a_model_of_a_cpu_with_vnni_is_refused_where_its_sums_saturate(model, mo
     monkeypatch.setattr(session, "sums_int8_exactly", lambda: False)
     with pytest.raises(ModelError, match="saturate on this CPU"):
         ModelSession(replace(compiled, info={**compiled.info, "quantization": {"reduce_range": False}}))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_model_is_run_in_the_precision_it_was_built_in(runtime: str, tmp_path: Path):
+    model = float_classifier()
+    convs = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    session = ModelSession(package(tmp_path, quantized(model, tmp_path, convs[4:6]), runtime))
+    counts = session.another().count_operators()
+    assert (counts.int8_convolutions, counts.float_convolutions) == (len(convs) - 2, 2)
