@@ -279,7 +279,7 @@ def _receipt_examples() -> list[bytes]:
 def _summary(path: Path) -> None:
     row = {"model": "mnasnet0_5", "precision": "fp32", "answers": []}
     row |= {"files": {"performance": "empty.json", "accuracy": "empty.json"}}
-    files = {"data": {"manifest": "manifest.csv"}, "receipts": [], "rows": [row]}
+    files = {"data": {"manifest": "manifest.csv"}, "rows": [row]}
     (path.parent / "empty.json").write_text("{}")
     (path.parent / "summary.json").write_text(json.dumps(files))
     read_results(path.parent)
@@ -294,8 +294,7 @@ def _row_files(path: Path) -> None:
 def _row_files_examples() -> list[bytes]:
     row = {"model": "mnasnet0_5", "precision": "fp32", "answers": ["answers.csv"]}
     row |= {"files": {"performance": "empty.json", "accuracy": "empty.json"}}
-    receipt = {"path": "a.receipt.json", "model": "", "precision": ""}
-    files = {"data": {"manifest": "manifest.csv"}, "receipts": [receipt], "rows": [row]}
+    files = {"data": {"manifest": "manifest.csv"}, "rows": [row]}
     return [json.dumps(files).encode()]
 
 

@@ -179,7 +179,7 @@ def test_what_a_former_build_left_is_not_read(tmp_path: Path) -> None:
         (made.results / f"model/mnasnet0_5/{former}.json").write_text(json.dumps({"name": former}))
         receipt = (made.results / "model/mnasnet0_5/mnasnet0_5_224.receipt.json").read_text()
         other = made.results / f"model/mnasnet0_5/{former}.receipt.json"
-        other.write_text(receipt.replace("two words", former))
+        other.write_text(receipt.replace("two words", former).replace("mnasnet0_5_224", former))
         (made.results / "result/mnasnet0_5/int8-max/answers-7.csv").write_text("left over\n")
     page = make_report(read_results(made.results), dataset_root=made.root)
     assert "-former" not in page and "conv_" in page

@@ -12,8 +12,7 @@ from typing import Any
 from mnasbench.files import canonical_json, sha256_of_bytes, sha256_of_file
 from mnasbench.plan import names
 from mnasbench.precisions import BASELINE, is_quantized
-from mnasbench.receipts import RECEIPT_SUFFIX
-from mnasbench.settings import DEMO, Settings
+from mnasbench.settings import Settings
 
 _WORKFLOW = Path(__file__).resolve().parents[2]
 # By name of the rule.
@@ -287,13 +286,12 @@ def summarize(settings: Settings) -> Step:
 
 
 def _summary_rows(settings: Settings) -> dict[str, Any]:
-    """What the rows are, the files and receipts they come from, and the published accuracies beside them.
+    """What the rows are, the files they come from, and the published accuracies beside them.
 
     Names that differ from row to row in nothing but the row's own are given once, with {model}, {precision} and
     {shard} in them: a shell command has no room for all.
     """
     row, quantized = ("{model}", "{precision}"), any(map(is_quantized, settings["precisions"]))
-    build = names.build_folder(*row)
     return {
         "dataset": settings["dataset"]["name"],
         "shards": len(names.shards(settings)),
@@ -307,42 +305,17 @@ def _summary_rows(settings: Settings) -> dict[str, Any]:
             "parity": names.parity(row[0]) if BASELINE in settings["precisions"] else None,
         },
         "answers": [names.answers(*row)],
-        "receipts": [*_data_receipts(settings, quantized), "results/summary.receipt.json"],
-        "row_receipts": [
-            f"{build}/config.receipt.json",
-            f"{build}/compile.receipt.json",
-            _receipt_of(names.performance(*row)),
-            _receipt_of(names.scores(*row, "{shard}")),
-            _receipt_of(names.accuracy(*row)),
-        ],
         "variants": [_summary_variant(settings, variant) for variant in settings.models],
     }
-
-
-def _receipt_of(file: str) -> str:
-    return str(Path(file).with_suffix(RECEIPT_SUFFIX))
-
-
-def _data_receipts(settings: Settings, quantized: bool) -> list[str]:
-    """The receipts of the jobs that serve every row."""
-    receipts = [names.DEMO_RECEIPT] if settings.is_demo else []
-    receipts += [_receipt_of(names.shard_manifest(settings, "{shard}")), _receipt_of(names.manifest(settings))]
-    receipts += [names.calibration_receipt(settings)] if quantized else []
-    lists = (names.datalist_receipt(settings, variant, "{shard}") for variant in settings.models)
-    return [*receipts, *dict.fromkeys(lists)]
 
 
 def _summary_variant(settings: Settings, variant: str) -> dict[str, Any]:
     """What ``_summary_rows`` says of one variant."""
     model = settings.models[variant]
     published = model.preset if settings.dataset_is_imagenet else None
-    receipts = [f"results/model/{variant}/train.receipt.json"] if model.weights == DEMO else []
-    receipts.append(f"{names.exported(settings, variant)}{RECEIPT_SUFFIX}")
-    receipts += [_receipt_of(names.parity(variant))] if BASELINE in settings["precisions"] else []
     return {
         "model": variant,
         "exported": f"{names.exported(settings, variant)}.json",
-        "receipts": receipts,
         "reference": {
             "top1": published.top1 if published else None,
             "top5": published.top5 if published else None,

@@ -1,6 +1,6 @@
 """A finished results folder, read back: its rows with the files behind them, and the receipts of their jobs."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,12 @@ import pandas as pd
 from mnasbench.errors import InputError, one_line
 from mnasbench.files import read_json
 from mnasbench.precisions import BASELINE
+from mnasbench.result.chain import jobs_behind
 from mnasbench.result.evaluation import Answer, read_answers
 from mnasbench.result.row_files import NAME, read_row_files
 from mnasbench.result.summary import Row, read_summary, rows_of
 from mnasbench.result.text_table import read_text_table
+from mnasbench.result.times import find_receipts
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def read_results(folder: Path) -> Results:
         folder,
         table,
         tuple(rows),
-        tuple(_receipts(folder, rows, files["receipts"])),
+        tuple(_receipts(folder, [by_name[row.row.model, row.row.precision] for row in rows], files["data"])),
         folder / files["data"]["manifest"],
         folder / calibration if calibration else None,
     )
@@ -146,16 +148,30 @@ def _row_results(folder: Path, row: Row, files: Mapping[str, str], answers: list
     )
 
 
-def _receipts(folder: Path, rows: list[RowResults], named: list[dict[str, str]]) -> list[Receipt]:
-    """Those of the summary's rows that are there."""
-    identities = {
-        ("", ""),
-        *((row.row.model, "") for row in rows),
-        *((row.row.model, row.row.precision) for row in rows),
-    }
-    receipts = [
-        Receipt(folder / one["path"], read_json(folder / one["path"]), one["model"], one["precision"])
-        for one in named
-        if (one["model"], one["precision"]) in identities and (folder / one["path"]).is_file()
-    ]
-    return sorted(receipts, key=lambda receipt: (str(receipt.content["started"]), str(receipt.path)))
+def _receipts(folder: Path, rows: Sequence[Mapping[str, Any]], data: Mapping[str, str]) -> list[Receipt]:
+    """Those of the jobs that these rows of summary.json and its data rest on, in the order of their start."""
+    contents = {}
+    for path in find_receipts(folder):
+        content = read_json(path)
+        named = {
+            kind: [_in_folder(name, folder) for name in content.get(kind, ())]
+            for kind in ("inputs", "outputs", "folders")
+        }
+        contents[path.relative_to(folder).as_posix()] = content | named
+    read = [name for row in rows for name in (*row["files"].values(), *row["answers"])]
+    models = {row["model"] for row in rows}
+    receipts = []
+    own = [name for name in ("summary.receipt.json",) if name in contents]
+    for name in [*jobs_behind([*data.values(), *read], contents), *own]:
+        stage, *below = Path(name).parent.parts or ("",)
+        variant = below[0] if stage != "data" and below and below[0] in models else ""
+        precision = below[1] if variant and len(below) > 1 else ""
+        receipts.append(Receipt(folder / name, read_json(folder / name), variant, precision))
+    return receipts
+
+
+def _in_folder(name: str, folder: Path) -> str:
+    """A name as a receipt has it, relative to the results folder that it was in, whatever that is called now."""
+    path = Path(name)
+    inside = path.relative_to(folder) if path.is_relative_to(folder) else Path(*path.parts[1:])
+    return inside.as_posix()

@@ -16,7 +16,7 @@ KINDS = ("exported", "compiled", "layers", "performance", "accuracy", "parity", 
 def row_files(described: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The content of ``folder``/summary.json, with paths relative to that folder.
 
-    ``described``: what planning says of the rows (``summary_rows`` in workflow/rules/common.smk). Its names hold
+    ``described``: what planning says of the rows (``mnasbench.plan.steps.summarize``). Its names hold
     {model}, {precision} and {shard} where many differ in just that, because a shell command has room for few.
     """
 
@@ -27,19 +27,16 @@ def row_files(described: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         ]
         return [os.path.relpath(name, folder) for name in filled]
 
-    receipts = [{"path": path, "model": "", "precision": ""} for path in names(described["receipts"])]
     rows = []
     for variant in described["variants"]:
         model = variant["model"]
-        receipts += [{"path": path, "model": model, "precision": ""} for path in names(variant["receipts"])]
         for own in variant["rows"]:
             row = {"model": model, "precision": own["precision"]}
-            receipts += [{"path": path, **row} for path in names(described["row_receipts"], **row)]
             files = described["files"] | {"exported": variant["exported"]} | own["files"]
             named = {kind: names([files[kind]], **row)[0] for kind in KINDS if files.get(kind)}
             rows.append(row | {"files": named, "answers": names(described["answers"], **row)})
     data = {name: names([path])[0] for name, path in described["data"].items()}
-    return {"data": data, "rows": rows, "receipts": receipts}
+    return {"data": data, "rows": rows}
 
 
 def read_row_files(folder: Path) -> dict[str, Any]:
@@ -47,14 +44,13 @@ def read_row_files(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     content = read_json(path)
     try:
-        lists = [content["rows"], content["receipts"]]
+        rows = content["rows"]
         texts = [content["data"]["manifest"], *content["data"].values()]
-        for row in content["rows"]:
+        for row in rows:
             texts += [row["model"], row["precision"], row["files"]["performance"], row["files"]["accuracy"]]
             texts += [*row["files"].values(), *row["answers"]]
-        texts += [receipt[key] for receipt in content["receipts"] for key in ("path", "model", "precision")]
     except (KeyError, TypeError, AttributeError):
-        lists, texts = [None], []
-    if not all(isinstance(entries, list) for entries in lists) or not all(isinstance(text, str) for text in texts):
+        rows, texts = None, []
+    if not isinstance(rows, list) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"{one_line(path)}: does not name the files of a summary's rows; make it with `make run`")
     return dict(content)
