@@ -47,7 +47,7 @@ from mnasbench.receipts import Receipt, input_digest, record_file, record_folder
 
 def main():
     arguments = record_real.build_parser().parse_args()
-    command = arguments.command[1:]
+    command = list(record_real._with_script(arguments.command[1:]))
     outputs = [path for path in arguments.outputs if path != arguments.receipt]
     script = next((word for word in command if word.endswith(".py")), "")
     if Path(script).name in ("index_dataset.py", "gather_manifest.py", "sample_calibration.py"):
