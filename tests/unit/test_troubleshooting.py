@@ -142,7 +142,9 @@ BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     "is cut short or damaged": _cut_image,
     "was changed after the workflow made it": _recorded,
     "are free, too little to begin with": lambda folder: _no_results(folder, free=1000),
-    "make room, or write to another disk": lambda folder: _raised(lambda: require_room({folder: 1 << 60}, "this run")),
+    "are free; make room, or write to another disk": lambda folder: _raised(
+        lambda: require_room({folder: 1 << 60}, "this run")
+    ),
     "No space left on device": lambda folder: _raised(lambda: _write_to_the_full_device(folder)),
     "cannot be written to; run in a copy": lambda folder: _no_results(folder, free=1 << 40),
     "has a line break or a word in braces": lambda _: _configured(
