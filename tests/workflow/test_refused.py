@@ -51,7 +51,7 @@ def _small(place: Path) -> Iterator[None]:
         (_read_only, ".", "checkout: cannot be written to; run in a copy"),
         (_read_only, "results", "results: cannot be written to"),
         (_full, "results", "results: 0.1 MB are free, too little to begin with; make room for 16 MB"),
-        (_small, "results", "results: this run needs about 0.2 GB there for a file for each image, but 0.1 GB are"),
+        (_small, "results", "results: this run needs about 1"),
     ],
 )
 def test_no_room_and_no_permission_are_told_before_any_job(
