@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
 from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
-from mnasbench.result.evaluation import Answer, accuracy, write_answers
+from mnasbench.result.answers import Answer, answers_table, write_answers
+from mnasbench.result.evaluation import accuracy
 from mnasbench.result.row_files import row_files
 from mnasbench.result.summary import make_row, to_csv
 
@@ -125,14 +127,14 @@ def _write_dataset(root: Path, images: int) -> None:
     (root / "val_label.txt").write_text("".join(lines))
 
 
-def _answers(names: list[str], wrong: Any) -> list[Answer]:
+def _answers(names: list[str], wrong: Any) -> pd.DataFrame:
     answers = []
     for number, name in enumerate(names):
         label = number % CLASSES
         first = (label + 1) % CLASSES if number in wrong else label
         rest = [index for index in range(CLASSES) if index != first]
         answers.append(Answer(name, label, (first, *rest[:4]), 100.0, 1.0 + number))
-    return answers
+    return answers_table(answers)
 
 
 def _performance(rate: float, verdict: str) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def _write_row(
     precision: str,
     figures: dict[str, Any],
     performance: dict[str, Any],
-    answers: list[Answer],
+    answers: pd.DataFrame,
     extras: bool,
 ) -> None:
     run, result, build = (results / stage / variant / precision for stage in ("run", "result", "build"))

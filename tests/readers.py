@@ -38,7 +38,8 @@ from mnasbench.files import read_text, read_yaml, sha256_of_bytes
 from mnasbench.model.architecture import read_state_dict
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.receipts import Acceptance, FileRecord, FolderRecord, damage_of
-from mnasbench.result.evaluation import accuracy, read_answers
+from mnasbench.result.answers import read_answers
+from mnasbench.result.evaluation import accuracy
 from mnasbench.result.result_text import read_result_text
 from mnasbench.result.results_folder import read_results
 from mnasbench.result.summary import make_row, to_csv

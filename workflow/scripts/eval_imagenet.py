@@ -12,7 +12,8 @@ from pathlib import Path
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.files import write_json
-from mnasbench.result.evaluation import accuracy, evaluate_outputs, write_answers
+from mnasbench.result.answers import write_answers
+from mnasbench.result.evaluation import accuracy, evaluate_outputs
 from mnasbench.result.outputs import read_outputs
 from mnasbench.result.pairing import excluded_images, labels_by_key, labels_left_out, labels_of, listed_inputs
 

@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import hypothesis.extra.numpy
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,13 +18,8 @@ from mnasbench.data.npz import write_npz
 from mnasbench.data.npz_inputs import npz_path
 from mnasbench.data.shard import write_scores
 from mnasbench.errors import DatasetError, InputError, PairingError
-from mnasbench.result.evaluation import (
-    Answer,
-    accuracy,
-    evaluate_outputs,
-    read_answers,
-    write_answers,
-)
+from mnasbench.result.answers import Answer, answers_table, is_top1, is_top5, read_answers, write_answers
+from mnasbench.result.evaluation import accuracy, evaluate_outputs
 from mnasbench.result.outputs import read_outputs
 from mnasbench.result.pairing import labels_of, listed_inputs
 from mnasbench.run.scores import best_classes
@@ -58,11 +54,10 @@ def test_answers_and_sqnr(tmp_path: Path, form) -> None:
     # In another order.
     theirs = form(tmp_path / "fp32.npz", {"b": [5.0, 1.0, 0.0], "a": [0.0, 1.0, 3.0]})
     answers, reference = evaluate_outputs(read_outputs([mine]), {"a": 2, "b": 1}, read_outputs([theirs]))
-    first, second = answers
-    assert (first.is_top1, first.is_top5, second.is_top1, second.is_top5) == (True, True, False, True)
-    assert (first.signal, first.noise, second.signal, second.noise) == (10.0, 1.0, 26.0, 1.0)
-    assert reference == [Answer("a", 2, (2, 1, 0)), Answer("b", 1, (0, 1, 2))]
-    figures = accuracy(answers, [first, Answer("b", 1, (1, 0, 2))])
+    assert is_top1(answers).to_list() == [True, False] and is_top5(answers).to_list() == [True, True]
+    assert answers[["signal", "noise"]].to_numpy().tolist() == [[10.0, 1.0], [26.0, 1.0]]
+    pd.testing.assert_frame_equal(reference, answers_table([Answer("a", 2, (2, 1, 0)), Answer("b", 1, (0, 1, 2))]))
+    figures = accuracy(answers, answers_table([Answer("a", 2, (2, 1, 0)), Answer("b", 1, (1, 0, 2))]))
     assert (figures["top1"], figures["top1_drop"], figures["agreement"]) == (50.0, 50.0, 50.0)
     assert figures["lost"] == ["b"]
     assert figures["sqnr_db"] == pytest.approx(10 * np.log10(36 / 2))
@@ -79,7 +74,7 @@ def test_how_images_are_cut_into_shards_changes_no_bit(
     names = [f"{number}.JPEG" for number in range(images)]
     labels = {str(number): int(generator.integers(classes)) for number in range(images)}
 
-    def evaluated(parts: list[np.ndarray], what: str) -> list[Answer]:
+    def evaluated(parts: list[np.ndarray], what: str) -> pd.DataFrame:
         paths: dict[str, list[Path]] = {"mine": [], "theirs": []}
         for number, part in enumerate(parts):
             for side, scores in (("mine", mine), ("theirs", theirs)):
@@ -89,9 +84,9 @@ def test_how_images_are_cut_into_shards_changes_no_bit(
 
     cut = np.array_split(generator.permutation(images), min(shards, images))
     whole = evaluated([np.arange(images)], "whole")
-    assert evaluated(cut, "cut") == whole
+    pd.testing.assert_frame_equal(evaluated(cut, "cut"), whole, check_exact=True)
     # And what one image has by itself, by the plain arithmetic.
-    for answer in whole:
+    for answer in whole.itertuples():
         row = int(answer.name)
         expected = theirs[row].astype(np.float64)
         assert answer.signal == float(np.square(expected).sum())
@@ -193,22 +188,21 @@ def test_any_number_of_shards_gives_the_same_figures(
     folder = tmp_path_factory.mktemp("answers")
     paths = [folder / f"{shard}.csv" for shard in range(shards)]
     for shard, path in enumerate(paths):
-        write_answers(path, answers[shard::shards])
-    gathered = read_answers(paths)
-    assert gathered == sorted(answers, key=lambda answer: answer.name)
-    whole = sorted(answers, key=lambda answer: answer.name)
+        write_answers(path, answers_table(answers[shard::shards]))
+    gathered, whole = read_answers(paths), answers_table(answers)
+    pd.testing.assert_frame_equal(gathered, whole, check_exact=True)
     assert accuracy(gathered, gathered) == accuracy(whole, whole)
 
 
 def test_an_image_in_two_shards_is_an_error(tmp_path: Path) -> None:
-    write_answers(tmp_path / "0.csv", [Answer("a", 0, (0,))])
+    write_answers(tmp_path / "0.csv", answers_table([Answer("a", 0, (0,))]))
     with pytest.raises(PairingError, match="answered twice"):
         read_answers([tmp_path / "0.csv", tmp_path / "0.csv"])
 
 
 @pytest.mark.parametrize("row", ["a,0,-7,1,2,3,4,,", "a,0,1,1,2,3,4,,", "a,-1,0,1,2,3,4,,"])
 def test_classes_that_no_model_gives_are_named(tmp_path: Path, row: str) -> None:
-    write_answers(tmp_path / "0.csv", [])
+    write_answers(tmp_path / "0.csv", answers_table([]))
     with (tmp_path / "0.csv").open("a") as stream:
         stream.write(row + "\n")
     with pytest.raises(InputError, match=r"0\.csv, line 2: is not an answer"):
@@ -240,4 +234,4 @@ def test_outputs_that_are_not_the_manifests_end_with_exit_code_2(
 
 def test_no_images_is_an_error() -> None:
     with pytest.raises(PairingError, match="no image"):
-        accuracy([])
+        accuracy(answers_table([]))

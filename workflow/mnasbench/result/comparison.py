@@ -18,8 +18,8 @@ from mnasbench.data.image_keys import image_key
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import InputError, did_you_mean, one_line
 from mnasbench.result import columns
+from mnasbench.result.answers import is_top1
 from mnasbench.result.columns import Column, Compared
-from mnasbench.result.evaluation import Answer
 from mnasbench.result.page import number, p_value, render, signed
 from mnasbench.result.results_folder import Results, RowResults
 from mnasbench.result.statistics import CONFIDENCE, PairedComparison, wilson_interval
@@ -78,25 +78,23 @@ class Pair:
 
 
 def _top1(pair: Pair) -> dict[str, Any]:
-    answers_a, answers_b = pair.a.answers(), pair.b.answers()
-    names_a, names_b = ([(answer.name, answer.label) for answer in answers] for answers in (answers_a, answers_b))
-    paired = pair.same_images and names_a == names_b
-    return _paired(answers_a, answers_b) if paired else _independent(pair.a, pair.b)
+    a, b = pair.a.answers(), pair.b.answers()
+    paired = pair.same_images and a[["name", "label"]].equals(b[["name", "label"]])
+    return _paired(a, b) if paired else _independent(pair.a, pair.b)
 
 
-def _paired(a: Sequence[Answer], b: Sequence[Answer]) -> dict[str, Any]:
+def _paired(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Any]:
     """McNemar's mid-p, the interval of paired proportions, and the images whose first class is the same."""
-    pairs = list(zip(a, b, strict=True))
-    lost = sum(one.is_top1 and not other.is_top1 for one, other in pairs)
-    gained = sum(other.is_top1 and not one.is_top1 for one, other in pairs)
-    test = PairedComparison(len(pairs), lost, gained)
+    right_a, right_b = is_top1(a), is_top1(b)
+    lost, gained = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    test = PairedComparison(len(a), lost, gained)
     low, high = test.drop_interval()
     return {
         "paired": True,
         "top1_drop_low": 100 * low,
         "top1_drop_high": 100 * high,
         "top1_p": test.mcnemar_p,
-        "agreement": 100 * sum(one.classes[0] == other.classes[0] for one, other in pairs) / len(pairs),
+        "agreement": 100 * int((a.top1 == b.top1).sum()) / len(a),
         "lost": lost,
         "gained": gained,
         "top1_drop": 100 * test.drop,

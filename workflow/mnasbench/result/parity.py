@@ -28,7 +28,8 @@ from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
 from mnasbench.model.torchvision_import import torchvision
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.progress import SILENT, Progress
-from mnasbench.result.evaluation import TOP, Answer, accuracy
+from mnasbench.result.answers import TOP, Answer, answers_table
+from mnasbench.result.evaluation import accuracy
 from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.inputs import Preprocessor, UInt8Array
 from mnasbench.run.scores import best_classes
@@ -140,7 +141,7 @@ def certificate(
         "torchvision": {
             "version": torchvision.__version__,
             "preprocessing": reference.to_json(),
-            **accuracy(theirs),
+            **accuracy(answers_table(theirs)),
         },
         "ways": described,
     }
@@ -211,7 +212,7 @@ def _best(scores: Float32Array) -> tuple[int, ...]:
 def _describe(
     way: Way, rows: Sequence[_WayResult], theirs: Sequence[Answer], reference: Preprocessing, drawn_from: int
 ) -> dict[str, Any]:
-    figures = accuracy([one.answer for one in rows], theirs)
+    figures = accuracy(answers_table(one.answer for one in rows), answers_table(theirs))
     pixels = len(rows) * math.prod(reference.size)
     different = {
         "images": sum(one.different > 0 for one in rows),

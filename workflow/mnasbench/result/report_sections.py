@@ -18,7 +18,6 @@ from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.preprocess import open_image, read_image
 from mnasbench.errors import InputError
-from mnasbench.result.evaluation import Answer
 from mnasbench.result.results_folder import Receipt, Results, RowResults
 
 # A page of some 1.5 MB can be mailed: 3 KB an image of this size leave room for 240 of them.
@@ -101,25 +100,23 @@ def _image_files(results: Results, root: Path) -> dict[str, Path]:
     return {image_key(image.name): root / image.name for image in read_manifest(results.manifest)}
 
 
-def _worst(result: RowResults, most: int) -> list[Answer]:
-    """Lost images whose logits changed most, in shares of the reference's."""
-    lost = set(result.accuracy["lost"])
-    if not lost:
+def _worst(result: RowResults, most: int) -> list[Any]:
+    """Lost images whose logits changed most, in shares of the reference's: rows of the table of answers."""
+    if not result.accuracy["lost"]:
         return []
+    answers = result.answers()
+    lost = answers[answers.name.isin(result.accuracy["lost"])]
+    change = lost.noise.fillna(0.0) / lost.signal.fillna(0.0).replace(0.0, 1.0)
+    return list(lost.loc[change.sort_values(ascending=False, kind="stable").index[:most]].itertuples())
 
-    def change(answer: Answer) -> float:
-        return -(answer.noise or 0.0) / (answer.signal or 1.0)
 
-    return sorted((answer for answer in result.answers() if answer.name in lost), key=change)[:most]
-
-
-def _lost_image(answer: Answer, files: Mapping[str, Path], names: Sequence[str]) -> LostImage:
+def _lost_image(answer: Any, files: Mapping[str, Path], names: Sequence[str]) -> LostImage:
     file = files.get(answer.name)
     return LostImage(
         answer.name,
         thumbnail(file) if file else "",
         class_label(answer.label, names),
-        class_label(answer.classes[0], names),
+        class_label(answer.top1, names),
     )
 
 

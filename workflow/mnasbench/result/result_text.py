@@ -7,10 +7,12 @@ else but line ends, so the line is taken apart from its fixed middle, not at its
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from mnasbench.data.image_keys import by_key
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import read_text
-from mnasbench.result.evaluation import TOP, Answer
+from mnasbench.result.answers import TOP, Answer, answers_table
 
 # Greedy: the last such middle of a line is the real one, whatever the path holds.
 _LINE = re.compile(
@@ -43,12 +45,15 @@ def read_result_text(path: Path) -> dict[str, tuple[int, ...]]:
     return {name: tuple(ranks[rank] for rank in sorted(ranks))[:TOP] for name, ranks in ranked.items()}
 
 
-def answers_from_text(path: Path, labels: dict[str, int]) -> list[Answer]:
-    """Answers of a result text; ``labels`` maps image keys to classes. DatasetError for an image without a label."""
+def answers_from_text(path: Path, labels: dict[str, int]) -> pd.DataFrame:
+    """The table of answers of a result text; ``labels`` maps image keys to classes.
+
+    Raises DatasetError for an image without a label.
+    """
     classes = read_result_text(path)
     answers = []
     for key, name in sorted(by_key(classes).items()):
         if key not in labels:
             raise DatasetError(f"{one_line(path)}: {one_line(name)} has no label; give the label file of this dataset")
         answers.append(Answer(key, labels[key], classes[name]))
-    return answers
+    return answers_table(answers)

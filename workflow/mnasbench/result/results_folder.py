@@ -11,8 +11,8 @@ import pandas as pd
 from mnasbench.errors import InputError, one_line
 from mnasbench.files import read_json
 from mnasbench.precisions import BASELINE
+from mnasbench.result.answers import read_answers
 from mnasbench.result.chain import jobs_behind
-from mnasbench.result.evaluation import Answer, read_answers
 from mnasbench.result.row_files import NAME, read_row_files
 from mnasbench.result.summary import Row, read_summary, rows_of
 from mnasbench.result.text_table import read_text_table
@@ -48,8 +48,8 @@ class RowResults:
         """The rows of ``quantization``; none where there is no such table."""
         return () if self.quantization is None else tuple(self.quantization.to_dict("records"))
 
-    def answers(self) -> list[Answer]:
-        """The answers of all shards, by name of their images."""
+    def answers(self) -> pd.DataFrame:
+        """Its table of answers."""
         return read_answers(self.answer_files)
 
 

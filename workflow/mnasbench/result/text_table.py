@@ -5,6 +5,7 @@ import io
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mnasbench.errors import InputError, one_line
@@ -32,12 +33,22 @@ def numbers(path: Path, cells: pd.Series, *, whole: bool = False) -> pd.Series:
 
     Raises InputError naming a cell that is no finite number: a NaN would pass every comparison unseen.
     """
-    values = []
-    for text in cells:
-        try:
-            values.append((int(text) if whole else float(text)) if text else None)
-            if values[-1] is not None and not math.isfinite(values[-1]):
-                raise ValueError(text)
-        except ValueError as error:
-            raise InputError(f"{one_line(path)}: {cells.name} is {one_line(text)!r}, not a number") from error
-    return pd.Series(values, cells.index, "Int64" if whole else "float64", cells.name)
+    missing = (cells == "").to_numpy()
+    texts = np.where(missing, "0", cells.to_numpy()).astype(str)
+    try:
+        values = texts.astype(np.int64 if whole else np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("not finite")
+    except (ValueError, OverflowError) as error:
+        wrong = next((text for text in texts.tolist() if not _is_number(text, whole)), cells.name)
+        raise InputError(f"{one_line(path)}: {cells.name} is {one_line(str(wrong))!r}, not a number") from error
+    if whole:
+        return pd.Series(values, cells.index, "Int64", cells.name).mask(missing)
+    return pd.Series(np.where(missing, np.nan, values), cells.index, name=cells.name)
+
+
+def _is_number(text: str, whole: bool) -> bool:
+    try:
+        return math.isfinite(int(text) if whole else float(text))
+    except (ValueError, OverflowError):
+        return False
