@@ -3,9 +3,9 @@
 The photographs of ../shared/real, linked under 50,000 names with their classes, and the weights that have learned
 them, so fp32 must score 100 %; `--variants` adds others with weights drawn by a seed, whose accuracy means nothing and
 whose load is real. Then the same call again, one image replaced, and that call. What it needs on disk is about
-152 KB for each image, and 8 KB for each image and row of the summary.
+152 KB for each image, and 4 KB for each image and row of the summary.
 
-    python benchmarks/imagenet_size.py [--images 50000] [--shards 16] [--cores N] [--variants mnasnet1_0 ...]
+    python benchmarks/imagenet_size.py [--images 50000] [--shards N] [--cores N] [--variants mnasnet1_0 ...]
     python benchmarks/imagenet_size.py --keep FOLDER      leaves all in FOLDER
 
 FOLDER/cold holds the receipts as the first call left them, for benchmarks/scale.py.
@@ -40,6 +40,8 @@ from workflow import REPOSITORY, call, copy_checkout, photographs_below, replica
 LEARNED = "mnasnet0_5"
 CLASSES = 1000
 SIZE = 224
+# Of config/imagenet.yaml.
+ALL_VARIANTS, ALL_ROWS = 4, 24
 
 
 def prepare(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
@@ -84,6 +86,20 @@ def replace_image(data: Path, calibration: Path) -> None:
     image.write_bytes(content + b"\0")
 
 
+def count_files(results: Path, variants: int, rows: int) -> tuple[int, int]:
+    """Files and links below ``results``, and how many a run of ALL_VARIANTS and ALL_ROWS would leave.
+
+    What a variant or a row adds is counted by the names of folders and logs.
+    """
+    files = [path.relative_to(results).as_posix() for path in results.rglob("*") if not path.is_dir()]
+    of_row = re.compile(r"^(build|run|result)/[^/]+/[^/]+/|^logs/.*-(fp32|fp16|int8-\w+)(-\d+)?\.log$")
+    of_variant = re.compile(r"^(model|result)/[^/]+/|^logs/.*(export_model|check_parity|train_demo)-")
+    by_row = sum(of_row.search(file) is not None for file in files)
+    by_variant = sum(of_variant.search(file) is not None and of_row.search(file) is None for file in files)
+    others = len(files) - by_row - by_variant
+    return len(files), round(others + by_variant / variants * ALL_VARIANTS + by_row / rows * ALL_ROWS)
+
+
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The run, the calls after it, and what they took."""
     checkout, data = folder / "checkout", folder / "data"
@@ -100,6 +116,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     print(terminal_table(rows))
     largest = max((job.time for job in jobs.values()), key=lambda time: time.peak_bytes)
     inputs = sum(file.stat().st_size for file in (checkout / "results/data/replicated/npz").rglob("*.npz"))
+    files, all_files = count_files(checkout / "results", 1 + len(arguments.variants), len(rows))
     first_again, said = call(checkout, environment, *how)
     if "Nothing to be done" not in said:
         sys.exit("the run was not complete:\n" + said[-3000:])
@@ -118,6 +135,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "largest_job_mb": round(largest.peak_bytes / 1e6),
         "largest_job": largest.rule,
         "npz_mb": round(inputs / 1e6),
+        "files": files,
+        f"files_of_{ALL_ROWS}_rows": all_files,
         "fp32_top1": next(row.top1 for row in rows if row.model == LEARNED and row.precision == "fp32"),
         "first_call_again_s": round(first_again, 2),
         "call_again_s": round(again, 2),
@@ -132,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = os.environ.get("MNASBENCH_REAL", REPOSITORY.parent / "shared" / "real")
     parser.add_argument("--root", type=Path, default=Path(default), help="folder of the photographs and weights")
     parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--shards", type=lambda text: text if text == "auto" else int(text), default="auto")
     parser.add_argument("--cores", type=int, default=usable_cpus())
     parser.add_argument("--variants", nargs="*", default=[], help=f"besides {LEARNED}, with weights drawn by a seed")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16", "int8-percentile"])

@@ -8,12 +8,10 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 import tempfile
-import threading
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -32,9 +30,6 @@ REGULAR_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
 # How the names of files begin that are being written; a call that was killed leaves them.
 TEMPORARY = ".new-"
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Tells the temporary files of this call from those of any other, on whatever machine that shares the folder.
-_OURS = secrets.token_hex(6)
 
 
 def sha256_of_bytes(content: bytes) -> str:
@@ -75,17 +70,6 @@ def read_regular(path: Path, limit: int) -> bytes:
         return stream.read()
 
 
-def read_regular_into(path: Path, limit: int, buffer: bytearray) -> memoryview:
-    """The same bytes in ``buffer`` where they fit into it, in memory of their own otherwise."""
-    descriptor, size = _regular(path)
-    try:
-        _require_size(path, size, limit)
-        content = memoryview(buffer if len(buffer) >= size else bytearray(size))
-        return content[: os.readv(descriptor, [content[:size]]) if size else 0]
-    finally:
-        os.close(descriptor)
-
-
 def _require_size(path: Path, size: int, limit: int) -> None:
     if size > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes, which no file of this kind has", str(path))
@@ -124,40 +108,6 @@ def written_atomically(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def write_parts(path: Path, parts: Sequence[memoryview | bytes]) -> None:
-    """Write a file of these bytes, atomically as ``written_atomically`` and for as little as the system lets it.
-
-    For tens of thousands of small files: ``tempfile``, a look at the folder and another at the mode take as long as
-    the writing itself.
-    """
-    temporary = path.parent / f"{TEMPORARY}{_OURS}-{os.getpid()}-{threading.get_ident()}{path.suffix[-16:]}"
-    with refusal_named(path):
-        try:
-            descriptor = os.open(temporary, _NEW_FILE, 0o666)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(temporary, _NEW_FILE, 0o666)
-    try:
-        with refusal_named(path):
-            try:
-                write_all(descriptor, parts)
-            finally:
-                os.close(descriptor)
-            temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_all(descriptor: int, parts: Sequence[memoryview | bytes]) -> None:
-    """Write all of these bytes to an open file; a disk that is nearly full takes a part at first."""
-    written, size = os.writev(descriptor, parts), sum(map(len, parts))
-    if written < size:
-        rest = memoryview(b"".join(parts))[written:]
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
 
 
 def copy_file(source: Path, path: Path) -> None:
