@@ -53,7 +53,7 @@ def test_the_whole_workflow_through_the_vendors_tools(card: Workflow, settings: 
     speed = json.loads((run / "performance.json").read_text())
     assert len(speed["digests"]) == 3
     receipts = [json.loads((run / f"{job}.receipt.json").read_text()) for job in ("performance", "scores-0")]
-    compiled = f"results/build/mnasnet0_5/{int8}/compile.receipt.json"
+    compiled = f"results/build/mnasnet0_5/{int8}/compiled.json"
     assert receipts[0]["inputs"][compiled] == receipts[1]["inputs"][compiled]
     assert (speed["samples"], speed["requests"]) == (12, 3)
 
