@@ -1,8 +1,12 @@
 """What counts as the code of each step of the workflow, held against edits of the real sources."""
 
 import ast
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from mnasbench.code_digest import (
     Sources,
     code_of,
 )
+from mnasbench.data.demo import make_demo
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 # Each step of the workflow, and some of what decides its result however its code is arranged.
@@ -138,6 +143,69 @@ def test_an_edit_of_messages_comments_and_form_changes_nothing(
 
     assert _edit(sources, parts, edit) > 0
     assert Sources(sources).code_of(script).parts == parts
+
+
+# Started with every Python of a step, workers included: notes each function of ours that is called.
+_HOOK = """
+import os, sys, threading
+noted, file = set(), os.open(os.environ["NOTES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def note(frame, event, _):
+    code = frame.f_code
+    if event == "call" and code not in noted and "/workflow/" in code.co_filename:
+        noted.add(code)
+        os.write(file, f"{code.co_filename.rpartition('/workflow/')[2]}:{code.co_qualname}\\n".encode())
+sys.setprofile(note)
+threading.setprofile(note)
+"""
+# On a small dataset; later steps are too slow for a profiler.
+_CALLS = {
+    "scripts/index_dataset.py": "--root demo --shards 1 --manifest manifest.csv --workers 2",
+    "scripts/gather_manifest.py": "--shards manifest.csv --manifest all.csv",
+    "scripts/sample_calibration.py": "--root demo --part train --images 24 --list list.txt --folder images --workers 2",
+    "scripts/image2npz.py": "--dataset_path demo --manifest all.csv --resize 40 --crop 32 --shard_file 0.npz --text_path 0.txt --workers 2",
+    "scripts/write_build_config.py": '--name a --model a.json --precision fp32 --build_file a.yaml --vdsp_params v.json --work_dir build --preprocessing {"resize":256,"crop":224}',
+}  # fmt: skip
+
+
+def test_every_function_that_a_step_calls_is_counted(tmp_path: Path) -> None:
+    """Held against what really runs, so that no way to reach code is overlooked."""
+    make_demo(tmp_path / "demo", validation=24, training=24, seed=0, workers=1)
+    (tmp_path / "a.json").write_text(json.dumps({"file": "a.onnx", "size": 224}))
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook/sitecustomize.py").write_text(_HOOK)
+    for name, arguments in _CALLS.items():
+        notes = tmp_path / "notes.txt"
+        notes.unlink(missing_ok=True)
+        path = os.pathsep.join([str(tmp_path / "hook"), str(WORKFLOW)])
+        subprocess.run(
+            [sys.executable, str(WORKFLOW / name), *arguments.split()],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": path, "NOTES": str(notes)},
+            check=True,
+            capture_output=True,
+        )
+        parts = code_of(WORKFLOW / name).parts
+        called = {line for line in notes.read_text().splitlines() if not line.partition(":")[2].startswith("<")}
+        uncounted = {
+            line
+            for line in called
+            if _top(line) not in parts and not {line.partition(":")[0], _top(line)} & CODE_THAT_DECIDES_NO_RESULT
+        }
+        # The body of a class runs where its module is imported, whether or not it is used.
+        uncounted = {line for line in uncounted if "." in line.partition(":")[2] or not _is_class(line)}
+        assert len(called) > 5 and not uncounted, name
+
+
+def _top(line: str) -> str:
+    """The top-level definition that a function belongs to."""
+    module, _, name = line.partition(":")
+    return f"{module}:{name.partition('.')[0]}"
+
+
+def _is_class(line: str) -> bool:
+    module, _, name = line.partition(":")
+    tree = ast.parse((WORKFLOW / module).read_text())
+    return any(isinstance(node, ast.ClassDef) and node.name == name for node in tree.body)
 
 
 def test_the_table_above_has_every_step() -> None:
