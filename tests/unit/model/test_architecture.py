@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ import torch
 from mnasbench.errors import SettingsError, WeightsError
 from mnasbench.files import sha256_of_bytes, sha256_of_file
 from mnasbench.model import architecture
+from mnasbench.model.check import check_models
+from mnasbench.model.torchvision_import import torchvision
+from mnasbench.settings import load_settings
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +199,162 @@ class _Answer:
 def test_unknown_weights_are_named() -> None:
     with pytest.raises(SettingsError, match="did you mean 'IMAGENET1K_V1'"):
         architecture.download("torchvision", "mnasnet0_5", "IMAGENET1K_V2")
+
+
+# ------------------------------------------------------------------------------------- GoogLeNet's and Inception's input
+def _make_sensitive(model: torch.nn.Module) -> None:
+    """Untrained, deep nets give any image the same logits; this keeps a signal alive."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.fill_(1.5)
+
+
+@pytest.mark.parametrize(("name", "size", "head"), [("googlenet", 64, "aux1."), ("inception_v3", 96, "AuxLogits.")])
+def test_logits_are_those_of_torchvisions_model_with_published_weights(
+    tmp_path: Path, name: str, size: int, head: str
+) -> None:
+    # torchvision changes the input where it makes these with published weights; their state dict does not say so.
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(name, weights=None, num_classes=7, transform_input=True, init_weights=False)
+    _make_sensitive(theirs)
+    images = torch.rand(1, 3, size, size) * 4 - 2
+    with torch.no_grad():
+        expected = theirs.eval()(images)
+    state = theirs.state_dict()
+    without = OrderedDict((key, value) for key, value in state.items() if not key.startswith(("aux", "AuxLogits")))
+    assert any(key.startswith(head) for key in state) and len(without) < len(state)
+    for content in (state, without) if name == "googlenet" else (state,):
+        torch.save(content, tmp_path / "w.pth")
+        loaded = architecture.load_file("torchvision", name, tmp_path / "w.pth", size)
+        with torch.no_grad():
+            assert torch.equal(loaded.model(images), expected) and loaded.classes == 7
+        assert "the input is transformed inside the net" in loaded.notes[-1]
+    plain = architecture.load_file("torchvision", name, tmp_path / "w.pth", size, transform_input=False)
+    with torch.no_grad():
+        assert not torch.allclose(plain.model(images), expected) and "not transformed" in plain.notes[-1]
+
+
+def test_the_input_is_transformed_in_the_exported_graph_as_well(tmp_path: Path) -> None:
+    import onnxruntime
+
+    from mnasbench.model.export import export_onnx
+
+    model = architecture.create("torchvision", "googlenet", 5)
+    _make_sensitive(model)
+    export_onnx(model, 64, tmp_path / "net.onnx")
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(images)
+    logits = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"input": images.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=1e-4)
+    model.transform_input = False
+    with torch.no_grad():
+        assert not torch.allclose(model(images), expected, atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------- built for one size
+def test_weights_for_another_image_size_are_told_with_the_size_to_set(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        state = torchvision.models.vit_b_16(num_classes=3, image_size=64).state_dict()
+    few = OrderedDict((key, torch.zeros(value.shape, dtype=torch.float16)) for key, value in state.items())
+    torch.save(few, tmp_path / "w.pth")
+    with pytest.raises(
+        WeightsError, match=r"for images of 64 x 64 pixels, not 224 x 224; set .*size: 64 \(--size 64\)"
+    ):
+        architecture.check_file("torchvision", "vit_b_16", tmp_path / "w.pth", 224)
+    classes, notes = architecture.check_file("torchvision", "vit_b_16", tmp_path / "w.pth", 64)
+    assert classes == 3 and "float16" in " ".join(notes)
+    # Without a size it is the file's.
+    assert architecture.load("torchvision", "vit_b_16", tmp_path / "w.pth")[0].image_size == 64  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "size"),
+    [("torchvision", "vit_b_16", 200), ("timm", "test_vit", 100), ("torchvision", "maxvit_t", 200)],
+)
+def test_a_size_that_an_architecture_cannot_have_is_one_line(library: str, name: str, size: int) -> None:
+    message = f"takes no images of {size} x {size} pixels .*set models"
+    with pytest.raises(SettingsError, match=message) as error, torch.device("meta"):
+        made = architecture.create(library, name, size=size)
+        architecture.require_size(library, name, made, size)
+    assert "\n" not in str(error.value)
+
+
+def test_a_size_is_given_to_architectures_that_are_built_for_one() -> None:
+    for library, name, size in (
+        ("torchvision", "vit_b_16", 64),
+        ("timm", "test_vit", 96),
+        ("torchvision", "swin_t", 96),
+    ):
+        with torch.device("meta"):
+            made = architecture.create(library, name, 7, size)
+            assert architecture.require_size(library, name, made, size) == 7
+
+
+# ----------------------------------------------------------------------------------------------------- forms of files
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_values_of_another_precision_become_float32(
+    tmp_path: Path, state: "OrderedDict[str, torch.Tensor]", kind: torch.dtype
+) -> None:
+    saved = {key: value.to(kind) if value.is_floating_point() else value for key, value in state.items()}
+    torch.save(saved, tmp_path / "w.pth")
+    model, _ = architecture.load("torchvision", "mnasnet0_5", tmp_path / "w.pth")
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert all(torch.equal(value, saved[key].to(value.dtype)) for key, value in model.state_dict().items())
+
+
+def test_names_are_mapped_by_timms_own_filter(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = architecture.create("timm", "test_convnext", 9)
+    original = {}
+    for key, value in theirs.state_dict().items():
+        old = re.sub(r"^stem\.", "downsample_layers.0.", key)
+        old = re.sub(r"^stages\.(\d+)\.downsample\.", r"downsample_layers.\1.", old)
+        old = re.sub(r"^stages\.(\d+)\.blocks\.", r"stages.\1.", old)
+        old = old.replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
+        original[old.replace("head.fc.", "head.").replace("head.norm.", "norm.")] = value
+    assert len(set(original) & set(theirs.state_dict())) < len(original) / 2
+    torch.save({"model": original, "epoch": 1}, tmp_path / "w.pth")
+    loaded = architecture.load_file("timm", "test_convnext", tmp_path / "w.pth")
+    assert _same(loaded.model, theirs.state_dict()) and loaded.classes == 9
+    assert loaded.notes[-1] == "names of 'model' are mapped by timm's filter for original checkpoints"
+
+
+def test_densenets_old_names(tmp_path: Path) -> None:
+    theirs = architecture.create("torchvision", "densenet121", 4).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value for key, value in theirs.items()}
+    assert old.keys() != theirs.keys()
+    torch.save(old, tmp_path / "w.pth")
+    assert _same(architecture.load("torchvision", "densenet121", tmp_path / "w.pth")[0], theirs)
+
+
+# -------------------------------------------------------------------------------------------------------------- early
+def test_the_head_of_a_file_tells_its_classes_and_another_architecture(
+    tmp_path: Path, state: "OrderedDict[str, torch.Tensor]"
+) -> None:
+    torch.save({"state_dict": state, "state_dict_ema": state}, tmp_path / "w.pth")
+    classes, notes = architecture.check_file("torchvision", "mnasnet0_5", tmp_path / "w.pth", 64)
+    assert classes == 7 and "it also holds 'state_dict_ema'" in notes[0]
+    with pytest.raises(WeightsError, match=r"not weights of torchvision resnet18: .* is missing"):
+        architecture.check_file("torchvision", "resnet18", tmp_path / "w.pth", 64)
+    with pytest.raises(WeightsError, match="these are weights of mnasnet0_5"):
+        architecture.check_file("torchvision", "mnasnet1_0", tmp_path / "w.pth", 64)
+
+
+def test_a_configurations_models_are_checked_from_their_files(
+    tmp_path: Path, state: "OrderedDict[str, torch.Tensor]"
+) -> None:
+    torch.save(state, tmp_path / "w.pth")
+
+    def checked(classes: int, **entry: object) -> list[str]:
+        models = {"m": {"name": "mnasnet0_5", "weights": str(tmp_path / "w.pth"), **entry}}
+        return check_models(load_settings({"dataset": {"name": "x", "root": "/x"}, "models": models}), classes)
+
+    (line,) = checked(7, size=64)
+    assert line.startswith("models.m: 7 classes; preprocessing of IMAGENET1K_V1 (the first published, as neither")
+    with pytest.raises(SettingsError, match=r"models.m: its weights are for 7 classes, but the dataset's .* of 24"):
+        checked(24, size=64)
+    with pytest.raises(WeightsError, match=r"^models.m: .*not weights of torchvision vgg11"):
+        checked(7, name="vgg11", size=64)
+    with pytest.raises(SettingsError, match=r"^models.m: torchvision vit_b_16 takes no images of 200"):
+        checked(7, name="vit_b_16", size=200, weights="IMAGENET1K_V1")

@@ -40,7 +40,8 @@ def create(
     options: dict[str, Any] = {}
     if library == "torchvision":
         if name in TRANSFORMS_INPUT:
-            options |= {"transform_input": transform_input, "aux_logits": False}
+            # Their own initialization takes long and is announced as changing; torch's will do.
+            options |= {"transform_input": transform_input, "aux_logits": False, "init_weights": False}
         if size is not None and name.startswith("vit_"):
             options["image_size"] = size
         if size is not None and name.startswith("maxvit"):
@@ -48,15 +49,12 @@ def create(
     elif size is not None and import_timm().get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = size
     try:
-        with warnings.catch_warnings():
-            # GoogLeNet and Inception announce a change of their own initialization, which weights replace anyway.
-            warnings.simplefilter("ignore", FutureWarning)
-            if library == "torchvision":
-                model: torch.nn.Module = torchvision.models.get_model(
-                    name, weights=None, num_classes=classes, **options
-                )
-            else:
-                model = import_timm().create_model(name, pretrained=False, num_classes=classes, **options)
+        if library == "torchvision":
+            model: torch.nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+        else:
+            model = import_timm().create_model(name, pretrained=False, num_classes=classes, **options)
+    except NotImplementedError:
+        raise  # an operator that the device lacks says nothing about the size
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         if not options.keys() & {"image_size", "input_size", "img_size"}:
             raise
@@ -190,6 +188,7 @@ def _put(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MNASNet announces that it rebuilds its stem
             model.load_state_dict(state, assign=meta)
+            model.float()
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
         family = _family_member(library, name, state, classes)
         advice = f"; these are weights of {family}" if family else ""

@@ -175,20 +175,19 @@ def _notes(file: WeightsFile, place: str, used: set[str], whole: list[str]) -> l
     taken = f"the weights under '{place}'" if place else "the weights at its top"
     others = [other for other in whole if other != place]
     # An averaged copy that keeps parameters only, or a list of them, has no names to be found by.
-    unnamed = {_top(name) for name in file.tensors if name not in used and _is_averaged(_top(name))}
+    left = [name for name in file.tensors if name not in used and not any(_is_below(name, other) for other in others)]
+    counters = [name for name in left if name.rpartition(".")[2] in _COUNTERS]
+    unnamed = {_top(name) for name in left if name not in counters and _is_averaged(_top(name))}
     others += sorted(top for top in unnamed if not any(_is_below(other, top) for other in (*others, place)))
     if others:
         listed = ", ".join(f"'{one_line(other)}'" for other in others)
         notes.append(f"{taken} are used; it also holds {listed} (weights_key chooses)")
     elif place:
         notes.append(f"{taken} are used")
-    counters = [name for name in file.tensors if name not in used and name.rpartition(".")[2] in _COUNTERS]
     if counters:
         kinds = ", ".join(sorted({name.rpartition(".")[2] for name in counters}))
         notes.append(f"{len(counters)} counters are ignored ({kinds})")
-    heads = sorted(
-        {word for name in file.tensors if name not in used for word in name.split(".") if word in _TRAINING_HEADS}
-    )
+    heads = sorted({word for name in left for word in name.split(".") if word in _TRAINING_HEADS})
     if heads:
         notes.append(f"heads for training are left out ({', '.join(heads)})")
     if file.stand_ins:
