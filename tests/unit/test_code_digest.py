@@ -196,3 +196,39 @@ def test_what_an_edit_changes(tmp_path: Path, file: str, before: str, after: str
     second = _code(script)
     assert {name for name in first.parts if first.parts[name] != second.parts.get(name)} == changes
     assert (first.digest != second.digest) == bool(changes)
+
+
+def _parts_of(tmp_path: Path, script: str, **modules: str) -> set[str]:
+    """The parts of a script on top of these modules of the library."""
+    script_file = tmp_path / "scripts/step.py"
+    library = {tmp_path / f"mnasbench/{name}.py": text for name, text in modules.items()}
+    for path, text in (library | {script_file: script}).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return set(_code(script_file).parts)
+
+
+def test_a_module_that_hands_on_what_another_defines_counts_with_what_it_does(tmp_path: Path) -> None:
+    through = "import numpy\ndef patched():\n    return 1\nif not patched():\n    print(1)\n"
+    parts = _parts_of(
+        tmp_path, "def main():\n    from mnasbench.through import numpy\n    numpy.ones(1)\n", through=through
+    )
+    assert parts == {"scripts/step.py:main", "mnasbench/through.py", "mnasbench/through.py:patched", "numpy"}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "import mnasbench.one",  # for its effect
+        "from mnasbench import one\nprint(one)",
+        "from mnasbench import one\nprint(one.made_elsewhere)",
+        "from mnasbench.one import *",
+        "from mnasbench.two import one_by_name\none_by_name('f')",
+        "import importlib\nimportlib.import_module('mnasbench.one')",
+        "import importlib, mnasbench.one\nimportlib.import_module('mnasbench.' + 'one')",
+    ],
+)
+def test_what_cannot_be_told_apart_counts_together(tmp_path: Path, use: str) -> None:
+    one = "def f():\n    return 1\n"
+    two = "from mnasbench import one\ndef one_by_name(name):\n    return eval('one.' + name)()\n"
+    assert "mnasbench/one.py:f" in _parts_of(tmp_path, f"{use}\n", one=one, two=two)

@@ -217,7 +217,7 @@ def test_the_table_above_has_every_step() -> None:
 def test_torch_is_imported_by_the_steps_that_need_it_alone() -> None:
     """Importing it takes seconds, which a job for each shard and row would pay again."""
     using = {name for name in DECIDING if "torch" in code_of(WORKFLOW / name).parts}
-    assert using == {"scripts/train_demo.py", "scripts/export_timm_torchvision_model.py"}
+    assert using == {f"scripts/{name}.py" for name in ("train_demo", "export_timm_torchvision_model", "check_parity")}
 
 
 def test_what_never_counts_is_there_and_is_not_counted() -> None:

@@ -339,11 +339,14 @@ class _Imports:
 
     def add(self, node: ast.Import | ast.ImportFrom) -> None:
         """Add the names of one statement."""
+        if isinstance(node, ast.ImportFrom) and node.level:
+            raise ValueError("a relative import cannot be followed; ours are absolute")
         for alias in node.names:
             name, loaded = alias.asname or alias.name, tuple(alias.name.split("."))
             if isinstance(node, ast.ImportFrom):
-                # A relative import, which we do not use, cannot be followed.
-                loaded = ("",) if node.level or alias.name == "*" else (*(node.module or "").split("."), alias.name)
+                source = tuple((node.module or "").split("."))
+                # Whatever * brings, the module as a whole counts.
+                loaded = source if alias.name == "*" else (*source, alias.name)
                 stands_for = loaded
             elif alias.asname:
                 stands_for = loaded
@@ -613,9 +616,6 @@ class _Reach:
 
     def _reach_dotted(self, name: _Chain) -> None:
         """Count what a dotted name stands for, from the root of all modules."""
-        if not name[0]:
-            self._reach_everything()
-            return
         for length in range(len(name), 0, -1):
             path = self._sources.file_of(name[:length], self._folder)
             if path is not None:
@@ -623,10 +623,11 @@ class _Reach:
         else:
             self._libraries.add(name[0])
             return
-        for above in range(1, length):
-            package = self._sources.file_of(name[:above], self._folder)
-            if package is not None:
-                self._reach_module(package)
+        # Importing a.b.c runs a and a.b before it, and a.b.c itself where it only hands on what another module defines.
+        for above in range(1, length + 1):
+            module = self._sources.file_of(name[:above], self._folder)
+            if module is not None:
+                self._reach_module(module)
         if length == len(name) or not self._reach_chain(path, name[length:]):
             self._reach_whole(path)
 
