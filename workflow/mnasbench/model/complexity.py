@@ -67,7 +67,7 @@ _COUNTING_NOTHING = """
     split_with_sizes stack std std_mean sum topk tril tril_indices triu triu_indices unfold unique_dim _unique2
     upsample_bicubic2d upsample_bilinear2d upsample_nearest2d upsample_linear1d upsample_nearest1d var var_mean zeros
     zeros_like embedding clone rrelu_with_noise _fused_rms_norm zero hardswish hardsigmoid hardtanh leaky_relu elu
-    log_sigmoid_forward _prelu_kernel softplus softshrink hardshrink
+    log_sigmoid_forward unsafe_split unsafe_split_with_sizes _prelu_kernel softplus softshrink hardshrink
 """
 _COUNT_NOTHING = frozenset(_COUNTING_NOTHING.split())
 
