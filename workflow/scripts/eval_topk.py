@@ -44,7 +44,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     labels, label_file = _labels_of(arguments)
     answers = answers_from_text(arguments.result, labels)
     figures = accuracy(answers)
-    left_out, message = labels_left_out((answer.name for answer in answers), labels, label_file)
+    left_out, message = labels_left_out(answers["name"], labels, label_file)
     if arguments.json:
         write_json(arguments.json, {**figures, "labels_left_out": left_out})
     if message:

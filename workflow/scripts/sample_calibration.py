@@ -50,8 +50,7 @@ def sample(arguments: argparse.Namespace) -> None:
         on_fault=arguments.on_fault,
         workers=arguments.workers,
     )
-    mode = "copy" if arguments.copy else "link"
-    write_calibration(arguments.root, names, arguments.list, arguments.folder, mode)
+    write_calibration(arguments.root, names, arguments.list, arguments.folder, "copy" if arguments.copy else "link")
     print(f"{arguments.list}: {len(names)} images")
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def notes_on(rows: Sequence[Sources]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _on_parity(model: str, certificate: dict[str, Any]) -> str:
+def _on_parity(model: str, certificate: Mapping[str, Any]) -> str:
     (way,) = certificate["ways"]
     sampled = certificate["images"] < certificate["drawn_from"]
     return (

@@ -13,7 +13,7 @@ from pathlib import Path
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.data.class_order import read_class_names
-from mnasbench.result.evaluation import TOP
+from mnasbench.result.answers import TOP
 from mnasbench.result.outputs import read_outputs, require_outputs_of
 from mnasbench.result.pairing import listed_inputs
 from mnasbench.run.classify import Prediction, write_result_text
