@@ -35,7 +35,7 @@ from mnasbench.data.shard import InputShard, read_scores
 from mnasbench.errors import InputError, MnasbenchError
 from mnasbench.file_memory import FileState
 from mnasbench.files import read_text, read_yaml, sha256_of_bytes
-from mnasbench.model.architecture import read_state_dict
+from mnasbench.model.weights_file import read_weights
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.receipts import Acceptance, FileRecord, FolderRecord, damage_of
 from mnasbench.result.answers import read_answers
@@ -366,7 +366,7 @@ def _onnx_examples() -> list[bytes]:
 
 
 def _weights(path: Path) -> None:
-    read_state_dict(path)
+    read_weights(path)
 
 
 def _weights_examples() -> list[bytes]:
