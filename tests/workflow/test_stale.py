@@ -70,6 +70,7 @@ def kept(finished: Workflow) -> Iterator[Workflow]:
         (finished.root.parent / entry.name).unlink(missing_ok=True)
         entry.rename(finished.root.parent / entry.name)
     aside.rmdir()
+    shutil.rmtree(finished.root.parent / "moved", ignore_errors=True)  # another checkout, which some tests make
 
 
 def _configure(workflow: Workflow, change: Callable[[dict], None]) -> None:
