@@ -65,6 +65,7 @@ def built(repository: Path, settings: dict, tmp_path_factory: pytest.TempPathFac
     workflow = _card(repository, tmp_path_factory.mktemp("built"))
     workflow.configure({**settings, "precisions": ["fp16"]})
     workflow.run(
-        "results/build/mnasnet0_5/fp16/compile.receipt.json", "results/data/small/lists/resize73-crop64-bilinear-0.txt"
+        "results/build/mnasnet0_5/fp16/compile.receipt.json",
+        "results/data/small/image_lists/resize73-crop64-bilinear-0.txt",
     )
     return workflow
