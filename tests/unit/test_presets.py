@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
+import check_parity
 from mnasbench import presets
 from mnasbench.errors import SettingsError
 from mnasbench.files import sha256_of_file
+from mnasbench.plan.steps import STEPS
+from mnasbench.preprocessing import resize_from_json
 from mnasbench.presets import PRESETS_FILE, preset, preset_of_file, published_weights
+from mnasbench.settings import load_settings
 from write_presets import presets_text
 
 
@@ -89,6 +93,12 @@ def test_a_timm_tag_is_a_name_with_its_own_preprocessing() -> None:
 def test_timms_squashed_images_are_resized_to_a_square_and_keep_their_proportions_at_another_size() -> None:
     squashed = preset("timm", "convnext_base.fb_in22k_ft_in1k_384")
     assert squashed.preprocessing.resize == (384, 384) and squashed.resize_for(256) == (256, 256)
+    model = {"library": "timm", "name": "convnext_base.fb_in22k_ft_in1k_384", "weights": "pretrained"}
+    settings = load_settings({"models": {"m": model}, "dataset": {"root": "images", "name": "mine"}})
+    arguments = STEPS["check_parity"](settings, variant="m").arguments
+    command = ["--root", "images", *arguments]
+    read = check_parity.build_parser().parse_args(command)
+    assert resize_from_json(read.resize, "--resize") == (384, 384)
 
 
 @pytest.mark.parametrize(

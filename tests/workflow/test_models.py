@@ -9,6 +9,7 @@ import torch
 from checkout import Workflow
 from mnasbench.data.demo import make_demo
 from mnasbench.model.architecture import create
+from mnasbench.plan.steps import STEPS
 
 MODELS = {
     "mnasnet0_75": {"library": "torchvision", "size": 96},
@@ -70,3 +71,12 @@ def test_a_wrong_configuration_is_one_line(workflow: Workflow, change: dict, mes
     assert done.returncode != 0
     assert message in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_every_step_is_in_a_plan(workflow: Workflow) -> None:
+    # A rule whose result no other rule asks for would never run, and nothing would say so.
+    planned: set[str] = set()
+    for npz in ("preprocessed", "original"):
+        workflow.configure({"models": {"mnasnet0_5": {}}, "npz": npz})
+        planned |= set(workflow.planned())
+    assert planned == set(STEPS)

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from mnasbench.errors import SettingsError, did_you_mean, one_line
@@ -50,6 +51,15 @@ def _resize_label(resize: Resize) -> str:
 def _least_size(resize: Resize) -> Size:
     """The height and the width that any image has at least after the resize."""
     return (resize, resize) if isinstance(resize, int) else resize
+
+
+def scaled(resize: Resize, ratio: Fraction) -> Resize:
+    """The same resize for a crop that is ``ratio`` times as large."""
+
+    def side(pixels: int) -> int:
+        return round(pixels * ratio)
+
+    return side(resize) if isinstance(resize, int) else (side(resize[0]), side(resize[1]))
 
 
 @dataclass(frozen=True)

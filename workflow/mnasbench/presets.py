@@ -9,12 +9,13 @@ import functools
 import json
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import sha256_of_file
-from mnasbench.preprocessing import Preprocessing, Resize
+from mnasbench.preprocessing import Preprocessing, Resize, scaled
 
 PRESETS_FILE = Path(__file__).with_name("presets.json")
 LIBRARIES = ("torchvision", "timm")
@@ -48,12 +49,7 @@ class Preset:
 
     def resize_for(self, size: int) -> Resize:
         """The resize for a crop of another size, in the published proportion of the two."""
-
-        def scaled(side: int) -> int:
-            return round(side * size / self.size)
-
-        resize = self.preprocessing.resize
-        return scaled(resize) if isinstance(resize, int) else (scaled(resize[0]), scaled(resize[1]))
+        return scaled(self.preprocessing.resize, Fraction(size, self.size))
 
 
 @functools.cache

@@ -8,7 +8,7 @@ localrules:
 rule write_build_config:
     input:
         current=get_current("write_build_config"),
-        description=inputs.get_exported_description,
+        description=inputs.get_graph_description,
     output:
         build="results/build/{variant}/{precision}/build.yaml",
         vdsp_params="results/build/{variant}/{precision}/vdsp_params.json",
@@ -28,7 +28,7 @@ rule compile_model:
     input:
         current=get_current("compile_model"),
         build="results/build/{variant}/{precision}/build.yaml",
-        graph=inputs.get_exported_graph,
+        graph=inputs.get_graph,
         calibration=inputs.get_calibration_list,
         chosen=inputs.get_calibration_receipt,
     output:

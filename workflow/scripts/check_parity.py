@@ -7,6 +7,7 @@ With --images N a sample of the images is judged, and what is said of the whole 
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from mnasbench.data.layouts import scan
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.preprocessing import Preprocessing, resize_from_json
 from mnasbench.result.pairing import listed_inputs
 from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
 
@@ -36,7 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = parser_for(__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="PREFIX", help="compiled fp32 model, no suffix")
     parser.add_argument(
-        "--resize", type=whole(), help="torchvision's short side; default: what the model was built with"
+        "--resize",
+        type=json.loads,
+        metavar="JSON",
+        help="torchvision's short side, or [height,width]; default: what the model was built with",
     )
     add_dataset_arguments(parser)
     parser.add_argument("--manifest", type=Path, help="take the images that this manifest of the dataset names")
@@ -95,7 +99,7 @@ def check(arguments: argparse.Namespace) -> None:
     compiled = read_package(arguments.model)
     reference = Preprocessing.from_json(compiled.info["preprocessing"])
     if arguments.resize is not None:
-        reference = replace(reference, resize=arguments.resize, library="pillow")
+        reference = replace(reference, resize=resize_from_json(arguments.resize, "--resize"), library="pillow")
     images, drawn_from = images_of(arguments)
     certified = certificate(
         compiled,

@@ -17,6 +17,7 @@ from mnasbench.data.layouts import Dataset, labelled, layout_of, scan
 from mnasbench.data.listing import Listing, state_in_listing
 from mnasbench.data.manifest import index_dataset
 from mnasbench.errors import DatasetError
+from mnasbench.plan.dataset_look import label_files
 from mnasbench.result.pairing import labels_by_key
 from mnasbench.settings import load_settings
 from unit.data.image_files import flat_dataset, foldered_dataset, write_image
@@ -116,10 +117,10 @@ def test_a_label_file_is_in_force_before_class_folders(tmp_path: Path) -> None:
     assert type(layout_of(Dataset(root))) is layouts.LAYOUTS[1]
 
 
-class _ByFirstLetter:
-    """A layout that the library does not have: images lie in ``pool/``, and the first letter of a name is its class."""
+class _PoolWithTable:
+    """A layout that the library does not have: images lie in ``pool/``, and ``pool.tsv`` has their classes."""
 
-    name: ClassVar[str] = "first letters"
+    name: ClassVar[str] = "a pool and its table"
     has_part: ClassVar[bool] = False
 
     def __init__(self, dataset: Dataset) -> None:
@@ -133,18 +134,24 @@ class _ByFirstLetter:
         return {f"pool/{path.name}": state_in_listing(path) for path in (self._root / "pool").iterdir()}
 
     def classes(self, files: Iterable[str]) -> tuple[dict[str, int], ClassOrder]:
-        order = ClassOrder({"x": 0, "y": 1}, "by their letters", is_guess=False)
-        return {name: order.indices[Path(name).name[0]] for name in files}, order
+        order = ClassOrder({"x": 0, "y": 1}, "as the table has them", is_guess=False)
+        table = dict(line.split("\t") for line in self.label_files()[0].read_text().splitlines())
+        return {name: order.indices[table[name]] for name in files}, order
+
+    def label_files(self) -> list[Path]:
+        return [self._root / "pool.tsv"]
 
     def deciding(self) -> list[str]:
         return []
 
 
 def test_a_new_layout_is_its_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layouts, "LAYOUTS", [_ByFirstLetter, *layouts.LAYOUTS])
+    monkeypatch.setattr(layouts, "LAYOUTS", [_PoolWithTable, *layouts.LAYOUTS])
     root, manifest = tmp_path / "set", tmp_path / "manifest.csv"
     for seed, name in enumerate(("x1.JPEG", "x2.JPEG", "y1.JPEG")):
         write_image(root / "pool" / name, seed)
+    table = root / "pool.tsv"
+    table.write_text("".join(f"pool/{name}\t{name[0]}\n" for name in ("x1.JPEG", "x2.JPEG", "y1.JPEG")))
     # planning
     config = {
         "dataset": {"name": "set", "root": str(root)},
@@ -152,7 +159,9 @@ def test_a_new_layout_is_its_class_and_a_line(tmp_path: Path, monkeypatch: pytes
         "models": {"mnasnet0_5": {"weights": "IMAGENET1K_V1"}},
     }
     extent = check_data(load_settings(config))
-    assert (extent.images, extent.classes, extent.message) == (3, 2, "first letters, 2 classes by their letters")
+    message = "a pool and its table, 2 classes as the table has them"
+    assert (extent.images, extent.classes, extent.message) == (3, 2, message)
+    assert label_files(load_settings(config)) == [str(table)]
     # index, evaluation labels, calibration, look at changes
     dataset = Dataset(root)
     assert {image.name: image.class_index for image in index_dataset(dataset, manifest)} == {
@@ -163,5 +172,10 @@ def test_a_new_layout_is_its_class_and_a_line(tmp_path: Path, monkeypatch: pytes
     assert labels_by_key(manifest) == {"x1": 0, "x2": 0, "y1": 1}
     assert "pool/y1.JPEG" in sample_calibration(dataset, 2, seed=0)
     assert dataset_changes(dataset, [manifest]) == []
+    # an edit of the layout's own file is seen, although no image changed
+    table.write_text(table.read_text().replace("x2.JPEG\tx", "x2.JPEG\ty"))
+    assert [str(change) for change in dataset_changes(dataset, [manifest])] == ["pool/x2.JPEG: class 0 became 1"]
+    index_dataset(dataset, manifest)
     write_image(root / "pool/y2.JPEG", 9)
+    table.write_text(table.read_text() + "pool/y2.JPEG\ty\n")
     assert [str(change) for change in dataset_changes(dataset, [manifest])] == ["pool/y2.JPEG: is new"]

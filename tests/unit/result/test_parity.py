@@ -1,5 +1,6 @@
 """The parity certificate, against pixels and answers that are computed here another way."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from mnasbench.data.shard import new_shard
 from mnasbench.errors import DatasetError, ModelError, SettingsError
 from mnasbench.model.export import export_onnx
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.result.parity import Way, certificate, from_npz, usual_ways
+from mnasbench.result.parity import Way, certificate, decoded, from_npz, usual_ways
 
 SIZE = 32
 REFERENCE = Preprocessing(resize=40, crop=SIZE)
@@ -137,10 +138,19 @@ def test_a_sample_is_the_same_however_the_names_are_ordered() -> None:
     assert 440 < sum(name < "val/01000" for name in half) < 560
 
 
+def test_a_publisher_who_squeezes_is_torchvisions_resize_to_a_size(compiled: CompiledModel, images: Images) -> None:
+    squeezed = Preprocessing(resize=(40, 36), crop=SIZE)
+    ways = [Way("squeezed", decoded, squeezed), Way("short side", decoded, REFERENCE)]
+    own, other = certificate(compiled, squeezed, ways, images)["ways"]
+    assert (own["different_pixels"], own["max_difference"]) == (0, 0) and other["different_images"] > 20
+
+
 def test_what_cannot_be_compared_is_refused(compiled: CompiledModel, images: Images) -> None:
     squeezed = Preprocessing(resize=(40, 40), crop=SIZE)
+    with pytest.raises(SettingsError, match="name a short side with --resize"):
+        usual_ways(squeezed)
     with pytest.raises(SettingsError, match="name torchvision's short side with --resize"):
-        certificate(compiled, squeezed, [], images)
+        certificate(compiled, replace(squeezed, library="opencv"), [], images)
     half = CompiledModel(compiled.prefix, {**compiled.info, "precision": "fp16"})
     with pytest.raises(ModelError, match="is fp16; answers are compared on fp32"):
         certificate(half, REFERENCE, usual_ways(REFERENCE), images)

@@ -46,10 +46,6 @@ class Dataset:
         """The file of class names that counts, or None."""
         return self.wnids or _if_file(self.root / "wnids.txt")
 
-    def files_of_classes(self) -> list[Path]:
-        """The user's own files that give images their classes."""
-        return [file for file in (self.label_file(), self.wnids_file()) if file is not None]
-
 
 def _if_file(path: Path) -> Path | None:
     return path if path.is_file() else None
@@ -85,8 +81,11 @@ class Layout(Protocol):
     def classes(self, files: Iterable[str]) -> tuple[dict[str, int], ClassOrder]:
         """The class index of each of these images; DatasetError names those that have none."""
 
+    def label_files(self) -> list[Path]:
+        """The user's files that ``classes`` reads, besides ``wnids``: an edit of one makes the manifest stale."""
+
     def deciding(self) -> list[str]:
-        """What else decides the classes than the images' names and ``Dataset.files_of_classes``."""
+        """What else decides the classes than those files and the images' names."""
 
 
 class _LayoutWithCsv:
@@ -127,6 +126,10 @@ class _LayoutWithCsv:
         labels, names = self._read()
         by_name = {name: labels.classes[written] for written, name in names.items()}
         return {name: by_name[name] for name in files}, labels.order
+
+    def label_files(self) -> list[Path]:
+        """The CSV."""
+        return [self._dataset.labels] if self._dataset.labels else []
 
     def deciding(self) -> list[str]:
         """Nothing."""
@@ -212,6 +215,11 @@ class _LayoutWithLabelFile:
             )
         return classes, labels.order
 
+    def label_files(self) -> list[Path]:
+        """The label file."""
+        file = self._dataset.label_file()
+        return [file] if file else []
+
     def deciding(self) -> list[str]:
         """Nothing."""
         return []
@@ -255,6 +263,10 @@ class _LayoutOfClassFolders:
                 f"{one_line(dataset.root)}: has {len(folders)} class folders, expected {dataset.classes} classes"
             )
         return {name: order.indices[words[1]] for name, words in parts.items()}, order
+
+    def label_files(self) -> list[Path]:
+        """None."""
+        return []
 
     def deciding(self) -> list[str]:
         """The folders, the empty ones among them."""
@@ -321,9 +333,15 @@ def chosen_images(dataset: Dataset, images: Labelled) -> dict[str, LabelledFile]
     return {name: LabelledFile(images.classes[name], images.files[name]) for name in names}
 
 
+def files_of_classes(dataset: Dataset) -> list[Path]:
+    """The user's own files that give images their classes."""
+    wnids = dataset.wnids_file()
+    return [*layout_of(dataset).label_files(), *([wnids] if wnids else [])]
+
+
 def deciding(dataset: Dataset) -> list[str]:
     """What decides the classes besides the images' names: digests of the user's files, names of folders."""
-    return [*map(sha256_of_file, dataset.files_of_classes()), *layout_of(dataset).deciding()]
+    return [*map(sha256_of_file, files_of_classes(dataset)), *layout_of(dataset).deciding()]
 
 
 __all__: Sequence[str] = (
@@ -334,6 +352,7 @@ __all__: Sequence[str] = (
     "Layout",
     "chosen_images",
     "deciding",
+    "files_of_classes",
     "labelled",
     "layout_of",
     "scan",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mnasbench.data.available import Extent
 from mnasbench.data.changes import Change, changed_files, dataset_changes
-from mnasbench.data.layouts import Dataset
+from mnasbench.data.layouts import Dataset, files_of_classes
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import MnasbenchError
 from mnasbench.plan import names
@@ -26,7 +26,7 @@ def label_files(settings: Settings) -> list[str]:
     """The user's own files that give classes their numbers."""
     if settings.is_demo:
         return []
-    return [str(file) for file in described_dataset(settings).files_of_classes()]
+    return [str(file) for file in files_of_classes(described_dataset(settings))]
 
 
 class DatasetLook:

@@ -64,13 +64,13 @@ class Inputs:
         file = names.weights(self._settings, wildcards.variant)
         return [] if file is None else [str(path) for path in files_of_weights(Path(file))]
 
-    def get_exported_graph(self, wildcards: Any) -> str:
-        """The variant's graph."""
-        return f"{names.exported(self._settings, wildcards.variant)}.onnx"
+    def get_graph(self, wildcards: Any) -> str:
+        """The graph that is compiled."""
+        return f"{names.graph(self._settings, wildcards.variant)}.onnx"
 
-    def get_exported_description(self, wildcards: Any) -> str:
-        """The description of the variant's graph."""
-        return f"{names.exported(self._settings, wildcards.variant)}.json"
+    def get_graph_description(self, wildcards: Any) -> str:
+        """What describes it, and names it in the build file."""
+        return f"{names.graph(self._settings, wildcards.variant)}.json"
 
     # --------------------------------------------------------------------------------------------------- the results
     def get_scores(self, wildcards: Any) -> list[str]:

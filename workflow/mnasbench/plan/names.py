@@ -122,6 +122,14 @@ def exported(settings: Settings, variant: str) -> str:
     return f"results/model/{variant}/{model.name}_{model.size}"
 
 
+def graph(settings: Settings, variant: str) -> str:
+    """The graph that is compiled (``.onnx``) and what describes it (``.json``), without their suffix.
+
+    A step between the export and the compiler names here what it writes; all that reads the graph follows.
+    """
+    return exported(settings, variant)
+
+
 # ------------------------------------------------------------------------------------------------------------ build
 def build_folder(variant: str, precision: str) -> str:
     """What is built of one row."""

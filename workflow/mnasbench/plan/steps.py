@@ -12,6 +12,7 @@ from typing import Any
 from mnasbench.files import canonical_json, sha256_of_bytes, sha256_of_file
 from mnasbench.plan import names
 from mnasbench.precisions import BASELINE, is_quantized
+from mnasbench.preprocessing import resize_to_json
 from mnasbench.settings import Settings
 
 _WORKFLOW = Path(__file__).resolve().parents[2]
@@ -271,8 +272,8 @@ def judged_precision(settings: Settings) -> str:
 def check_parity(settings: Settings, variant: str) -> Step:
     """Certify that the model is given the images that its publisher would give it."""
     model = settings.models[variant]
-    resize = model.preset.resize_for(model.size)  # the publisher's, whatever this configuration does
-    arguments = ["--model", names.compiled_prefix(settings, variant, BASELINE), "--resize", str(resize)]
+    resize = resize_to_json(model.preset.resize_for(model.size))  # the publisher's, whatever is configured here
+    arguments = ["--model", names.compiled_prefix(settings, variant, BASELINE), "--resize", canonical_json(resize)]
     if settings["parity"]["images"]:
         arguments += ["--images", str(settings["parity"]["images"])]
     return Step("scripts/check_parity.py", {"resize": resize, "parity": settings["parity"]}, arguments)

@@ -93,11 +93,22 @@ def usual_ways(reference: Preprocessing) -> list[Way]:
     return [*ways, Way(f"short side {side}, pillow, fp16 means", decoded, rounded)]
 
 
-def _short_side(reference: Preprocessing) -> int:
-    if reference.short_side is None or reference.library != "pillow" or reference.colours != "RGB":
+def _torchvision_resize(reference: Preprocessing) -> int | list[int]:
+    """What torchvision's ``Resize`` takes: the short side, or height and width."""
+    sides = reference.short_side or list(reference.fixed_size or ())
+    if not sides or reference.library != "pillow" or reference.colours != "RGB":
         raise SettingsError(
             f"the model was built for images prepared by {reference.label} as {reference.colours}, which "
             "torchvision does not do; name torchvision's short side with --resize"
+        )
+    return sides
+
+
+def _short_side(reference: Preprocessing) -> int:
+    if reference.short_side is None:
+        raise SettingsError(
+            f"the model was built for images prepared by {reference.label}, which keeps no proportions; name a short "
+            "side with --resize, or what is to be compared with --datalist and --vdsp_params"
         )
     return reference.short_side
 
@@ -119,7 +130,7 @@ def certificate(
     95 % intervals; that of the accuracies' drop, which takes the dataset itself for a sample, is always there).
     Percent for accuracies and shares, levels of 0 to 255 for differences, SQNR in dB over the logits.
     """
-    _short_side(reference)
+    _torchvision_resize(reference)
     if compiled.info["precision"] != "fp32":
         raise ModelError(f"{one_line(compiled.prefix)}: is {compiled.info['precision']}; answers are compared on fp32")
     engines: queue.SimpleQueue[ModelSession] = queue.SimpleQueue()
@@ -161,7 +172,10 @@ class _Look:
         transforms = torchvision.transforms
         mode = transforms.InterpolationMode(reference.interpolation)
         self._geometry = transforms.Compose(
-            [transforms.Resize(_short_side(reference), interpolation=mode), transforms.CenterCrop(reference.size)]
+            [
+                transforms.Resize(_torchvision_resize(reference), interpolation=mode),
+                transforms.CenterCrop(reference.size),
+            ]
         )
         self._values = transforms.Compose([transforms.ToTensor(), transforms.Normalize(reference.mean, reference.std)])
 
