@@ -29,10 +29,12 @@ Size = tuple[int, int]
 
 
 def resize_from_json(value: Any, where: str) -> Resize:
-    """What settings and build files say of a resize: a number of pixels, or ``[height, width]``.
+    """What settings and build files say of a resize; SettingsError, beginning with ``where``, for anything else."""
+    return sides_from_json(value, where)
 
-    SettingsError, beginning with ``where``, for anything else.
-    """
+
+def sides_from_json(value: Any, where: str) -> int | Size:
+    """A number of pixels, or ``[height, width]``; SettingsError, beginning with ``where``, for anything else."""
     sides = list(value) if isinstance(value, list | tuple) else [value]
     if len(sides) not in (1, 2) or not all(type(side) is int and 1 <= side <= LONGEST_SIDE for side in sides):
         raise SettingsError(f"{where} is {one_line(repr(value))}, expected a number of pixels or [height, width]")
@@ -83,7 +85,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         """Raise SettingsError where a field is of another kind, or the fields contradict each other."""
         object.__setattr__(self, "resize", resize_from_json(self.resize, "preprocessing.resize"))
-        crop = resize_from_json(self.crop, "preprocessing.crop")
+        crop = sides_from_json(self.crop, "preprocessing.crop")
         object.__setattr__(self, "crop", crop[0] if isinstance(crop, tuple) and crop[0] == crop[1] else crop)
         for field, values in (("mean", self.mean), ("std", self.std)):
             three = isinstance(values, tuple) and len(values) == 3

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import json
 import os
 import re
 import shlex
@@ -112,6 +113,23 @@ def test_receipts_of_variants_that_were_taken_out_are_left_out(tmp_path: Path) -
     summary.write_text("".join(summary.read_text().splitlines(keepends=True)[:2]))
     kept = {(receipt.variant, receipt.precision) for receipt in read_results(made.results).receipts}
     assert kept == {("", ""), ("mnasnet0_5", ""), ("mnasnet0_5", "fp32")}
+
+
+def test_a_step_in_a_folder_of_its_own_is_among_the_commands_of_every_precision(tmp_path: Path) -> None:
+    results = make_results(tmp_path).results
+    folder = results / "build/mnasnet0_5/conditioned"
+    for compiled in (results / "build/mnasnet0_5").glob("*/compile.receipt.json"):
+        content = json.loads(compiled.read_text())
+        conditioned = {**content, "rule": "condition_model", "inputs": {}, "outputs": {}, "folders": {}}
+        conditioned["outputs"] = {"results/build/mnasnet0_5/conditioned/m.onnx": {"bytes": 1, "sha256": "0" * 64}}
+        content["inputs"] = {"results/build/mnasnet0_5/conditioned/m.onnx": "0" * 64}
+        compiled.write_text(json.dumps(content))
+    folder.mkdir()
+    (folder / "m.receipt.json").write_text(json.dumps(conditioned))
+    read = read_results(results)
+    for row in read.rows:
+        rules = [command.rule for command in sections.row_commands(read, row)]
+        assert ("condition_model" in rules) == (row.row.model == "mnasnet0_5"), row.row.name
 
 
 @pytest.mark.parametrize("text", ["", "model,precision\n", None])

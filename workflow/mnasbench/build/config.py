@@ -21,6 +21,7 @@ from mnasbench.preprocessing import (
     Preprocessing,
     resize_from_json,
     resize_to_json,
+    sides_from_json,
 )
 
 # The vendor's default is unknown; its published build files say percentile.
@@ -418,7 +419,7 @@ def _usual_library(preprocessing: Preprocessing) -> str:
 
 
 def _one_side(value: Any, spot: str) -> int:
-    size = resize_from_json(value, spot)
+    size = sides_from_json(value, spot)
     if isinstance(size, tuple) and size[0] != size[1]:
         raise SettingsError(f"{spot} is {list(size)}; only square crops are built here")
     return size[0] if isinstance(size, tuple) else size

@@ -1,7 +1,7 @@
 """The settings and arguments of each step of the workflow: one function a step, named as its rule.
 
 A function takes the settings and the wildcards of its rule. To add a step: its rule, its script, what that calls in
-the library, and its function here.
+the library, and its function here (docs/house.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence

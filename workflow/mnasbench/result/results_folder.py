@@ -159,13 +159,15 @@ def _receipts(folder: Path, rows: Sequence[Mapping[str, Any]], data: Mapping[str
         }
         contents[path.relative_to(folder).as_posix()] = content | named
     read = [name for row in rows for name in (*row["files"].values(), *row["answers"])]
-    models = {row["model"] for row in rows}
+    identities = {(row["model"], row["precision"]) for row in rows}
+    models = {model for model, _ in identities}
     receipts = []
     own = [name for name in ("summary.receipt.json",) if name in contents]
     for name in [*jobs_behind([*data.values(), *read], contents), *own]:
         stage, *below = Path(name).parent.parts or ("",)
         variant = below[0] if stage != "data" and below and below[0] in models else ""
-        precision = below[1] if variant and len(below) > 1 else ""
+        # What lies deeper below a variant and is no precision's serves all of them.
+        precision = below[1] if (variant, *below[1:2]) in identities else ""
         receipts.append(Receipt(folder / name, read_json(folder / name), variant, precision))
     return receipts
 
