@@ -156,11 +156,11 @@ def test_a_performance_setting_plans_measurements(kept: Workflow) -> None:
 
 
 def test_an_edited_function_plans_the_steps_that_use_it_and_is_named(kept: Workflow) -> None:
-    file = kept.root / "workflow/mnasbench/result/evaluation.py"
+    file = kept.root / "workflow/mnasbench/result/answers.py"
     _edit_function(file, "write_answers")
     users = {"evaluate_outputs": 4}
     assert kept.planned() == users | {"summarize": 1, "make_report": 1}
-    reason = "evaluate_outputs (4 jobs): code: mnasbench/result/evaluation.py:write_answers changed"
+    reason = "evaluate_outputs (4 jobs): code: mnasbench/result/answers.py:write_answers changed"
     assert reason in kept.run("--dry-run")
     kept.script("accept.py", "--because", "a test")
     assert kept.planned() == {}
