@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# No test is about time, and on a busy machine any example may be slow.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -47,7 +47,7 @@ def test_whole_files_are_taken(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_spoilt_files_give_a_value_or_our_error(name: str, data: st.DataObject, tmp_path: Path) -> None:
     content = data.draw(st.sampled_from(READERS[name].examples()))

@@ -43,7 +43,7 @@ def rescaled(model: ModelProto, reach: float, seed: int) -> ModelProto:
     return with_constants(model, values)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), balance=st.floats(0, 1))
 def test_logits_stay(seed: int, balance: float) -> None:
     model = prepare(small_mnasnet(seed))
@@ -98,7 +98,7 @@ def test_moments_are_carried_over_the_change() -> None:
             np.testing.assert_allclose(carried, seen, atol=1e-4 * np.abs(seen).max() + 1e-5, err_msg=name)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), reach=st.floats(0, 6))
 def test_a_rescaled_net_comes_out_the_same(seed: int, reach: float) -> None:
     model = prepare(small_mnasnet())

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -11,7 +11,6 @@ FLOATS = st.floats(-1e6, 1e6, width=32).filter(lambda value: value == 0 or abs(v
 CHUNKS = st.lists(arrays(np.float32, st.integers(1, 50), elements=FLOATS), min_size=1, max_size=4)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(CHUNKS)
 def test_a_histogram_counts_every_value_whatever_the_order(chunks: list[np.ndarray]) -> None:
     forwards, backwards = Histogram(), Histogram()

@@ -20,7 +20,7 @@ def output_error(rounded: np.ndarray, weights: np.ndarray, moments: np.ndarray) 
     return float(np.einsum("goi,gij,goj->", change, moments, change))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 4), st.integers(1, 150))
 def test_weights_land_on_the_grid_and_within_its_ends(seed: int, groups: int, outputs: int, inputs: int) -> None:
     weights, scales, moments = problem(seed, groups, outputs, inputs)

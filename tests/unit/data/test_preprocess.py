@@ -41,7 +41,7 @@ def test_pixels_equal_torchvisions_on_photographs(real: Path, resize: int | tupl
         assert np.array_equal(pixels_of(path, p), pixels_of_torchvision(Image.open(path), p)), path.name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     crop=st.tuples(st.integers(1, 64), st.integers(1, 64)) | st.integers(1, 64).map(lambda side: (side, side)),
@@ -60,7 +60,7 @@ def test_pixels_equal_torchvisions_on_any_size(
     assert np.array_equal(resize_and_crop(pixels, p), expected)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     size=st.tuples(st.integers(20, 300), st.integers(20, 300)),
     crop=st.integers(4, 64),

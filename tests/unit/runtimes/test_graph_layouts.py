@@ -38,7 +38,7 @@ SIZES = {
 }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.fixed_dictionaries(SIZES))
 def test_a_quantized_graph_keeps_its_answers_to_the_bit(shape, tmp_path):
     before = quantized(float_classifier(**shape), tmp_path)
