@@ -17,15 +17,15 @@ def main() -> int:
     """Print what is found; exit code 1 where anything is."""
     command = [sys.executable, "-m", "snakemake", "--lint", "text"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    _, *found = _PLACE.split(done.stdout)
+    _, *sections = _PLACE.split(done.stdout)
     lints = [
         f"{place}: {title}"
-        for place, text in zip(found[::2], found[1::2], strict=True)
+        for place, text in zip(sections[::2], sections[1::2], strict=True)
         for title in _TITLE.findall(text)
         if title != _UNWANTED
     ]
-    print("\n".join(lints) if found else done.stdout, file=sys.stderr)
-    return 1 if lints or (done.returncode and not found) else 0
+    print("\n".join(lints) if sections else done.stdout, file=sys.stderr)
+    return 1 if lints or (done.returncode and not sections) else 0
 
 
 if __name__ == "__main__":
