@@ -25,3 +25,12 @@ def real() -> Path:
     if not (folder / "val_label.txt").is_file():
         pytest.skip(f"no real photographs at {folder} (set MNASBENCH_REAL)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def vendor() -> Path:
+    """The folder of the vendor's own files beside the project, one folder a card; skips where it is missing."""
+    folder = Path(os.environ.get("MNASBENCH_VENDOR", REPOSITORY.parent / "shared" / "vendor"))
+    if not (folder / "mnasnet").is_dir():
+        pytest.skip(f"no files of the vendor's at {folder} (set MNASBENCH_VENDOR)")
+    return folder

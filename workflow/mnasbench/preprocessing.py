@@ -71,7 +71,8 @@ class Preprocessing:
     ``resize``: see ``Resize``. ``crop``: the centre crop, its side or ``(height, width)``; a pair of equal sides is
     kept as one number. ``library``: whose resampling is used, ``"pillow"`` (antialiased, torchvision's) or
     ``"opencv"`` (not antialiased, the vendor's). ``mean`` and ``std`` are on values in 0..1 and belong to the
-    channels in the order of ``colours``, ``"RGB"`` or ``"BGR"``.
+    channels in the order of ``colours``, ``"RGB"`` or ``"BGR"``. ``crop_at``: first row and column of the crop in an
+    image of a fixed size; None for torchvision's centre.
     """
 
     resize: Resize = 256
@@ -81,6 +82,7 @@ class Preprocessing:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     colours: str = "RGB"
+    crop_at: Size | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingsError where a field is of another kind, or the fields contradict each other."""
@@ -107,6 +109,20 @@ class Preprocessing:
             )
         if min(self.std) <= 0:
             raise SettingsError(f"preprocessing.std is {self.std}, but must be positive")
+        if self.crop_at is not None:
+            self._check_crop_at(self.crop_at)
+
+    def _check_crop_at(self, place: Any) -> None:
+        resized = self.fixed_size
+        if resized is None:
+            raise SettingsError(f"preprocessing.crop_at belongs to a resize to [height, width], not to {self.resize}")
+        most = tuple(side - crop for side, crop in zip(resized, self.size, strict=True))
+        pair = isinstance(place, tuple) and len(place) == 2 and all(type(one) is int for one in place)
+        if not pair or not all(0 <= first <= last for first, last in zip(place, most, strict=True)):
+            raise SettingsError(
+                f"preprocessing.crop_at is {one_line(repr(place))}, expected a first row of 0 to {most[0]} and a first "
+                f"column of 0 to {most[1]}"
+            )
 
     # ------------------------------------------------------------------------------------------------------- its JSON
     @classmethod
@@ -135,13 +151,15 @@ class Preprocessing:
             "crop": resize_to_json(self.crop),
             "interpolation": self.interpolation,
             "library": self.library,
+            **({} if self.crop_at is None else {"crop_at": list(self.crop_at)}),
         }
 
     @property
     def label(self) -> str:
         """Names in a path what decides the bytes of a preprocessed image; models that share it share their inputs."""
         library = "" if self.library == "pillow" else f"-{self.library}"
-        return f"resize{_resize_label(self.resize)}-crop{_resize_label(self.crop)}-{self.interpolation}{library}"
+        place = "" if self.crop_at is None else f"at{self.crop_at[0]}x{self.crop_at[1]}"
+        return f"resize{_resize_label(self.resize)}-crop{_resize_label(self.crop)}{place}-{self.interpolation}{library}"
 
     # ------------------------------------------------------------------------------------------------ size arithmetic
     @property
@@ -180,7 +198,7 @@ class Preprocessing:
 
     def without_resize(self) -> "Preprocessing":
         """What is left to do with images that this resized and cropped; which library resizes then means nothing."""
-        return dataclasses.replace(self, resize=self.crop, interpolation="bilinear", library="opencv")
+        return dataclasses.replace(self, resize=self.crop, interpolation="bilinear", library="opencv", crop_at=None)
 
     def resized_size(self, height: int, width: int) -> Size:
         """(height, width) after torchvision's ``Resize``: its long side is truncated, not rounded."""
@@ -191,10 +209,12 @@ class Preprocessing:
         return self.resize, int(self.resize * width / height)
 
     def crop_offset(self, resized: Size) -> Size:
-        """First row and column of torchvision's ``CenterCrop`` in an image of this size.
+        """First row and column of the crop in an image of this size: ``crop_at``, or torchvision's ``CenterCrop``.
 
         Python's ``round`` goes to the even neighbour there.
         """
+        if self.crop_at is not None:
+            return self.crop_at
         (height, width), (crop_height, crop_width) = resized, self.size
         return round((height - crop_height) / 2.0), round((width - crop_width) / 2.0)
 

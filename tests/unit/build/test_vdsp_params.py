@@ -129,6 +129,26 @@ def test_every_normalisation_is_its_formula(norma, expected, tmp_path):
             assert (x / 255 - p.mean[channel]) / p.std[channel] == pytest.approx(expected(x, mean, std), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "place", "kept"),
+    [
+        ((342, 299), 21, (21, 21)),  # of the vendor's inception files; torchvision goes to the even neighbour of 21.5
+        ((342, 299), 22, None),
+        ((256, 224), 16, None),
+        ((256, 224), 0, (0, 0)),
+    ],
+)
+def test_a_crop_begins_where_the_file_says(sizes, place, kept, tmp_path):
+    resized, cropped = sizes
+    geometry = {"ResizeWidth": resized, "ResizeHeight": resized, "OimageWidth": cropped, "OimageHeight": cropped}
+    content = {**CURRENT, "OpConfig": {**CURRENT["OpConfig"], **geometry, "CropX": place, "CropY": place}}
+    p = read(content, tmp_path)
+    assert p.crop_at == kept and p.crop_offset((resized, resized)) == (place, place)
+    assert read(vdsp_params(p), tmp_path) == p == Preprocessing.from_json(p.to_json())
+    assert ("at" in p.label) == (kept is not None)
+    assert vdsp_params(p, resized=True)["OpConfig"]["OimageWidth"] == cropped
+
+
 @pytest.mark.parametrize("code", ["RGB2BGR", "BGR2RGB"])
 def test_colours_that_change_places(code, tmp_path):
     assert read({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "ColorCvtCode": code}}, tmp_path).colours == "BGR"
@@ -151,7 +171,15 @@ def test_colours_that_change_places(code, tmp_path):
         ({**LISTED, "config": {"crop_size": 1}}, "config is not a list"),
         ({**LISTED, "config": [{"Property": "crop_size"}]}, "must have 'Property'"),
         ({**CURRENT, "OpType": "FUSION_OP_RGB_LETTERBOX"}, "OpType is 'FUSION_OP_RGB_LETTERBOX'"),
-        ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "CropX": 3}}, "only the centre crop"),
+        (
+            {**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "CropX": 33}},
+            "CropX is 33, expected 0 to 32 (the centre: 16)",
+        ),
+        ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "ResizeWidth": 200}}, "smaller than OimageWidth"),
+        ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "IimageFormat": "BGR888"}}, "IimageFormat is 'BGR888', but"),
+        ({**FLAT, "iimage_format": 5001}, "iimage_format is 5001, but inputs here are RGB_PLANAR"),
+        ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "ShortEdgeThreshold": 256}}, "ResizeWidth stands with Short"),
+        ({"OpType": CURRENT["OpType"], "OpConfig": {"ResizeType": "BILINEAR"}}, "names no size"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Mean": [0.5, 0.5]}}, "expected three numbers"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Std": [0, 1, 1]}}, "std"),
         ({**FLAT, "vdsp_op_type": 301, "oimage_width": 224, "oimage_height": 192}, "only square"),

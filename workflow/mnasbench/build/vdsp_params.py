@@ -7,7 +7,7 @@
 All three are read; the one that the configuration asks for is written. A conversion of colours swaps red and blue, and
 the means then belong to the channels in their new order (inferred). Codes are those of the vendor's public headers
 (``COLOR_NO_CHANGE = 2``, ``COLOR_BGR2RGB = 3``) and published files; what only a card can confirm is marked (inferred).
-Keys that say nothing about pixels in host memory (pitches, formats) are accepted.
+Keys that say nothing about pixels in host memory (pitches) are accepted.
 """
 
 import math
@@ -37,6 +37,10 @@ _NORMA_CODES = {3: "MINUSMEAN_DIVSTD", 4: "DIV255_MINUSMEAN_DIVSTD"}
 _COLOUR_CODES = {2: "NO_CHANGE", 3: "BGR2RGB"}
 _RESIZE_CODES = {1: "BILINEAR_CV", 2: "BILINEAR_PILLOW"}  # 2 is inferred; published files hold 1
 _LIBRARIES = {"BILINEAR_CV": "opencv", "BILINEAR_PILLOW": "pillow", "BILINEAR": "opencv"}
+
+# Inputs are RGB planes, in npz files and everywhere here; the number is that of the vendor's public samples.
+_IMAGE_FORMATS = ("RGB_PLANAR", 5000)
+_SIZES_CURRENT = ("OimageWidth", "OimageHeight", "ResizeWidth", "ResizeHeight", "CropX", "CropY")
 
 _GEOMETRY_FLAT = {
     "iimage_format", "iimage_width", "iimage_height", "iimage_width_pitch", "iimage_height_pitch", "oimage_width",
@@ -180,6 +184,7 @@ def read_vdsp_params(path: Path) -> Preprocessing:
 
 def _read_flat(content: Mapping[str, Any]) -> Preprocessing:
     _refuse_unknown(content, _GEOMETRY_FLAT | _VALUES_FLAT | {"vdsp_op_type"})
+    _check_format(content, "iimage_format")
     op = _choice(content, "vdsp_op_type", (_FLAT_RESIZE_CROP, _FLAT_RESIZE))
     # EQUAL, DIV255 and DIV1275_MINUSONE have no published number.
     norma = _NORMA_CODES[_choice(content, "norma_type", tuple(_NORMA_CODES))]
@@ -201,6 +206,7 @@ def _read_listed(content: Mapping[str, Any]) -> Preprocessing:
             raise SettingsError(f"config: property {entry['Property']!r} stands twice")
         fields[str(entry["Property"])] = entry["Value"]
     _refuse_unknown(fields, _GEOMETRY_FLAT | _VALUES_FLAT)
+    _check_format(fields, "iimage_format")
     norma = _choice(fields, "norma_type", _NORMA_NAMES)
     codes = ("COLOR_NO_CHANGE", "COLOR_BGR2RGB", "COLOR_RGB2BGR")
     colour = _choice(fields, "color_cvt_code", codes).removeprefix("COLOR_")
@@ -231,33 +237,73 @@ def _read_current(content: Mapping[str, Any]) -> Preprocessing:
     if not isinstance(config, Mapping):
         raise SettingsError("OpConfig is not an object")
     _refuse_unknown(config, _KEYS_CURRENT)
+    for key in ("IimageFormat", "ImageFormat", "OimageFormat"):
+        _check_format(config, key)
     op = _choice(content, "OpType", (_OP_CONVERT, _OP_RESIZE, _OP_RESIZE_CROP))
+    if not any(key in config for key in _SIZES_CURRENT):
+        raise SettingsError(
+            "names no size (the vendor's own script for it reckons them for each image in its code); add OimageWidth "
+            "and OimageHeight, the model's input, and ShortEdgeThreshold, the side that the short one is scaled to"
+        )
     crop = (_side(config, "OimageHeight"), _side(config, "OimageWidth"))
-    resize, library = _current_geometry(op, config, crop)
+    resize, library, place = _current_geometry(op, config, crop)
     norma = _choice(config, "NormaType", _NORMA_NAMES)
     colour = _choice(config, "ColorCvtCode", ("NO_CHANGE", "RGB2BGR", "BGR2RGB"))
     mean, std = (_triple(config, name) if "MEAN" in norma else (0.0, 0.0, 0.0) for name in ("Mean", "Std"))
-    return _params(resize, crop, library, norma, colour, mean, std)
+    return _params(resize, crop, library, norma, colour, mean, std, place)
 
 
-def _current_geometry(op: str, config: Mapping[str, Any], crop: Size) -> tuple[Resize, str]:
+def _current_geometry(op: str, config: Mapping[str, Any], crop: Size) -> tuple[Resize, str, Size | None]:
+    """The resize, whose it is, and where the crop begins if that is not torchvision's centre."""
     if op == _OP_CONVERT:
-        return crop[0] if crop[0] == crop[1] else crop, "pillow"
+        return crop[0] if crop[0] == crop[1] else crop, "pillow", None
     library = _LIBRARIES[_choice(config, "ResizeType", tuple(_LIBRARIES))]
     if op == _OP_RESIZE:
-        return crop, library
+        _refuse_together(config, "an op without a crop", ("ResizeWidth", "ResizeHeight", "CropX", "CropY"))
+        return crop, library, None
     if "ShortEdgeThreshold" in config:
-        return _side(config, "ShortEdgeThreshold"), library
+        _refuse_together(config, "ShortEdgeThreshold", ("ResizeWidth", "ResizeHeight", "CropX", "CropY"))
+        return _side(config, "ShortEdgeThreshold"), library, None
     resized = (_side(config, "ResizeHeight"), _side(config, "ResizeWidth"))
-    for axis, size, cropped in (("X", resized[1], crop[1]), ("Y", resized[0], crop[0])):
-        offset, centred = config.get(f"Crop{axis}"), (size - cropped) / 2
-        if not isinstance(offset, int) or abs(offset - centred) >= 1:
-            raise SettingsError(f"Crop{axis} is {offset!r}, but only the centre crop is supported ({centred:g})")
-    return resized, library
+    place = (_first(config, "CropY", resized[0] - crop[0]), _first(config, "CropX", resized[1] - crop[1]))
+    # Published files begin at 21 where torchvision, which goes to the even neighbour of 21.5, begins at 22.
+    centred = place == Preprocessing(resized, crop).crop_offset(resized)
+    return resized, library, None if centred else place
+
+
+def _first(config: Mapping[str, Any], key: str, most: int) -> int:
+    """The row or column that a crop begins at."""
+    if most < 0:
+        raise SettingsError("ResizeWidth and ResizeHeight are smaller than OimageWidth and OimageHeight, the crop's")
+    value = config.get(key)
+    if type(value) is not int or not 0 <= value <= most:
+        raise SettingsError(f"{key} is {value!r}, expected 0 to {most} (the centre: {most // 2})")
+    return value
+
+
+def _refuse_together(config: Mapping[str, Any], what: str, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if key in config:
+            raise SettingsError(f"{key} stands with {what}, which leaves it without a meaning; remove one of them")
+
+
+def _check_format(fields: Mapping[str, Any], key: str) -> None:
+    if key in fields and fields[key] not in _IMAGE_FORMATS:
+        raise SettingsError(
+            f"{key} is {fields[key]!r}, but inputs here are RGB_PLANAR; write that, and the conversion from it to what "
+            "the model takes"
+        )
 
 
 def _params(
-    resize: Resize, crop: int | Size, library: str, norma: str, colour: str, mean: Any, std: Any
+    resize: Resize,
+    crop: int | Size,
+    library: str,
+    norma: str,
+    colour: str,
+    mean: Any,
+    std: Any,
+    place: Size | None = None,
 ) -> Preprocessing:
     if norma == "EQUAL":  # x
         mean, std = (0.0,) * 3, (1 / 255,) * 3
@@ -268,7 +314,7 @@ def _params(
     elif norma == "MINUSMEAN_DIVSTD":  # (x - mean) / std
         mean, std = tuple(value / 255 for value in mean), tuple(value / 255 for value in std)
     colours = "RGB" if colour == "NO_CHANGE" else "BGR"
-    return Preprocessing(resize=resize, crop=crop, library=library, mean=mean, std=std, colours=colours)
+    return Preprocessing(resize=resize, crop=crop, library=library, mean=mean, std=std, colours=colours, crop_at=place)
 
 
 def _refuse_unknown(fields: Mapping[str, Any], allowed: set[str]) -> None:
