@@ -17,20 +17,77 @@ from mnasbench.errors import SettingsError, did_you_mean, one_line
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-INTERPOLATIONS = ("bilinear", "bicubic")
+# Pillow's names; torchvision's and timm's of images are these.
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
+# OpenCV's filters of these names are the others' in kind, not in pixels; the rest has none.
+OPENCV_INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 LIBRARIES = ("pillow", "opencv")
 COLOURS = ("RGB", "BGR")
+PADS = ("centre", "right-bottom")
 # Far beyond what any classifier takes; a resize to more would only fill the memory.
 LONGEST_SIDE = 8192
+# No resize: what is larger than the crop is cropped, or every image must have the crop's size already.
+UNRESIZED, EXACT = "none", "exact"
 
-# The short side in pixels, as torchvision's Resize(int); or (height, width), to which the image is squeezed.
-Resize = int | tuple[int, int]
 Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A resize that keeps proportions and loses nothing: as large as fits into ``size``, the rest filled.
+
+    ``size``: (height, width). ``pad``: ``"centre"``, the image in the middle (an odd pixel more below and at the
+    right), or ``"right-bottom"``, all of the filling there. ``fill``: red, green, blue, 0 to 255. Sides are rounded to
+    the nearest, halves to even, as by timm's ``ResizeKeepRatio(longest=1)`` and ``CenterCropOrPad``.
+    """
+
+    size: Size
+    pad: str = "centre"
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    def resized_size(self, height: int, width: int) -> Size:
+        """(height, width) of the image within ``size``."""
+        ratio = max(height / self.size[0], width / self.size[1])
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+
+    def offset(self, resized: Size) -> Size:
+        """First row and column of the image within ``size``."""
+        if self.pad == "right-bottom":
+            return 0, 0
+        return (self.size[0] - resized[0]) // 2, (self.size[1] - resized[1]) // 2
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``resize_from_json`` reads."""
+        return {"fit": list(self.size), "pad": self.pad, "fill": list(self.fill)}
+
+
+# The short side in pixels, as torchvision's Resize(int); (height, width), to which the image is squeezed; a Fit; none.
+Resize = int | Size | Fit | str
 
 
 def resize_from_json(value: Any, where: str) -> Resize:
     """What settings and build files say of a resize; SettingsError, beginning with ``where``, for anything else."""
-    return sides_from_json(value, where)
+    if isinstance(value, Fit) or value in (UNRESIZED, EXACT):
+        return value  # type: ignore[no-any-return]
+    return _fit(value, where) if isinstance(value, Mapping) else sides_from_json(value, where)
+
+
+def _fit(value: Mapping[str, Any], where: str) -> Fit:
+    keys = [field.name for field in dataclasses.fields(Fit)]
+    keys[0] = "fit"
+    for key in value:
+        if key not in keys:
+            raise SettingsError(f"{where}: unknown key '{one_line(key)}'{did_you_mean(str(key), keys)}")
+    size = sides_from_json(value.get("fit"), f"{where}.fit")
+    pad, fill = value.get("pad", "centre"), value.get("fill", 0)
+    if pad not in PADS:
+        raise SettingsError(f"{where}.pad is {one_line(repr(pad))}{did_you_mean(str(pad), PADS)}")
+    colours = [fill] * 3 if type(fill) is int else list(fill) if isinstance(fill, list | tuple) else []
+    if len(colours) != 3 or not all(type(level) is int and 0 <= level <= 255 for level in colours):
+        raise SettingsError(
+            f"{where}.fill is {one_line(repr(fill))}, expected a level of 0 to 255, or three of them (red, green, blue)"
+        )
+    return Fit(as_pair(size), pad, (colours[0], colours[1], colours[2]))
 
 
 def sides_from_json(value: Any, where: str) -> int | Size:
@@ -41,18 +98,27 @@ def sides_from_json(value: Any, where: str) -> int | Size:
     return int(sides[0]) if len(sides) == 1 else (sides[0], sides[1])
 
 
-def resize_to_json(resize: Resize) -> int | list[int]:
+def as_pair(sides: int | Size) -> Size:
+    """(height, width) of what one number says of a square."""
+    return (sides, sides) if isinstance(sides, int) else sides
+
+
+def resize_to_json(resize: Resize) -> int | list[int] | str | dict[str, Any]:
     """What ``resize_from_json`` reads."""
-    return resize if isinstance(resize, int) else list(resize)
+    if isinstance(resize, Fit):
+        return resize.to_json()
+    return resize if isinstance(resize, int | str) else list(resize)
 
 
 def _resize_label(resize: Resize) -> str:
-    return str(resize) if isinstance(resize, int) else "x".join(map(str, resize))
+    if isinstance(resize, Fit):
+        fill = "_".join(map(str, resize.fill))
+        return f"fit{_sides_label(resize.size)}-{resize.pad}-{fill}"
+    return f"resize{resize if isinstance(resize, str) else _sides_label(resize)}"
 
 
-def _least_size(resize: Resize) -> Size:
-    """The height and the width that any image has at least after the resize."""
-    return (resize, resize) if isinstance(resize, int) else resize
+def _sides_label(sides: int | Size) -> str:
+    return str(sides) if isinstance(sides, int) else "x".join(map(str, sides))
 
 
 def scaled(resize: Resize, ratio: Fraction) -> Resize:
@@ -61,7 +127,11 @@ def scaled(resize: Resize, ratio: Fraction) -> Resize:
     def side(pixels: int) -> int:
         return round(pixels * ratio)
 
-    return side(resize) if isinstance(resize, int) else (side(resize[0]), side(resize[1]))
+    if isinstance(resize, int):
+        return side(resize)
+    if isinstance(resize, Fit):
+        return dataclasses.replace(resize, size=(side(resize.size[0]), side(resize.size[1])))
+    return resize if isinstance(resize, str) else (side(resize[0]), side(resize[1]))
 
 
 @dataclass(frozen=True)
@@ -101,10 +171,15 @@ class Preprocessing:
             if value not in words:
                 near = did_you_mean(str(value), words)
                 raise SettingsError(f"preprocessing.{field} is {one_line(repr(value))}{near}")
+        if self.library == "opencv" and self.interpolation not in OPENCV_INTERPOLATIONS:
+            raise SettingsError(
+                f"preprocessing.interpolation is {self.interpolation!r}, which OpenCV does not have as Pillow means it; "
+                f"known of it: {', '.join(OPENCV_INTERPOLATIONS)}"
+            )
         if not self.crop_fits:
             height, width = self.size
             raise SettingsError(
-                f"preprocessing.resize ({self.resize}) is smaller than the crop of {height} x {width} pixels that "
+                f"preprocessing.resize ({self.resize_text}) is smaller than the crop of {height} x {width} pixels that "
                 "follows it; give a larger resize, or a smaller crop"
             )
         if min(self.std) <= 0:
@@ -159,13 +234,32 @@ class Preprocessing:
         """Names in a path what decides the bytes of a preprocessed image; models that share it share their inputs."""
         library = "" if self.library == "pillow" else f"-{self.library}"
         place = "" if self.crop_at is None else f"at{self.crop_at[0]}x{self.crop_at[1]}"
-        return f"resize{_resize_label(self.resize)}-crop{_resize_label(self.crop)}{place}-{self.interpolation}{library}"
+        return f"{_resize_label(self.resize)}-crop{_sides_label(self.crop)}{place}-{self.interpolation}{library}"
+
+    @property
+    def resize_text(self) -> str:
+        """The resize in words."""
+        if isinstance(self.resize, Fit):
+            height, width = self.resize.size
+            fill = ", ".join(map(str, self.resize.fill))
+            return f"fitted into {height} x {width}, {self.resize.pad}, filled with {fill}"
+        if isinstance(self.resize, str):
+            return "none" if self.resize == UNRESIZED else "none, images have the input's size"
+        return f"short side {self.resize}" if isinstance(self.resize, int) else f"to {_by(self.resize)}"
+
+    @property
+    def text(self) -> str:
+        """All of it in words."""
+        how = "" if isinstance(self.resize, str) else f" ({self.interpolation}, {self.library})"
+        place = "" if self.crop_at is None else f" at {self.crop_at}"
+        mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
+        return f"resize {self.resize_text}{how}, crop {_by(self.size)}{place}, {self.colours}, mean {mean}, std {std}"
 
     # ------------------------------------------------------------------------------------------------ size arithmetic
     @property
     def size(self) -> Size:
         """Height and width of what comes out."""
-        return _least_size(self.crop)
+        return as_pair(self.crop)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -180,7 +274,10 @@ class Preprocessing:
     @property
     def crop_fits(self) -> bool:
         """Whether every resized image is as large as the crop, or larger."""
-        return all(crop <= side for crop, side in zip(self.size, _least_size(self.resize), strict=True))
+        if isinstance(self.resize, str):
+            return True  # which the images must say
+        least = self.resize.size if isinstance(self.resize, Fit) else as_pair(self.resize)
+        return all(crop <= side for crop, side in zip(self.size, least, strict=True))
 
     @property
     def short_side(self) -> int | None:
@@ -189,19 +286,25 @@ class Preprocessing:
 
     @property
     def fixed_size(self) -> Size | None:
-        """Height and width that every image has after the resize; None where they depend on the image."""
-        return None if isinstance(self.resize, int) else self.resize
+        """Height and width to which every image is squeezed; None where its proportions are kept."""
+        return self.resize if isinstance(self.resize, tuple) else None
 
     def squeezed(self) -> "Preprocessing":
-        """The same with a fixed size: a short side becomes that of a square."""
-        return dataclasses.replace(self, resize=_least_size(self.resize))
+        """The same with a fixed size: a short side becomes that of a square, any other resize what comes of it."""
+        if isinstance(self.resize, int | tuple):
+            return dataclasses.replace(self, resize=as_pair(self.resize))
+        return dataclasses.replace(self, resize=self.size)
 
     def without_resize(self) -> "Preprocessing":
         """What is left to do with images that this resized and cropped; which library resizes then means nothing."""
         return dataclasses.replace(self, resize=self.crop, interpolation="bilinear", library="opencv", crop_at=None)
 
     def resized_size(self, height: int, width: int) -> Size:
-        """(height, width) after torchvision's ``Resize``: its long side is truncated, not rounded."""
+        """(height, width) after torchvision's ``Resize``, whose long side is truncated; of a Fit, what it fills."""
+        if isinstance(self.resize, str):
+            return height, width
+        if isinstance(self.resize, Fit):
+            return self.resize.size
         if not isinstance(self.resize, int):
             return self.resize
         if width <= height:
@@ -221,3 +324,14 @@ class Preprocessing:
     def keeps(self, height: int, width: int) -> bool:
         """Whether an image of this size comes out as it is."""
         return (height, width) == self.size == self.resized_size(height, width)
+
+    @property
+    def word_for_vdsp(self) -> str | None:
+        """What vdsp_params have no word for; None where the device itself can do all of it."""
+        if not isinstance(self.resize, int | tuple):
+            return f"a resize that is {self.resize_text}"
+        return None if self.interpolation == "bilinear" else f"{self.interpolation} resampling"
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
@@ -17,13 +19,10 @@ from PIL import Image
 
 from mnasbench.data.preprocess import decode_rgb, normalise, pixels_of, resize_and_crop
 from mnasbench.errors import DatasetError
-from mnasbench.model.torchvision_import import torchvision
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.model.torchvision_import import import_timm, torchvision
+from mnasbench.preprocessing import INTERPOLATIONS, OPENCV_INTERPOLATIONS, PADS, Fit, Preprocessing
 
-MODES = {
-    "bilinear": torchvision.transforms.InterpolationMode.BILINEAR,
-    "bicubic": torchvision.transforms.InterpolationMode.BICUBIC,
-}
+MODES = {mode.value: mode for mode in torchvision.transforms.InterpolationMode if mode.value in INTERPOLATIONS}
 
 
 def pixels_of_torchvision(image: Image.Image, p: Preprocessing) -> np.ndarray:
@@ -97,6 +96,99 @@ def test_pixels_of_any_jpeg_equal_torchvisions(
     assert np.array_equal(pixels_of(path, p), expected)
 
 
+def fitted_by_pillow(image: Image.Image, fit: Fit, interpolation: str) -> np.ndarray:
+    """Pillow alone: the longer side becomes the canvas's, what is left has the colour."""
+    (rows, columns), (height, width) = fit.size, (image.height, image.width)
+    if height * columns >= width * rows:
+        size = (max(1, round(width / (height / rows))), rows)
+    else:
+        size = (columns, max(1, round(height / (width / columns))))
+    canvas = Image.new("RGB", (columns, rows), fit.fill)
+    resized = image.convert("RGB").resize(size, Image.Resampling[interpolation.upper()])
+    spare = (columns - size[0], rows - size[1])
+    canvas.paste(resized, (0, 0) if fit.pad == "right-bottom" else (spare[0] // 2, spare[1] // 2))
+    return np.asarray(canvas).transpose(2, 0, 1)
+
+
+@settings(max_examples=60)
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    canvas=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    pad=st.sampled_from(PADS),
+    fill=st.tuples(*[st.integers(0, 255)] * 3),
+    interpolation=st.sampled_from(sorted(MODES)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_fitted_image_is_pillows_resize_and_paste(
+    size: tuple[int, int], canvas: tuple[int, int], pad: str, fill: tuple[int, int, int], interpolation: str, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    fit = Fit(canvas, pad, fill)
+    made = resize_and_crop(pixels, Preprocessing(resize=fit, crop=canvas, interpolation=interpolation))
+    assert np.array_equal(made, fitted_by_pillow(Image.fromarray(pixels), fit, interpolation))
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 375), (91, 640), (64, 64)])
+def test_a_fitted_image_is_timms_of_its_crop_mode_border(size: tuple[int, int]) -> None:
+    import_timm()
+    from timm.data import create_transform
+
+    pixels = smooth(size, 3)
+    theirs = create_transform((3, 96, 96), interpolation="bicubic", crop_mode="border", crop_pct=0.9, normalize=False)
+    fill = tuple(round(255 * value) for value in Preprocessing().mean)
+    p = Preprocessing(resize=Fit((106, 106), fill=fill), crop=96, interpolation="bicubic")
+    assert np.array_equal(resize_and_crop(pixels, p), theirs(Image.fromarray(pixels)).numpy())
+
+
+def test_an_image_that_is_not_resized_is_cropped_or_has_the_size(tmp_path: Path) -> None:
+    pixels = smooth((50, 64), 4)
+    path = tmp_path / "one.png"
+    Image.fromarray(pixels).save(path)
+    cropped = Preprocessing(resize="none", crop=(32, 48))
+    assert np.array_equal(pixels_of(path, cropped), pixels[9:41, 8:56].transpose(2, 0, 1))
+    exact = Preprocessing(resize="exact", crop=(50, 64))
+    assert np.array_equal(pixels_of(path, exact), pixels.transpose(2, 0, 1))
+    for p, what in (
+        (Preprocessing(resize="exact", crop=(32, 48)), r"takes 32 x 48"),
+        (Preprocessing(resize="none", crop=64), r"takes at least 64 x 64"),
+    ):
+        with pytest.raises(DatasetError, match=rf"one\.png: is 50 x 64 pixels .*{what}"):
+            pixels_of(path, p)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (2, 30_000), (65_500, 1)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_thin_image_is_made_without_the_memory_of_its_whole(size: tuple[int, int], interpolation: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    p = Preprocessing(interpolation=interpolation)
+    made = resize_and_crop(pixels, p)
+    assert made.shape == (3, 224, 224)
+    # The middle alone, whose neighbours are the same: its scale is another by rounding.
+    long = size.index(max(size))
+    middle = size[long] // 2
+    part = pixels.take(range(middle - 50, middle + 50), axis=long)
+    expected = pixels_of_torchvision(Image.fromarray(part), p)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+
+
+def test_a_thin_image_that_would_fill_the_memory_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "thin.png"
+    Image.new("RGB", (20_000, 1)).save(path)
+    with pytest.raises(DatasetError, match=r"thin\.png: is 1 x 20000 pixels .* so thin that lanczos resampling"):
+        pixels_of(path, Preprocessing(interpolation="lanczos"))
+
+
+@pytest.mark.parametrize("interpolation", OPENCV_INTERPOLATIONS)
+def test_opencvs_resampling_fits_too(interpolation: str) -> None:
+    pixels = smooth((90, 150), 5)
+    p = Preprocessing(resize=Fit((64, 96), "right-bottom", (1, 2, 3)), crop=(64, 96), interpolation=interpolation)
+    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}[interpolation]
+    expected = np.empty((64, 96, 3), np.uint8)
+    expected[...] = (1, 2, 3)
+    expected[:58] = cv2.resize(pixels, (96, 58), interpolation=method)
+    assert np.array_equal(resize_and_crop(pixels, replace(p, library="opencv")), expected.transpose(2, 0, 1))
+
+
 def smooth(size: tuple[int, int], seed: int) -> np.ndarray:
     """Colours that change slowly, as a photograph's, and some noise."""
     generator = np.random.default_rng(seed)
@@ -126,7 +218,6 @@ def test_normalised_tensor_equals_torchvisions() -> None:
 
 
 def test_opencv_resampling_is_opencvs() -> None:
-    cv2 = pytest.importorskip("cv2")
     pixels = np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     expected = cv2.resize(pixels, (256, 256))[16:240, 16:240].transpose(2, 0, 1)
     assert np.array_equal(resize_and_crop(pixels, Preprocessing(resize=(256, 256), library="opencv")), expected)

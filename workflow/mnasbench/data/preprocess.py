@@ -16,7 +16,7 @@ from PIL import Image
 
 from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.files import read_regular
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.preprocessing import EXACT, Fit, Preprocessing, Size
 
 # Pillow's own threshold for a decompression bomb: 0.27 GB of RGB. ImageNet's largest image has 62 million.
 MAX_PIXELS = 89_478_485
@@ -100,28 +100,63 @@ def decode(content: bytes, path: Path, layout: Literal["RGB", "RGBX"] = "RGB") -
 def resize_and_crop(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     """Resize and centre-crop uint8 (height, width, 3) to uint8 (3, *p.size).
 
-    With ``library="pillow"`` equal, bit for bit, to torchvision's ``Resize`` + ``CenterCrop`` on PIL.
+    With ``library="pillow"`` equal, bit for bit, to torchvision's ``Resize`` + ``CenterCrop`` on PIL, or to Pillow's
+    ``resize`` and ``paste`` for a ``Fit``. Raises DatasetError for an image that it cannot be done to.
     """
     if p.library == "opencv":
-        return _resize_with_opencv(pixels, p)
+        return _geometry(pixels, p)
     rgbx = np.empty((*pixels.shape[:2], 4), dtype=np.uint8)
     rgbx[..., :3] = pixels
-    return _resize_as_pillow(rgbx, p)
+    return _geometry(rgbx, p)
 
 
-def _resize_as_pillow(rgbx: UInt8Array, p: Preprocessing) -> UInt8Array:
-    # Importing numba takes a quarter of a second, which steps that only read what a preprocessing is do not need.
-    from mnasbench.data.resample import resize_to_crop
-
-    rows, columns = rgbx.shape[:2]
+def _geometry(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
+    """As ``resize_and_crop``; of RGBX where Pillow's resampling is asked for."""
+    rows, columns = pixels.shape[:2]
+    if isinstance(p.resize, str):
+        _require_size((rows, columns), p)
+        return _planar_crop(pixels[..., :3], p)
+    if isinstance(p.resize, Fit):
+        resized = p.resize.resized_size(rows, columns)
+        (top, left), (height, width) = p.resize.offset(resized), resized
+        whole = np.empty((*p.resize.size, 3), np.uint8)
+        whole[...] = p.resize.fill
+        whole[top : top + height, left : left + width] = _resized(pixels, resized, p)
+        return _planar_crop(whole, p)
     resized = p.resized_size(rows, columns)
-    if rows_first(rows, columns, *resized):
-        cropped = resize_to_crop(rgbx, resized, p.crop_offset(resized), p.size, p.interpolation == "bicubic")
-        if cropped is not None:
-            return cropped
-    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.interpolation]
-    whole = np.asarray(Image.fromarray(rgbx[..., :3]).resize(resized[::-1], method))
-    return _planar_crop(whole, p)
+    if p.library == "pillow" and p.interpolation in ("bilinear", "bicubic") and rows_first(rows, columns, *resized):
+        # Importing numba takes a quarter of a second, which steps that only read what a preprocessing is do not need.
+        from mnasbench.data.resample import resize_to_crop
+
+        return resize_to_crop(pixels, resized, p.crop_offset(resized), p.size, p.interpolation == "bicubic")
+    return _planar_crop(_resized(pixels, resized, p), p)
+
+
+def _require_size(size: Size, p: Preprocessing) -> None:
+    height, width = p.size
+    is_exact = p.resize == EXACT
+    if size == p.size or not is_exact and size[0] >= height and size[1] >= width:
+        return
+    raise DatasetError(
+        f"is {size[0]} x {size[1]} pixels (height x width), but the model takes {'' if is_exact else 'at least '}"
+        f"{height} x {width} and resize is none; resize it beforehand, or set models.<variant>.resize"
+    )
+
+
+def _resized(pixels: UInt8Array, size: Size, p: Preprocessing) -> UInt8Array:
+    """All of an image in another size, uint8 (*size, 3)."""
+    if size == pixels.shape[:2]:
+        return pixels[..., :3]
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DatasetError(
+            f"is {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), so thin that {p.interpolation} resampling "
+            f"to {size[0]} x {size[1]} takes more memory than there may be; leave it out of the "
+            "dataset, or use bilinear or bicubic resampling by Pillow"
+        )
+    if p.library == "opencv":
+        return _resized_by_opencv(pixels, size, p.interpolation)
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+    return np.asarray(image.resize(size[::-1], Image.Resampling[p.interpolation.upper()]))
 
 
 def rows_first(height: int, width: int, resized_height: int, resized_width: int) -> bool:
@@ -139,16 +174,14 @@ def _planar_crop(resized: UInt8Array, p: Preprocessing) -> UInt8Array:
     return np.ascontiguousarray(resized[top : top + height, left : left + width].transpose(2, 0, 1))
 
 
-def _resize_with_opencv(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
+def _resized_by_opencv(pixels: UInt8Array, size: Size, interpolation: str) -> UInt8Array:
     try:
         import cv2
     except ImportError as error:
         advice = "install opencv-python-headless"
         raise SettingsError(f"preprocessing.library is 'opencv', but cv2 is missing: {advice}") from error
-    height, width = p.resized_size(pixels.shape[0], pixels.shape[1])
-    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[p.interpolation]
-    resized = np.asarray(cv2.resize(pixels, (width, height), interpolation=method), dtype=np.uint8)
-    return _planar_crop(resized, p)
+    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}[interpolation]
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=method), dtype=np.uint8)
 
 
 def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
@@ -158,9 +191,11 @@ def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
 
 def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array:
     """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message."""
-    if p.library == "opencv":
-        return _resize_with_opencv(decode(content, path), p)
-    return _resize_as_pillow(decode(content, path, "RGBX"), p)
+    pixels = decode(content, path, "RGB" if p.library == "opencv" else "RGBX")
+    try:
+        return _geometry(pixels, p)
+    except DatasetError as error:
+        raise DatasetError(f"{one_line(path)}: {error}") from error
 
 
 def normalise(pixels: UInt8Array, p: Preprocessing) -> Float32Array:

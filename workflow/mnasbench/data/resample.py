@@ -32,17 +32,21 @@ _HALF = 1 << (_BITS - 1)
 
 def resize_to_crop(
     rgbx: UInt8Array, size: tuple[int, int], offset: tuple[int, int], crop: tuple[int, int], cubic: bool
-) -> UInt8Array | None:
+) -> UInt8Array:
     """The part of size ``crop`` at ``offset`` (top, left) of the image resized to ``size``; sizes are (height, width).
 
     ``rgbx``: uint8 (height, width, 4), contiguous; the fourth byte is ignored. Bilinear, or bicubic where ``cubic``.
-    Gives uint8 (3, *crop), or None for an image that is smaller than its taps, rounded up to fours. The crop must lie
-    within ``size``.
+    Gives uint8 (3, *crop). The crop must lie within ``size``.
     """
     (height, width), (resized_height, resized_width) = rgbx.shape[:2], size
-    if height < _most_taps(height, resized_height, cubic) or width < _most_taps(width, resized_width, cubic):
-        return None
-    resized: UInt8Array = _call(_resize_to_crop, rgbx.reshape(-1), (height, width), size, offset, crop, cubic)
+    taps = _most_taps(height, resized_height, cubic), _most_taps(width, resized_width, cubic)
+    room = max(height, taps[0]), max(width, taps[1])
+    if room != (height, width):
+        # What lies beyond a small image is read with weight zero.
+        larger = np.zeros((*room, 4), np.uint8)
+        larger[:height, :width] = rgbx
+        rgbx = larger
+    resized: UInt8Array = _call(_resize_to_crop, rgbx.reshape(-1), room, (height, width), size, offset, crop, cubic)
     return resized
 
 
@@ -73,24 +77,24 @@ def compile_now() -> None:
 
 
 @jit()
-def _resize_to_crop(pixels, size, resized, offset, crop, cubic):  # type: ignore[no-untyped-def]
-    first_rows, row_weights = _weights(size[0], resized[0], offset[0], crop[0], cubic)
-    first_columns, column_weights = _weights(size[1], resized[1], offset[1], crop[1], cubic)
+def _resize_to_crop(pixels, room, size, resized, offset, crop, cubic):  # type: ignore[no-untyped-def]
+    first_rows, row_weights = _weights(size[0], room[0], resized[0], offset[0], crop[0], cubic)
+    first_columns, column_weights = _weights(size[1], room[1], resized[1], offset[1], crop[1], cubic)
     first = first_rows[0]
     rows = first_rows[-1] + row_weights.shape[1] - first
     between = np.empty((rows, first_columns.size * 4), np.uint8)
-    _resize_rows(pixels[first * size[1] * 4 :], size[1], first_columns, column_weights, between)
+    _resize_rows(pixels[first * room[1] * 4 :], room[1], first_columns, column_weights, between)
     planes = np.empty((3, crop[0], crop[1]), np.uint8)
     _resize_columns(between, first_rows, row_weights, planes)
     return planes
 
 
 @jit()
-def _weights(size, resized, offset, count, cubic):  # type: ignore[no-untyped-def]
+def _weights(size, room, resized, offset, count, cubic):  # type: ignore[no-untyped-def]
     """For each output position: its first input position, and (positions, taps) fixed-point weights from there on.
 
-    Every position has the same number of taps, some of weight zero, none outside the input; positions are filled up
-    to fours with copies of the last.
+    Every position has the same number of taps, some of weight zero, none outside ``room``, of which the first ``size``
+    positions are the input; positions are filled up to fours with copies of the last.
     """
     scale = size / resized
     stretch = max(scale, 1.0)
@@ -111,7 +115,7 @@ def _weights(size, resized, offset, count, cubic):  # type: ignore[no-untyped-de
         for k in range(highs[i] - lows[i]):
             window[k] = _filter((k + lows[i] - centre + 0.5) * (1.0 / stretch), cubic)
             total += window[k]
-        firsts[i] = min(lows[i], size - taps)
+        firsts[i] = min(lows[i], room - taps)
         for k in range(highs[i] - lows[i]):
             weight = window[k] / total * (1 << _BITS)
             weights[i, lows[i] - firsts[i] + k] = int(weight - 0.5) if weight < 0 else int(weight + 0.5)
