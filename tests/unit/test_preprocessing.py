@@ -130,7 +130,7 @@ def test_a_fit_is_scaled_with_its_crop() -> None:
         ("whole", r"resize is 'whole', expected"),
     ],
 )
-def test_what_is_no_resize_is_named(value: object, message: str) -> None:
+def test_what_is_no_fit_is_named(value: object, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         resize_from_json(value, "resize")
 
@@ -162,9 +162,11 @@ def test_impossible_settings_are_named(field: str, value: object, message: str) 
         Preprocessing(**{field: value})
 
 
-@pytest.mark.parametrize("value", [0, -1, True, 1.5, "256", [], [1, 2, 3], [256, None], 10**6, None])
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "256", [], [1, 2, 3], [256, None], 10**6, None, "None"])
 def test_what_is_no_resize_is_named(value: object) -> None:
-    with pytest.raises(SettingsError, match=r"resize is .*, expected a number of pixels or \[height, width\]"):
+    with pytest.raises(
+        SettingsError, match=r"resize is .*, expected a number of pixels, \[height, width\], \{fit: \.\.\.\} or none"
+    ):
         resize_from_json(value, "resize")
 
 

@@ -69,7 +69,13 @@ def resize_from_json(value: Any, where: str) -> Resize:
     """What settings and build files say of a resize; SettingsError, beginning with ``where``, for anything else."""
     if isinstance(value, Fit) or value in (UNRESIZED, EXACT):
         return value  # type: ignore[no-any-return]
-    return _fit(value, where) if isinstance(value, Mapping) else sides_from_json(value, where)
+    if isinstance(value, Mapping):
+        return _fit(value, where)
+    sides = _sides(value)
+    if sides is None:
+        expected = "a number of pixels, [height, width], {fit: ...} or none"
+        raise SettingsError(f"{where} is {one_line(repr(value))}, expected {expected}")
+    return sides
 
 
 def _fit(value: Mapping[str, Any], where: str) -> Fit:
@@ -92,9 +98,16 @@ def _fit(value: Mapping[str, Any], where: str) -> Fit:
 
 def sides_from_json(value: Any, where: str) -> int | Size:
     """A number of pixels, or ``[height, width]``; SettingsError, beginning with ``where``, for anything else."""
+    sides = _sides(value)
+    if sides is None:
+        raise SettingsError(f"{where} is {one_line(repr(value))}, expected a number of pixels or [height, width]")
+    return sides
+
+
+def _sides(value: Any) -> int | Size | None:
     sides = list(value) if isinstance(value, list | tuple) else [value]
     if len(sides) not in (1, 2) or not all(type(side) is int and 1 <= side <= LONGEST_SIDE for side in sides):
-        raise SettingsError(f"{where} is {one_line(repr(value))}, expected a number of pixels or [height, width]")
+        return None
     return int(sides[0]) if len(sides) == 1 else (sides[0], sides[1])
 
 
@@ -173,8 +186,8 @@ class Preprocessing:
                 raise SettingsError(f"preprocessing.{field} is {one_line(repr(value))}{near}")
         if self.library == "opencv" and self.interpolation not in OPENCV_INTERPOLATIONS:
             raise SettingsError(
-                f"preprocessing.interpolation is {self.interpolation!r}, which OpenCV does not have as Pillow means it; "
-                f"known of it: {', '.join(OPENCV_INTERPOLATIONS)}"
+                f"preprocessing.interpolation is {self.interpolation!r}, which is Pillow's alone; OpenCV has "
+                f"{', '.join(OPENCV_INTERPOLATIONS)} here"
             )
         if not self.crop_fits:
             height, width = self.size

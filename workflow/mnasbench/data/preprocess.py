@@ -135,7 +135,7 @@ def _geometry(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
 def _require_size(size: Size, p: Preprocessing) -> None:
     height, width = p.size
     is_exact = p.resize == EXACT
-    if size == p.size or not is_exact and size[0] >= height and size[1] >= width:
+    if size == p.size or (not is_exact and size[0] >= height and size[1] >= width):
         return
     raise DatasetError(
         f"is {size[0]} x {size[1]} pixels (height x width), but the model takes {'' if is_exact else 'at least '}"
@@ -149,9 +149,9 @@ def _resized(pixels: UInt8Array, size: Size, p: Preprocessing) -> UInt8Array:
         return pixels[..., :3]
     if size[0] * size[1] > MAX_PIXELS:
         raise DatasetError(
-            f"is {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), so thin that {p.interpolation} resampling "
-            f"to {size[0]} x {size[1]} takes more memory than there may be; leave it out of the "
-            "dataset, or use bilinear or bicubic resampling by Pillow"
+            f"is {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), so thin that {p.interpolation} "
+            f"resampling to {size[0]} x {size[1]} takes more memory than there may be; leave it out of the dataset, or "
+            "use bilinear or bicubic resampling by Pillow"
         )
     if p.library == "opencv":
         return _resized_by_opencv(pixels, size, p.interpolation)
