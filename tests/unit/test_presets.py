@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import check_parity
 from mnasbench import presets
+from mnasbench.data.preprocess import normalise, resize_and_crop
 from mnasbench.errors import SettingsError
 from mnasbench.files import sha256_of_file
+from mnasbench.model.torchvision_import import import_timm, torchvision
 from mnasbench.plan.steps import STEPS
-from mnasbench.preprocessing import resize_from_json
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.presets import PRESETS_FILE, preset, preset_of_file, published_weights
 from mnasbench.settings import load_settings
 from write_presets import presets_text
@@ -98,7 +102,46 @@ def test_timms_squashed_images_are_resized_to_a_square_and_keep_their_proportion
     arguments = STEPS["check_parity"](settings, variant="m").arguments
     command = ["--root", "images", *arguments]
     read = check_parity.build_parser().parse_args(command)
-    assert resize_from_json(read.resize, "--resize") == (384, 384)
+    assert Preprocessing.from_json(read.published) == squashed.preprocessing
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv3_large_100.miil_in21k_ft_in1k",
+        "convnext_base.fb_in22k_ft_in1k_384",
+        "tf_efficientnet_b0.ap_in1k",
+        "vit_base_patch16_clip_224.openai_ft_in12k_in1k",
+        "inception_v3.tv_in1k",
+        "test_efficientnet.r160_in1k",
+        "deepseek_vit_412m.deepseek_v4_flash_vision_exp",
+    ],
+)
+def test_images_are_prepared_as_timms_own_transform_does(name: str) -> None:
+    timm = import_timm()
+    from timm.data import create_transform, resolve_data_config
+
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (333, 500, 3), dtype=np.uint8))
+    config = resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    p = preset("timm", name).preprocessing
+    ours = normalise(resize_and_crop(np.asarray(image), p)[None], p)[0]
+    assert np.array_equal(ours, create_transform(**config)(image).numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [("resnet50", "IMAGENET1K_V2"), ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1"), ("inception_v3", "IMAGENET1K_V1")],
+)
+def test_images_are_prepared_as_torchvisions_own_transforms_do(name: str, entry: str) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (500, 431, 3), dtype=np.uint8))
+    p = preset("torchvision", name, entry).preprocessing
+    theirs = torchvision.models.get_model_weights(name)[entry].transforms()(image).numpy()
+    assert np.array_equal(normalise(resize_and_crop(np.asarray(image), p)[None], p)[0], theirs)
+
+
+def test_what_is_not_made_here_is_told() -> None:
+    with pytest.raises(SettingsError, match=r"vit_base_patch16_sapiens2\.fb: .* not made here \(1024 x 768 pixels\)"):
+        preset("timm", "vit_base_patch16_sapiens2.fb")
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,13 @@ class Preprocessing:
         return all(crop <= side for crop, side in zip(self.size, least, strict=True))
 
     @property
+    def fills_input(self) -> bool:
+        """Whether the resize gives what comes out, and nothing is cropped."""
+        if isinstance(self.resize, Fit):
+            return self.resize.size == self.size
+        return self.resize in (self.size, EXACT)
+
+    @property
     def short_side(self) -> int | None:
         """The short side that images are scaled to, their proportions kept; None where they are squeezed."""
         return self.resize if isinstance(self.resize, int) else None

@@ -8,7 +8,7 @@ file from the installed libraries, and a test compares the two.
 import functools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,10 @@ class Preset:
     def resize_for(self, size: int) -> Resize:
         """The resize for a crop of another size, in the published proportion of the two."""
         return scaled(self.preprocessing.resize, Fraction(size, self.size))
+
+    def preprocessing_for(self, size: int) -> Preprocessing:
+        """The published preprocessing for a crop of another size."""
+        return replace(self.preprocessing, resize=self.resize_for(size), crop=size)
 
 
 @functools.cache

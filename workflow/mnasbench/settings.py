@@ -16,7 +16,16 @@ import jsonschema
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS
-from mnasbench.preprocessing import Preprocessing, Resize, resize_from_json
+from mnasbench.preprocessing import (
+    EXACT,
+    INTERPOLATIONS,
+    UNRESIZED,
+    Preprocessing,
+    Resize,
+    as_pair,
+    resize_from_json,
+    sides_from_json,
+)
 from mnasbench.presets import TIMM_PRETRAINED, Preset, preset, preset_of_file
 from mnasbench.runtimes import AUTO, RUNTIMES
 
@@ -35,6 +44,8 @@ def schema() -> dict[str, Any]:
     content: dict[str, Any] = read_yaml(SCHEMA_FILE)
     content["properties"]["precisions"]["items"]["enum"] = list(PRECISIONS)
     content["properties"]["runtime"]["enum"] = [AUTO, *RUNTIMES]
+    model = content["properties"]["models"]["additionalProperties"]["properties"]
+    model["interpolation"]["enum"] = [*INTERPOLATIONS, None]
     return content
 
 
@@ -62,7 +73,8 @@ def _explain(error: Any) -> str:
         unknown = sorted(str(key) for key in error.instance if key not in allowed)[0]
         return f"{where}: unknown key '{unknown}'{did_you_mean(unknown, allowed)}"
     if error.validator == "enum":
-        near = did_you_mean(str(error.instance), [str(value) for value in error.validator_value])
+        words = [str(value) for value in error.validator_value if value is not None]
+        near = did_you_mean(str(error.instance), words)
         return f"{where}: {error.instance!r} is not one of the values this setting takes{near}"
     if error.validator == "oneOf":
         about = " ".join(error.schema.get("description", "").split())
@@ -101,6 +113,14 @@ class ModelSettings:
     preset: Preset
     weights_key: str | None = None
     transform_input: bool = True
+    own: tuple[str, ...] = ()
+
+    @property
+    def preprocessing_text(self) -> str:
+        """Whose preprocessing this is, why, and what it is."""
+        whose = f"preprocessing of {self.preset.entry or 'the published weights'} ({self.preset.reason})"
+        own = f", but with your own {', '.join(self.own)}" if self.own else ""
+        return f"{whose}{own}: {self.preprocessing.text}"
 
     @property
     def size(self) -> int:
@@ -126,14 +146,7 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
         published = preset_of_file(library, name, file, entry["sha256"]) if file else preset(library, name, named)
     except SettingsError as error:
         raise SettingsError(one_line(f"models.{variant}: {error}")) from None
-    size = entry["size"] or published.size
-    resize: Resize = published.resize_for(size)
-    if entry["resize"] is not None:
-        resize = resize_from_json(entry["resize"], f"models.{variant}.resize")
-    try:
-        preprocessing = replace(published.preprocessing, resize=resize, crop=size)
-    except SettingsError as error:
-        raise SettingsError(f"models.{variant}: {error} (resize and size)") from None
+    preprocessing = _preprocessing(f"models.{variant}", entry, published)
     if entry["weights_key"] is not None and not _is_path(weights):
         raise SettingsError(
             f"models.{variant}.weights_key: belongs to weights from a file, not to '{one_line(weights)}'"
@@ -148,7 +161,71 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
         published,
         entry["weights_key"],
         entry["transform_input"],
+        tuple(key for key in _OWN if entry[key] is not None),
     )
+
+
+# What a user may say of a model's preprocessing.
+_OWN = ("size", "resize", "crop", "interpolation", "resampling", "mean", "std", "scale", "colours")
+
+
+def _preprocessing(place: str, entry: Mapping[str, Any], published: Preset) -> Preprocessing:
+    """The published preprocessing with what the user says otherwise; SettingsError where that contradicts itself."""
+    crop = None if entry["crop"] in (None, UNRESIZED) else sides_from_json(entry["crop"], f"{place}.crop")
+    size = entry["size"] or crop or published.size
+    resize: Resize = published.resize_for(size) if isinstance(size, int) else size
+    if entry["resize"] is not None:
+        resize = resize_from_json(entry["resize"], f"{place}.resize")
+    if resize == UNRESIZED and crop is None:
+        resize = EXACT
+    own: dict[str, Any] = {"resize": resize, "crop": size, **_values(place, entry, published.preprocessing)}
+    for key, name in (("interpolation", "interpolation"), ("resampling", "library")):
+        if entry[key] is not None:
+            own[name] = entry[key]
+    try:
+        preprocessing = replace(published.preprocessing, **own)
+    except SettingsError as error:
+        raise SettingsError(f"{place}: {error} (resize, crop and size)") from None
+    if crop is not None and as_pair(crop) != preprocessing.size:
+        raise SettingsError(
+            f"{place}.crop: {one_line(entry['crop'])} is not size ({one_line(entry['size'])}), which the net takes; "
+            "leave one of the two out"
+        )
+    if entry["crop"] == UNRESIZED and not preprocessing.fills_input:
+        height, width = preprocessing.size
+        raise SettingsError(
+            f"{place}.crop: none, but resize ({preprocessing.resize_text}) does not give the input's {height} x "
+            f"{width} pixels; write resize: [{height}, {width}] or {{fit: [{height}, {width}]}}"
+        )
+    return preprocessing
+
+
+def _values(place: str, entry: Mapping[str, Any], published: Preprocessing) -> dict[str, Any]:
+    """Mean and standard deviation on values in 0..1, and the order of colours."""
+    given = {key: entry[key] for key in ("mean", "std") if entry[key] is not None}
+    colours = entry["colours"] or published.colours
+    values: dict[str, Any] = {"colours": colours}
+    if colours != published.colours:  # each colour keeps its own
+        values |= {"mean": published.mean[::-1], "std": published.std[::-1]}
+    if entry["scale"] is not None and len(given) < 2:
+        raise SettingsError(
+            f"{place}.scale: says what mean and std are on; give both (for pixels as they are: mean: [0, 0, 0], "
+            "std: [1, 1, 1], scale: [0, 255])"
+        )
+    most = entry["scale"][1] if entry["scale"] else 1
+    for key, numbers in given.items():
+        least = 0 if key == "mean" else math.ulp(0.0)
+        if not all(least <= number <= most for number in numbers):
+            near = "; for values of 0..255 write scale: [0, 255]" if most == 1 and max(numbers) > 1 else ""
+            what = "0" if key == "mean" else "above 0"
+            raise SettingsError(f"{place}.{key}: {numbers} is not within {what} to {most}, as scale has it{near}")
+        if most > 1 and 0 < max(numbers) <= 1 and not (key == "std" and set(numbers) == {1}):
+            raise SettingsError(
+                f"{place}.{key}: {numbers} is of values of 0..1, but scale is [0, 255]; write scale: [0, 1], or the "
+                "numbers of 0..255"
+            )
+        values[key] = tuple(float(number) / most for number in numbers)
+    return values
 
 
 @dataclass(frozen=True)
@@ -199,6 +276,7 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
     settings = Settings(values, models)
     if settings["engine"] == "vacc":
         _check_card(settings)
+    _check_vdsp_params(settings)
     demo_weights = [model.variant for model in models.values() if model.weights == DEMO]
     if demo_weights and not settings.is_demo:
         raise SettingsError(
@@ -233,12 +311,24 @@ def _check_card(settings: Settings) -> None:
         raise SettingsError(
             "vamp.instances: auto is searched on a CPU only; with engine: vacc name a number (the model card: 8)"
         )
+
+
+def _check_vdsp_params(settings: Settings) -> None:
+    """SettingsError for what vdsp_params would have to tell whoever resizes whole images, and have no word for."""
     if settings["npz"] == "preprocessed":
         return
+    form = settings["vdsp_params"]
     for model in settings.models.values():
-        if model.preprocessing.fixed_size is None and settings["vdsp_params"] == "current":
+        p, place = model.preprocessing, f"models.{model.variant}.resize"
+        if p.word_for_vdsp is not None:
+            raise SettingsError(f"{place}: vdsp_params have no word for {p.word_for_vdsp}; use npz: preprocessed")
+        if p.short_side is None and form != "current":
             raise SettingsError(
-                f"models.{model.variant}.resize: {model.preprocessing.resize} is a short side, which vdsp_params of "
-                "the form 'current' cannot tell the card; use npz: preprocessed, vdsp_params: '2023', or "
-                "resize: [height, width]"
+                f"{place}: {list(p.fixed_size or ())} is a fixed size, which vdsp_params of the form '{form}' have no "
+                "word for; use npz: preprocessed, or vdsp_params: current"
+            )
+        if p.short_side is not None and form == "current" and settings["engine"] == "vacc":
+            raise SettingsError(
+                f"{place}: {p.short_side} is a short side, which vdsp_params of the form 'current' cannot tell the "
+                "card; use npz: preprocessed, vdsp_params: '2023', or resize: [height, width]"
             )

@@ -42,6 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help="torchvision's short side, or [height,width]; default: what the model was built with",
     )
+    parser.add_argument(
+        "--published",
+        type=json.loads,
+        metavar="JSON",
+        help="the publisher's resize, crop, mean, ...; default: what the model was built with",
+    )
     add_dataset_arguments(parser)
     parser.add_argument("--manifest", type=Path, help="take the images that this manifest of the dataset names")
     parser.add_argument("--images", type=whole(), help="a sample of so many images; default: all")
@@ -97,7 +103,7 @@ def table(certified: dict[str, Any]) -> str:
 def check(arguments: argparse.Namespace) -> None:
     """Compare, print, write."""
     compiled = read_package(arguments.model)
-    reference = Preprocessing.from_json(compiled.info["preprocessing"])
+    reference = Preprocessing.from_json(arguments.published or compiled.info["preprocessing"])
     if arguments.resize is not None:
         reference = replace(reference, resize=resize_from_json(arguments.resize, "--resize"), library="pillow")
     images, drawn_from = images_of(arguments)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.files import write_text
-from mnasbench.preprocessing import INTERPOLATIONS
+from mnasbench.preprocessing import INTERPOLATIONS, Fit, Resize, resize_to_json
 from mnasbench.presets import IMAGENET_CLASSES, PRESETS_FILE
 
 
@@ -95,14 +95,20 @@ def _timm_entry(config: Any, groups: _Groups) -> dict[str, Any]:
         (channels != 3 or len(config.mean) != 3 or len(config.std) != 3, f"{channels} channels"),
         (height != width, f"{height} x {width} pixels"),
         (config.interpolation not in INTERPOLATIONS, f"interpolation {config.interpolation}"),
-        (crop_mode not in {"center", "squash"}, f"crop mode {crop_mode}"),
+        (crop_mode not in {"center", "squash", "border"}, f"crop mode {crop_mode}"),
     ):
         if unsupported:
             return {"unsupported": what}
-    resize = math.floor(height / config.crop_pct)
+    side = math.floor(height / config.crop_pct)
+    resize: Resize = side
+    if crop_mode == "squash":
+        resize = (side, side)
+    elif crop_mode == "border":
+        red, green, blue = (round(255 * level) for level in config.mean)
+        resize = Fit((side, side), fill=(red, green, blue))
     entry: dict[str, Any] = {
         "preprocessing": groups.number_of(
-            resize=[resize, resize] if crop_mode == "squash" else resize,
+            resize=resize_to_json(resize),
             crop=height,
             interpolation=config.interpolation,
             mean=list(config.mean),

@@ -341,3 +341,30 @@ def test_numbers_as_shown() -> None:
         "0.031",
         "1",
     )
+
+
+def test_provenance_says_whose_preprocessing_it_is_and_what_was_accepted(tmp_path: Path) -> None:
+    made = make_results(tmp_path)
+    exported = made.results / "model/mnasnet0_5/mnasnet0_5_224.json"
+    note = "the weights under 'model' are used; it also holds 'ema' (weights_key chooses)"
+    preset = {"entry": "IMAGENET1K_V1", "reason": "the first published, as neither name nor digest says which"}
+    exported.write_text(json.dumps({**json.loads(exported.read_text()), "preset": preset, "notes": [note]}))
+    compiled = made.results / "build/mnasnet0_5/fp32/folder/mnasnet0_5.json"
+    own = {"resize": {"fit": 224, "fill": 114}, "mean": [0.5, 0.5, 0.5]}
+    compiled.write_text(json.dumps({**json.loads(compiled.read_text()), "preprocessing": own}))
+    receipt = made.results / "build/mnasnet0_5/fp32/compile.receipt.json"
+    word = {"code_sha256": "c" * 64, "at": "2026-01-02T03:04:05+00:00", "because": f"renamed {HOSTILE}"}
+    receipt.write_text(json.dumps({**json.loads(receipt.read_text()), "accepted": [word]}))
+    results = read_results(made.results)
+    assert sections.origins(results)["mnasnet0_5"] == [
+        "Preprocessing and reference are those of IMAGENET1K_V1 (the first published, as neither name nor digest says "
+        "which).",
+        "Its images: resize fitted into 224 x 224, centre, filled with 114, 114, 114 (bilinear, pillow), crop 224 x "
+        "224, RGB, mean 0.5, 0.5, 0.5, std 0.229, 0.224, 0.225.",
+        "The publisher's images: resize short side 256 (bilinear, pillow), crop 224 x 224, RGB, mean 0.485, 0.456, "
+        "0.406, std 0.229, 0.224, 0.225.",
+        f"The{note[3:]}.",
+    ]
+    page = make_report(results)
+    assert "the first published, as neither name nor digest" in page and "fitted into 224 x 224" in page
+    assert "compile_model mnasnet0_5 fp32, 2026-01-02" in page and HOSTILE not in page

@@ -36,8 +36,7 @@ def _check(model: ModelSettings, classes: int | None) -> str:
             f"{place}: its weights are for {own} classes, but the dataset's images are of {classes}; "
             "give the weights that were trained on them, or the dataset that belongs to the weights"
         )
-    entry = model.preset.entry or "the published weights"
-    parts = [f"{own} classes", f"preprocessing of {entry} ({model.preset.reason})", *notes]
+    parts = [f"{own} classes", model.preprocessing_text, *notes]
     return f"{place}: {one_line('; '.join(parts))}"
 
 

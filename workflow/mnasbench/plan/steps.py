@@ -12,7 +12,6 @@ from typing import Any
 from mnasbench.files import canonical_json, sha256_of_bytes, sha256_of_file
 from mnasbench.plan import names
 from mnasbench.precisions import BASELINE, is_quantized
-from mnasbench.preprocessing import resize_to_json
 from mnasbench.settings import Settings
 
 _WORKFLOW = Path(__file__).resolve().parents[2]
@@ -272,11 +271,12 @@ def judged_precision(settings: Settings) -> str:
 def check_parity(settings: Settings, variant: str) -> Step:
     """Certify that the model is given the images that its publisher would give it."""
     model = settings.models[variant]
-    resize = resize_to_json(model.preset.resize_for(model.size))  # the publisher's, whatever is configured here
-    arguments = ["--model", names.compiled_prefix(settings, variant, BASELINE), "--resize", canonical_json(resize)]
+    published = model.preset.preprocessing_for(model.size).to_json()  # whatever is configured here
+    arguments = ["--model", names.compiled_prefix(settings, variant, BASELINE)]
+    arguments += ["--published", canonical_json(published)]
     if settings["parity"]["images"]:
         arguments += ["--images", str(settings["parity"]["images"])]
-    return Step("scripts/check_parity.py", {"resize": resize, "parity": settings["parity"]}, arguments)
+    return Step("scripts/check_parity.py", {"published": published, "parity": settings["parity"]}, arguments)
 
 
 @_step

@@ -25,8 +25,8 @@ from mnasbench.data.image_keys import image_key
 from mnasbench.data.listed import ListedImage
 from mnasbench.data.preprocess import decode_rgb, open_image, read_image
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
-from mnasbench.model.torchvision_import import torchvision
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.model.torchvision_import import import_timm, torchvision
+from mnasbench.preprocessing import Fit, Preprocessing
 from mnasbench.progress import SILENT, Progress
 from mnasbench.result.answers import TOP, Answer, answers_table
 from mnasbench.result.evaluation import accuracy
@@ -93,6 +93,21 @@ def usual_ways(reference: Preprocessing) -> list[Way]:
     return [*ways, Way(f"short side {side}, pillow, fp16 means", decoded, rounded)]
 
 
+def _geometry(reference: Preprocessing) -> Any:  # of torchvision's and timm's transforms
+    """The publisher's own resize and crop of a PIL image: torchvision's, or timm's for what torchvision cannot."""
+    transforms = torchvision.transforms
+    if isinstance(reference.resize, Fit):
+        import_timm()
+        from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
+
+        options = {"longest": 1.0, "interpolation": reference.interpolation}
+        fitted = ResizeKeepRatio(reference.resize.size, **options)  # type: ignore[no-untyped-call] # timm has no types
+        return transforms.Compose([fitted, CenterCropOrPad(list(reference.size), fill=reference.resize.fill)])
+    mode = transforms.InterpolationMode(reference.interpolation)
+    resize = transforms.Resize(_torchvision_resize(reference), interpolation=mode)
+    return transforms.Compose([resize, transforms.CenterCrop(reference.size)])
+
+
 def _torchvision_resize(reference: Preprocessing) -> int | list[int]:
     """What torchvision's ``Resize`` takes: the short side, or height and width."""
     sides = reference.short_side or list(reference.fixed_size or ())
@@ -130,7 +145,7 @@ def certificate(
     95 % intervals; that of the accuracies' drop, which takes the dataset itself for a sample, is always there).
     Percent for accuracies and shares, levels of 0 to 255 for differences, SQNR in dB over the logits.
     """
-    _torchvision_resize(reference)
+    _geometry(reference)
     if compiled.info["precision"] != "fp32":
         raise ModelError(f"{one_line(compiled.prefix)}: is {compiled.info['precision']}; answers are compared on fp32")
     engines: queue.SimpleQueue[ModelSession] = queue.SimpleQueue()
@@ -170,13 +185,7 @@ class _Look:
         self._preprocessors = [Preprocessor(way.params, engine.format) for way in ways]
         self._levels = 255 * np.array(reference.std, dtype=np.float32)[:, None, None]
         transforms = torchvision.transforms
-        mode = transforms.InterpolationMode(reference.interpolation)
-        self._geometry = transforms.Compose(
-            [
-                transforms.Resize(_torchvision_resize(reference), interpolation=mode),
-                transforms.CenterCrop(reference.size),
-            ]
-        )
+        self._geometry = _geometry(reference)
         self._values = transforms.Compose([transforms.ToTensor(), transforms.Normalize(reference.mean, reference.std)])
 
     def __call__(self, image: tuple[Path, int]) -> list[_WayResult]:

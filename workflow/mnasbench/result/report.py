@@ -82,6 +82,8 @@ def make_report(
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
         "parity": sections.parity(results),
         "times_plots": _times_plots(results),
+        "origins": sections.origins(results),
+        "acceptances": sections.acceptances(results),
         "machines": sections.distinct(results.receipts, "machine"),
         "versions": sections.distinct(results.receipts, "versions"),
         "commits": sections.distinct(results.receipts, "git_commit"),

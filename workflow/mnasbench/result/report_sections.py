@@ -18,6 +18,7 @@ from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.preprocess import open_image, read_image
 from mnasbench.errors import InputError
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.result.results_folder import Receipt, Results, RowResults
 
 # A page of some 1.5 MB can be mailed: 3 KB an image of this size leave room for 240 of them.
@@ -168,6 +169,34 @@ def parity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
     """The parity certificate of each variant that has one."""
     certificates = {result.row.model: result.parity for result in results.rows if result.parity}
     return list(certificates.items())
+
+
+# ------------------------------------------------------------------------------------------- weights, preprocessing
+def origins(results: Results) -> dict[str, list[str]]:
+    """By variant, as sentences: which published weights it counts as, how its images are prepared, what was noted."""
+    by_variant = {}
+    for variant, rows in results.variants.items():
+        description, sentences = rows[0].description, []
+        published = description.get("preset")
+        if published:
+            entry = published["entry"] or "the published weights"
+            sentences.append(f"Preprocessing and reference are those of {entry} ({published['reason']}).")
+        used = next((p for row in rows if (p := row.model_info.get("preprocessing"))), None)
+        if used:
+            sentences.append(f"Its images: {Preprocessing.from_json(used).text}.")
+        theirs = next((row.parity["torchvision"]["preprocessing"] for row in rows if row.parity), used)
+        if used and theirs and theirs != used:
+            sentences.append(f"The publisher's images: {Preprocessing.from_json(theirs).text}.")
+        by_variant[variant] = [
+            *sentences,
+            *(f"{note[0].upper()}{note[1:]}." for note in description.get("notes") or []),
+        ]
+    return by_variant
+
+
+def acceptances(results: Results) -> list[tuple[Receipt, Mapping[str, Any]]]:
+    """The jobs that somebody accepted as made by newer code, and each time what was said."""
+    return [(receipt, entry) for receipt in results.receipts for entry in receipt.content.get("accepted") or ()]
 
 
 # -------------------------------------------------------------------------------------------------- commands, digests

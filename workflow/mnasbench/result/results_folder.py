@@ -23,13 +23,13 @@ from mnasbench.result.times import find_receipts
 class RowResults:
     """One row of the summary and what its jobs left.
 
-    ``architecture``: the model's name in its library. ``quantization``: the error of each layer as written; None where
-    the row's compiler leaves no such table. ``peak``: what ``ort-vamp --find-peak --json`` wrote to peak.json, where
-    somebody did for this build.
+    ``description``: of the exported graph; empty where that is not there. ``quantization``: the error of each layer as
+    written; None where the row's compiler leaves no such table. ``peak``: what ``ort-vamp --find-peak --json`` wrote to
+    peak.json, where somebody did for this build.
     """
 
     row: Row
-    architecture: str
+    description: Mapping[str, Any]
     accuracy: Mapping[str, Any]
     performance: Mapping[str, Any]
     model_info: Mapping[str, Any]
@@ -42,6 +42,11 @@ class RowResults:
     def name(self) -> str:
         """Variant and precision, as the workflow's targets are named."""
         return self.row.name
+
+    @property
+    def architecture(self) -> str:
+        """The model's name in its library."""
+        return str(self.description.get("name", self.row.model))
 
     @property
     def layers(self) -> tuple[dict[Hashable, str], ...]:
@@ -136,7 +141,7 @@ def _row_results(folder: Path, row: Row, files: Mapping[str, str], answers: list
     peak, layers = read("peak"), folder / files.get("layers", "")
     return RowResults(
         row,
-        (read("exported") or {}).get("name", row.model),
+        read("exported") or {},
         read_json(folder / files["accuracy"]),
         performance,
         read("compiled") or {},
