@@ -29,7 +29,7 @@ def test_every_shipped_configuration_is_valid(repository: Path, overlay: str) ->
 
 def test_defaults_are_complete() -> None:
     settings = load_settings(DEMO)
-    assert settings["calibration"] == {"images": 1000, "seed": 0, "source": None}
+    assert settings["calibration"] == {"images": 1000, "seed": 0, "source": None, "split": False}
     assert settings["precisions"] == ["fp32", "fp16", "int8-percentile"]
     model = settings.models["mnasnet0_5"]
     assert (model.name, model.size, model.preprocessing.resize) == ("mnasnet0_5", 224, 256)

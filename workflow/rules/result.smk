@@ -11,6 +11,7 @@ rule evaluate_outputs:
         current=get_current("evaluate_outputs"),
         scores=inputs.get_scores,
         baseline=inputs.get_baseline_scores,
+        calibration=inputs.get_calibration_digests,
         manifest=f"{DATA}/manifest.csv",
     output:
         answers="results/result/{variant}/{precision}/answers.csv",
@@ -32,7 +33,7 @@ rule evaluate_outputs:
     shell:
         record(
             "eval_imagenet.py --result_path {input.scores:q} --reference_path {input.baseline:q}"
-            " --label {input.manifest:q} --answers {output.answers:q} --json {output.accuracy:q}"
+            " --label {input.manifest:q} {params.arguments:q} --answers {output.answers:q} --json {output.accuracy:q}"
         )
 
 

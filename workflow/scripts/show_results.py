@@ -9,7 +9,7 @@ from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.colour import coloured
 from mnasbench.commands.command_line import run
 from mnasbench.result.results_folder import Results, read_results
-from mnasbench.result.summary_tables import exclusion_notes, terminal_notes, terminal_table
+from mnasbench.result.summary_tables import calibration_notes, exclusion_notes, terminal_notes, terminal_table
 from mnasbench.result.times import job_times, times_table
 
 
@@ -33,11 +33,17 @@ def show(arguments: argparse.Namespace) -> None:
         arguments.results / "report.receipt.json",
     ]
     print(f"\nWhere the time went\n\n{times_table(job_times(receipts))}\n\nResults\n\n{terminal_table(rows)}\n")
-    for note in terminal_notes(rows, _reasons(results), exclusion_notes(results.rows[0].accuracy)):
+    for note in terminal_notes(rows, _reasons(results), _on_images(results)):
         print(coloured(note, "yellow", sys.stdout) if note.startswith("*") else note)
     page, summary = (arguments.results / name for name in ("report.html", "summary.csv"))
     print(f"\nEverything, decision first: {page if page.is_file() else summary}")
     print(f"All columns: {summary}; what each means: docs/measurement.md")
+
+
+def _on_images(results: Results) -> list[str]:
+    """Which images do not count, or count doubly."""
+    accuracy = results.rows[0].accuracy
+    return [*exclusion_notes(accuracy), *calibration_notes([result.row for result in results.rows], accuracy)]
 
 
 def _reasons(results: Results) -> dict[tuple[str, str], str]:

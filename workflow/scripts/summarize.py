@@ -15,7 +15,7 @@ from mnasbench.result.columns import Sources
 from mnasbench.result.expected import deviations
 from mnasbench.result.row_files import row_files
 from mnasbench.result.summary import make_row, read_summary, rows_of, to_csv
-from mnasbench.result.summary_tables import exclusion_notes, to_markdown
+from mnasbench.result.summary_tables import calibration_notes, exclusion_notes, to_markdown
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,7 +94,8 @@ def summarize(arguments: argparse.Namespace) -> None:
     sources = list(_sources(arguments.rows, files, arguments.files.parent))
     write_text(arguments.csv, to_csv([make_row(one) for one in sources]))
     rows = rows_of(read_summary(arguments.csv))
-    notes = [*exclusion_notes(sources[0]["accuracy"]), *deviations(rows), *notes_on(sources)]
+    judged = sources[0]["accuracy"]
+    notes = [*exclusion_notes(judged), *calibration_notes(rows, judged), *deviations(rows), *notes_on(sources)]
     write_text(arguments.markdown, to_markdown(rows, notes))
     write_json(arguments.files, files)
 

@@ -150,3 +150,16 @@ def test_what_is_known_of_the_demo_is_what_is_drawn() -> None:
     drawn = inspect.signature(make_demo).parameters
     assert {"train": drawn["training"].default, "val": drawn["validation"].default} == DEMO_IMAGES
     assert len(CLASSES) == DEMO_CLASSES
+
+
+def test_judged_images_that_are_calibration_images_are_counted_before_anything_runs(root: Path) -> None:
+    def message(**calibration: Any) -> str:
+        return check_data(load_settings(_config(root, calibration=calibration))).message
+
+    assert "; 4 of the 12 judged images are calibration images, too" in message(images=4)
+    assert message(images=4, split=True).endswith("; 4 of the 12 images are calibration images and not judged")
+    assert message(images=9, split=True).endswith("not judged")
+    assert message(images=11, split=True).endswith("not judged, which leaves 2 classes without one")
+    assert "calibration images" not in message(images=4, source=str(root / "other"))
+    with pytest.raises(MnasbenchError, match=r"^calibration\.split: leaves no image to judge, because all 12"):
+        message(images=12, split=True)

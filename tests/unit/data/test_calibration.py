@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnasbench.data.calibration import choose, sample_calibration, write_calibration
+from mnasbench.data.calibration import sample_calibration, write_calibration
 from mnasbench.data.changes import changed_files
+from mnasbench.data.choice import calibration_choice
 from mnasbench.data.datalist import read_datalist, write_datalist
 from mnasbench.data.layouts import Dataset
 from mnasbench.errors import DatasetError, InputError, SettingsError
@@ -20,7 +21,7 @@ CLASSES = {f"{index}.JPEG": index % 7 for index in range(60)}
 
 @given(images=st.integers(7, 60), seed=st.integers(0, 1000))
 def test_classes_are_as_even_as_can_be(images: int, seed: int) -> None:
-    chosen = choose(CLASSES, images, seed)
+    chosen = calibration_choice(CLASSES, images, seed)
     counts = Counter(CLASSES[name] for name in chosen)
     assert len(set(chosen)) == images
     assert set(counts) == set(range(7))
@@ -29,13 +30,13 @@ def test_classes_are_as_even_as_can_be(images: int, seed: int) -> None:
 
 
 def test_the_seed_decides_and_other_images_do_not() -> None:
-    chosen = choose(CLASSES, 21, 0)
-    assert choose(dict(reversed(CLASSES.items())), 21, 0) == chosen
-    assert choose(CLASSES, 21, 1) != chosen
+    chosen = calibration_choice(CLASSES, 21, 0)
+    assert calibration_choice(dict(reversed(CLASSES.items())), 21, 0) == chosen
+    assert calibration_choice(CLASSES, 21, 1) != chosen
     without = {name: index for name, index in CLASSES.items() if name != next(n for n in CLASSES if n not in chosen)}
-    assert choose(without, 21, 0) == chosen
+    assert calibration_choice(without, 21, 0) == chosen
     fewer = {name: index for name, index in CLASSES.items() if name != chosen[0]}
-    assert set(chosen) - set(choose(fewer, 21, 0)) == {chosen[0]}
+    assert set(chosen) - set(calibration_choice(fewer, 21, 0)) == {chosen[0]}
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_a_setting_changes_the_steps_that_use_it_and_no_other() -> None:
     for changed, expected in (
         ({"vamp": {"iterations": 9}}, {"measure_performance"}),
         ({"calibration": {"images": 100}}, {"sample_calibration", "write_build_config"}),
+        ({"calibration": {"split": True}}, {"evaluate_outputs"}),
         ({"quantize": {"equalize": False}}, {"write_build_config"}),
         ({"shards": 3}, {"index_shard", "write_npz", "write_image_npz", "summarize"}),
         ({"parity": {"images": 7}}, {"check_parity"}),

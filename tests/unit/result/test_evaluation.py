@@ -1,5 +1,6 @@
 """Answers from outputs: paired by name, ranked by index, added up the same whatever the shards."""
 
+import json
 from pathlib import Path, PurePosixPath
 
 import hypothesis.extra.numpy
@@ -19,9 +20,10 @@ from mnasbench.data.npz_inputs import npz_path
 from mnasbench.data.shard import write_scores
 from mnasbench.errors import DatasetError, InputError, PairingError
 from mnasbench.result.answers import Answer, answers_table, is_top1, is_top5, read_answers, write_answers
-from mnasbench.result.evaluation import accuracy, evaluate_outputs
+from mnasbench.result.evaluation import accuracy, evaluate_outputs, held_out_figures
 from mnasbench.result.outputs import read_outputs
 from mnasbench.result.pairing import labels_of, listed_inputs
+from mnasbench.result.statistics import wilson_interval
 from mnasbench.run.scores import best_classes
 
 
@@ -235,3 +237,48 @@ def test_outputs_that_are_not_the_manifests_end_with_exit_code_2(
 def test_no_images_is_an_error() -> None:
     with pytest.raises(PairingError, match="no image"):
         accuracy(answers_table([]))
+
+
+def _answers(right: dict[str, bool]) -> pd.DataFrame:
+    return answers_table(Answer(name, 0, (0, 1) if correct else (1, 0)) for name, correct in right.items())
+
+
+def test_the_figures_without_calibration_images_stand_beside_those_of_all() -> None:
+    mine, theirs = _answers({"a": True, "b": True, "c": False, "d": True}), _answers(dict.fromkeys("abcd", True))
+    # b and d were calibrated with, x is of another dataset.
+    figures = held_out_figures(mine, theirs, {"b", "d", "x"})
+    assert figures == {
+        "calibration_overlap": 2,
+        "held_out": {"images": 2, "top1": 50.0, "top1_drop": 50.0, "agreement": 50.0},
+    }
+    assert held_out_figures(mine, None, set("abcd")) == {"calibration_overlap": 4, "held_out": {}}
+    assert held_out_figures(mine, None, set())["held_out"] == {"images": 4, "top1": 75.0}
+
+
+def test_calibration_images_are_told_by_their_content_and_may_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # c has the content of a file that was chosen from elsewhere, under another name.
+    images = [IndexedImage(f"val/{name}.JPEG", 0, 8, 8, "RGB", 9, name * 64, 0, "") for name in "abc"]
+    write_manifest(tmp_path / "manifest.csv", images)
+    (tmp_path / "calibration.sha256").write_text(f"{'c' * 64}  ../train/1.JPEG\n{'e' * 64}  ../train/2.JPEG\n")
+    scores = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [1.0, 0.0]}
+    arguments = ["--result_path", str(_shard(tmp_path / "0.npz", scores)), "--json", str(tmp_path / "accuracy.json")]
+    arguments += ["--label", str(tmp_path / "manifest.csv"), "--calibration", str(tmp_path / "calibration.sha256")]
+    assert eval_imagenet.main(arguments) == 0
+    figures = json.loads((tmp_path / "accuracy.json").read_text())
+    assert (figures["images"], figures["calibration_overlap"], figures["calibration_left_out"]) == (3, 1, 0)
+    assert figures["top1"] == pytest.approx(200 / 3) and figures["held_out"] == {"images": 2, "top1": 50.0}
+
+    answers = tmp_path / "answers.csv"
+    assert eval_imagenet.main([*arguments, "--split", "--answers", str(answers)]) == 0
+    figures = json.loads((tmp_path / "accuracy.json").read_text())
+    assert (figures["images"], figures["calibration_overlap"], figures["calibration_left_out"]) == (2, 0, 1)
+    assert figures["top1"] == 50.0 and figures["top1_low"] == pytest.approx(100 * wilson_interval(1, 2)[0])
+    assert read_answers([answers]).name.to_list() == ["a", "b"]
+
+    digests = "".join(f"{name * 64}  {name}.JPEG\n" for name in "abc")
+    (tmp_path / "calibration.sha256").write_text(digests)
+    capsys.readouterr()
+    assert eval_imagenet.main([*arguments, "--split"]) == 2
+    assert "calibration.split leaves no image to judge: all 3" in capsys.readouterr().err

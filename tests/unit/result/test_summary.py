@@ -6,7 +6,7 @@ import show_results
 from made_results import make_results
 from mnasbench.result import columns
 from mnasbench.result.summary import Row
-from mnasbench.result.summary_tables import terminal_notes, terminal_table
+from mnasbench.result.summary_tables import calibration_notes, terminal_notes, terminal_table
 
 
 def _row(model: str, precision: str, verdict: str = "VALID", **other: object) -> Row:
@@ -79,3 +79,23 @@ def test_the_command_says_table_times_and_where_the_report_is(
     said = capsys.readouterr().out
     assert "measure_performance" in said and "other processes used 50.0%" in said and "summary.csv" in said
     assert "\x1b[" not in said and max(map(len, said.splitlines())) <= 130
+
+
+def test_what_rows_come_to_without_the_calibration_images() -> None:
+    fp32 = _row("a", "fp32", images=300, calibration_overlap=100, held_out_top1=88.5)
+    int8 = _row("a", "int8-max", images=300, calibration_overlap=100, held_out_top1=88.0)
+    int8.held_out_top1_drop, int8.held_out_agreement = 0.5, 99.0
+    older, none = (
+        _row("b", "fp32", images=300),
+        _row("b", "fp32", images=300, calibration_overlap=0, held_out_top1=80.0),
+    )
+    assert calibration_notes([fp32, int8], {"calibration_left_out": 0}) == [
+        "100 of the 300 judged images are calibration images, too (calibration.split: true judges the others alone)",
+        "a without them: fp32 top-1 88.50; int8-max top-1 88.00, drop 0.50, agreement 99.0",
+    ]
+    assert calibration_notes([older], {}) == calibration_notes([none], {"calibration_left_out": 0}) == []
+    assert calibration_notes([none], {"calibration_left_out": 20}) == [
+        "calibration images are not judged: 20 of 320 images"
+    ]
+    (all_of_them,) = calibration_notes([_row("a", "fp32", images=300, calibration_overlap=300)], {})
+    assert "300 of the 300 judged images are calibration images, too, so none is left" in all_of_them

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnasbench.data.choice import sample_of
+from mnasbench.data.choice import calibration_choice, sample_of
 from mnasbench.data.layouts import Dataset, labelled, layout_of
 from mnasbench.data.listing import Listing
 from mnasbench.disk_room import free_bytes, on_disk
@@ -69,6 +69,8 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
     if any(map(is_quantized, settings["precisions"])):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
+        if available is scored:
+            message += _on_overlap(settings, scored)
     return Extent(images, classes, files, message)
 
 
@@ -120,6 +122,29 @@ def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[
     if settings.is_demo:
         return "the demo set's training part", _classes_of_demo("train")
     return one_line(Path(settings["dataset"]["root"]) / "val"), scored
+
+
+def _on_overlap(settings: Settings, scored: Mapping[str, int]) -> str:
+    """How many of the judged images are calibration images by their names, to be said; SettingsError where all are.
+
+    Copies under other names, and others chosen for faulty ones, are seen when the answers are evaluated.
+    """
+    calibration, limit = settings["calibration"], settings["dataset"]["limit"]
+    judged = set(scored if limit is None else sample_of(list(scored), limit))
+    both = judged & set(calibration_choice(scored, calibration["images"], calibration["seed"]))
+    if not both:
+        return ""
+    if not calibration["split"]:
+        return f"; {len(both)} of the {len(judged)} judged images are calibration images, too (calibration.split)"
+    others = judged - both
+    if not others:
+        raise SettingsError(
+            f"calibration.split: leaves no image to judge, because all {len(judged)} are calibration images, too; give "
+            "calibration.source, or fewer calibration.images"
+        )
+    emptied = {scored[name] for name in judged} - {scored[name] for name in others}
+    without = f", which leaves {len(emptied)} classes without one" if emptied else ""
+    return f"; {len(both)} of the {len(judged)} images are calibration images and not judged{without}"
 
 
 def _classes_of_demo(part: str) -> dict[str, int]:

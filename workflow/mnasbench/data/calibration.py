@@ -1,16 +1,16 @@
 """The calibration set: images of every class, chosen by a seed, the same ones whatever happens to the others."""
 
-import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from mnasbench.data.available import check_calibration
 from mnasbench.data.changes import write_digests
+from mnasbench.data.choice import calibration_choice
 from mnasbench.data.datalist import write_datalist
 from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.looks import Look
@@ -45,7 +45,7 @@ def sample_calibration(
     where = one_line(dataset.root / dataset.part)
     while True:
         check_calibration(where, classes, images, expected_classes)
-        chosen = choose(classes, images, seed)
+        chosen = calibration_choice(classes, images, seed)
         faults = _faults(dataset.root, chosen, workers)
         if not faults:
             return chosen
@@ -54,17 +54,6 @@ def sample_calibration(
             raise DatasetError(f"{where}: {len(faults)} of the chosen images cannot be used: {listed}")
         for name in faults:
             del classes[name]
-
-
-def choose(classes: Mapping[str, int], images: int, seed: int) -> list[str]:
-    """``images`` names, sorted: the first of every class in the seed's order, then the second of every class, ..."""
-    ranked = sorted(classes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    rounds: dict[int, int] = {}
-    turns = []
-    for rank, name in enumerate(ranked):
-        turn = rounds[classes[name]] = rounds.get(classes[name], -1) + 1
-        turns.append((turn, rank))
-    return sorted(ranked[rank] for _, rank in sorted(turns)[:images])
 
 
 def _faults(root: Path, names: Sequence[str], workers: int | None) -> dict[str, str]:

@@ -128,17 +128,23 @@ def write_digests(path: Path, files: Sequence[Path]) -> None:
 
 def changed_files(digests: Path) -> list[str]:
     """What is gone or no longer has the digest in a list that ``write_digests`` wrote, one line a file."""
-    recorded: dict[str, str] = {}
-    for number, line in enumerate(read_text(digests).removesuffix("\n").split("\n"), start=1):
-        digest, _, name = line.partition("  ")
-        if not name:
-            raise DatasetError(f"{one_line(digests)} line {number}: expected '<SHA-256>  <file>'")
-        recorded[name] = digest
+    recorded = read_digests(digests)
     memory = _memory_of_digests(digests)
     now = _digests(digests.parent, {name: state_in_listing(digests.parent / name) for name in recorded}, memory)
     memory.save()
     changed = [name for name in recorded if now[name] != recorded[name]]
     return [f"{one_line(name)}: {'has changed' if now[name] else 'is gone'}" for name in changed]
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file by its name, of a list that ``write_digests`` wrote."""
+    recorded: dict[str, str] = {}
+    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
+        digest, _, name = line.partition("  ")
+        if not name:
+            raise DatasetError(f"{one_line(path)} line {number}: expected '<SHA-256>  <file>'")
+        recorded[name] = digest
+    return recorded
 
 
 def _memory_of_digests(path: Path) -> FileMemory:

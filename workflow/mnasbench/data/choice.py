@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def shard_of(name: str, shards: int) -> int:
@@ -20,3 +20,14 @@ def sample_of(names: Sequence[str], images: int) -> list[str]:
 
 def _name_digest(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
+
+
+def calibration_choice(classes: Mapping[str, int], images: int, seed: int) -> list[str]:
+    """``images`` names, sorted: the first of every class in the seed's order, then the second of every class, ..."""
+    ranked = sorted(classes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    rounds: dict[int, int] = {}
+    turns = []
+    for rank, name in enumerate(ranked):
+        turn = rounds[classes[name]] = rounds.get(classes[name], -1) + 1
+        turns.append((turn, rank))
+    return sorted(ranked[rank] for _, rank in sorted(turns)[:images])

@@ -54,6 +54,11 @@ class Inputs:
         """The list of the calibration images, where something is quantized."""
         return [names.calibration_list(self._settings)] if is_quantized(wildcards.precision) else []
 
+    def get_calibration_digests(self, wildcards: Any) -> list[str]:
+        """The digests of the calibration images, by which the judged ones among them are told."""
+        quantized = any(map(is_quantized, self._settings["precisions"]))
+        return [names.calibration_digests(self._settings)] if quantized else []
+
     def get_calibration_receipt(self, wildcards: Any) -> list[str]:
         """The receipt of the job that chose the calibration images."""
         return [names.calibration_receipt(self._settings)] if is_quantized(wildcards.precision) else []

@@ -105,7 +105,8 @@ def sample_calibration(settings: Settings) -> Step:
         # dataset would calibrate everything anew.
         scored = {"root": names.dataset_root(settings), **{key: dataset[key] for key in ("labels", "wnids", "limit")}}
         arguments += _flags("classes_", scored)
-    return Step("scripts/sample_calibration.py", {"calibration": calibration}, arguments)
+    chosen = {key: calibration[key] for key in ("images", "seed", "source")}
+    return Step("scripts/sample_calibration.py", {"calibration": chosen}, arguments)
 
 
 @_step
@@ -259,7 +260,11 @@ def has_reference(settings: Settings, precision: str) -> bool:
 @_step
 def evaluate_outputs(settings: Settings, variant: str, precision: str) -> Step:
     """Turn a row's scores into answers and accuracies."""
-    return Step("scripts/eval_imagenet.py")
+    if not any(map(is_quantized, settings["precisions"])):
+        return Step("scripts/eval_imagenet.py")
+    split = settings["calibration"]["split"]
+    arguments = ["--calibration", names.calibration_digests(settings), *(["--split"] if split else [])]
+    return Step("scripts/eval_imagenet.py", {"split": split}, arguments)
 
 
 def judged_precision(settings: Settings) -> str:

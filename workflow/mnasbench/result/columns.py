@@ -22,7 +22,8 @@ class Display:
     or a text: ``row`` heads the row, ``verdict`` is a badge, ``p`` a probability. ``interval``: the columns of its
     bounds, or one key of the row's files (as in ``Column.value``) that holds both; where ``interval_everywhere`` is
     not set, only the page shows it. ``dispensable``: a terminal that is too narrow goes without the column; the lowest
-    number goes first. ``imagenet_only``: the page shows it where published accuracies are comparable.
+    number goes first. ``imagenet_only``: the page shows it where published accuracies are comparable; ``overlap_only``:
+    where calibration images are among the judged ones.
     """
 
     heading: str
@@ -36,6 +37,7 @@ class Display:
     interval_everywhere: bool = False
     dispensable: int | None = None
     imagenet_only: bool = False
+    overlap_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def _latency(name: str, meaning: str, display: Display | None = None, compared: 
     )
 
 
+_HELD_OUT = "of the images that int8 ranges were not taken from"
 # An accuracy's third digit is one image of 50,000; a latency's first is a tenth of a microsecond.
 COLUMNS: tuple[Column, ...] = (
     Column(
@@ -232,6 +235,41 @@ COLUMNS: tuple[Column, ...] = (
         digits=2,
         better="higher",
         display=Display("SQNR dB", digits=1, where=PAGE, title="of the logits against fp32's"),
+    ),
+    Column(
+        "calibration_overlap",
+        int,
+        "",
+        "evaluated images that are calibration images, too, by their content; 0 with `calibration.split`; empty where "
+        "nothing is calibrated",
+        "accuracy.calibration_overlap",
+    ),
+    Column(
+        "held_out_top1",
+        float,
+        "%",
+        "top-1 of the evaluated images that are no calibration images",
+        "accuracy.held_out.top1",
+        better="higher",
+        display=Display("held-out top-1 %", where=PAGE, title=_HELD_OUT, overlap_only=True),
+    ),
+    Column(
+        "held_out_top1_drop",
+        float,
+        "points",
+        "the drop on the same images",
+        "accuracy.held_out.top1_drop",
+        better="lower",
+        display=Display("held-out drop", where=PAGE, title=_HELD_OUT, overlap_only=True),
+    ),
+    Column(
+        "held_out_agreement",
+        float,
+        "%",
+        "the agreement on the same images",
+        "accuracy.held_out.agreement",
+        better="higher",
+        display=Display("held-out agree %", digits=1, where=PAGE, title=_HELD_OUT, overlap_only=True),
     ),
     Column(
         "throughput_qps",

@@ -6,7 +6,7 @@ An answer is kept for each image, so that shards add up exactly and two models c
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -78,6 +78,30 @@ def _answers(part: Outputs, labels: Mapping[str, int], scores: Scores, expected:
         Answer(key, labels[key], tuple(classes), *sums)
         for key, classes, *sums in zip(part.keys, best, signal, noise, strict=True)
     ]
+
+
+def held_out(
+    answers: pd.DataFrame, reference: pd.DataFrame | None, calibration: Collection[str]
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The two tables of answers without the images of these keys, which int8 ranges were taken from."""
+    kept = None if reference is None else _without(reference, calibration)
+    return _without(answers, calibration), kept
+
+
+def _without(answers: pd.DataFrame, keys: Collection[str]) -> pd.DataFrame:
+    return answers[~answers.name.isin(list(keys))].reset_index(drop=True)
+
+
+def held_out_figures(
+    answers: pd.DataFrame, reference: pd.DataFrame | None, calibration: Collection[str]
+) -> dict[str, object]:
+    """How many of the judged images are of these keys, and the accuracies of the others (none where there is none)."""
+    others, theirs = held_out(answers, reference, calibration)
+    figures = {} if others.empty else accuracy(others, theirs)
+    return {
+        "calibration_overlap": len(answers) - len(others),
+        "held_out": {key: figures[key] for key in ("images", "top1", "top1_drop", "agreement") if key in figures},
+    }
 
 
 def accuracy(answers: pd.DataFrame, reference: pd.DataFrame | None = None) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Which image of a list has which label: by name, whatever wrote the files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from mnasbench.data.class_order import ClassOrder, class_order
@@ -35,6 +35,12 @@ def excluded_images(path: Path) -> list[str]:
     if not is_manifest(read_text(path)):
         return []
     return [image.name for image in read_manifest(path, with_faulty=True) if image.fault]
+
+
+def images_of_contents(manifest: Path, digests: Collection[str]) -> set[str]:
+    """The keys of a manifest's images whose content has one of these SHA-256, whatever they are called."""
+    images = {image.name: image.sha256 for image in read_manifest(manifest)}
+    return {key for key, name in by_key(images).items() if images[name] in digests}
 
 
 def labels_of_folders(images: Sequence[Path]) -> tuple[dict[str, int], ClassOrder]:

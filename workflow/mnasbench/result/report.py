@@ -15,7 +15,7 @@ from mnasbench.result.decision import KEPT_SHARE, pareto_front, recommend
 from mnasbench.result.expected import deviations
 from mnasbench.result.page import render
 from mnasbench.result.results_folder import Results, RowResults
-from mnasbench.result.summary_tables import ran_by
+from mnasbench.result.summary_tables import calibration_notes, left_out, ran_by
 from mnasbench.result.times import job_times
 
 _PUBLISHED = Path(__file__).parent / "published.json"
@@ -38,6 +38,7 @@ def make_report(
     InputError naming the file that is missing or damaged.
     """
     rows = [result.row for result in results.rows]
+    overlap = any(row.calibration_overlap for row in rows)
     front = pareto_front(rows)
     names = list(class_names)
     published = _published(results.rows) if imagenet else []
@@ -48,7 +49,9 @@ def make_report(
         "columns": [
             column
             for column in columns.displayed("page")
-            if imagenet or not (column.display and column.display.imagenet_only)
+            if column.display
+            and (imagenet or not column.display.imagenet_only)
+            and (overlap or not column.display.overlap_only)
         ],
         "bounds": bounds,
         "front": front,
@@ -65,6 +68,8 @@ def make_report(
         "imagenet": imagenet,
         "deviations": deviations(rows),
         "excluded": sections.excluded(results),
+        "left_out": sum(left_out(results.rows[0].accuracy)),
+        "calibration_notes": calibration_notes(rows, results.rows[0].accuracy),
         "losses": sections.losses(results, dataset_root, names),
         "latency_plots": _latency_plots(results),
         "peak_commands": sections.peak_commands(results),

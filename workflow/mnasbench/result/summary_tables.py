@@ -107,8 +107,40 @@ def exclusion_notes(accuracy: Mapping[str, Any]) -> list[str]:
     excluded = accuracy.get("excluded")
     if not excluded:
         return []
-    images = int(accuracy["images"]) + len(excluded)
+    images = int(accuracy["images"]) + sum(left_out(accuracy))
     return [f"excluded, as faulty: {len(excluded)} of {images} images ({named(excluded)}); the manifest says why"]
+
+
+def left_out(accuracy: Mapping[str, Any]) -> tuple[int, int]:
+    """How many images of the dataset count nowhere: faulty ones, and calibration images that are not judged."""
+    return len(accuracy.get("excluded") or ()), int(accuracy.get("calibration_left_out") or 0)
+
+
+def calibration_notes(rows: Sequence[Row], accuracy: Mapping[str, Any]) -> list[str]:
+    """What calibration images have to do with the judged ones, and what the rows come to without them.
+
+    None where none of them is judged, or was left out; ``accuracy`` as in ``exclusion_notes``.
+    """
+    _, split = left_out(accuracy)
+    notes = [f"calibration images are not judged: {split} of {split + rows[0].images} images"] if split else []
+    overlap = {(row.calibration_overlap, row.images) for row in rows if row.calibration_overlap}
+    for calibrated, images in sorted(overlap):
+        notes.append(
+            f"{calibrated} of the {images} judged images are calibration images, too"
+            + ("" if calibrated < images else ", so none is left to judge without them")
+            + " (calibration.split: true judges the others alone)"
+        )
+    for model in dict.fromkeys(row.model for row in rows if row.calibration_overlap and row.held_out_top1 is not None):
+        own = "; ".join(_held_out(row) for row in rows if row.model == model and row.held_out_top1 is not None)
+        notes.append(f"{model} without them: {own}")
+    return notes
+
+
+def _held_out(row: Row) -> str:
+    text = f"{row.precision} top-1 {row.held_out_top1:.2f}"
+    if row.held_out_top1_drop is None or row.held_out_agreement is None:
+        return text
+    return f"{text}, drop {row.held_out_top1_drop:.2f}, agreement {row.held_out_agreement:.1f}"
 
 
 def terminal_notes(
