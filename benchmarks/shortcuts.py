@@ -131,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pairs: dict[str, Pair] = {
         "resample": of_resampling(images),
         "resample_lanes": of_lanes(images[0]),
-        "kernels_blocks": of_kernels(cropped, InputFormat("input", 224, blocks), blocks.quantize),
-        "kernels_line": of_kernels(cropped, InputFormat("input", 224, None, interleaved=line), interleaved),
+        "kernels_blocks": of_kernels(cropped, InputFormat("input", (224, 224), blocks), blocks.quantize),
+        "kernels_line": of_kernels(cropped, InputFormat("input", (224, 224), None, interleaved=line), interleaved),
     }
     result: dict[str, object] = {"images": len(paths)}
     for name, (clever, plain) in pairs.items():

@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from mnasbench.build.package import CompiledModel, write_package
+from mnasbench.preprocessing import as_pair
 from mnasbench.runtimes import RUNTIMES
 from mnasbench.runtimes.onnxruntime_layout import FastInput
 
@@ -52,9 +53,9 @@ class _Builder:
 
 
 def float_classifier(
-    size: int = 32, stem: int = 8, narrow: int = 6, wide: int = 20, head: int = 32, seed: int = 0
+    size: int | tuple[int, int] = 32, stem: int = 8, narrow: int = 6, wide: int = 20, head: int = 32, seed: int = 0
 ) -> ModelProto:
-    """Stem, depthwise and pointwise, an expanding block, a residual one, pooling, logits; input (batch, 3, size, size)."""
+    """Stem, depthwise and pointwise, an expanding block, a residual one, pooling, logits; input (batch, 3, *size)."""
     b = _Builder(seed)
     x = b.node("Relu", b.conv("input", 3, stem, 3, stride=2))
     x = b.node("Relu", b.conv(x, stem, stem, 3, depthwise=True))
@@ -72,7 +73,7 @@ def float_classifier(
     graph = helper.make_graph(
         b.nodes,
         "classifier",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, size, size])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *as_pair(size)])],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", CLASSES])],
         b.constants,
     )
@@ -80,8 +81,8 @@ def float_classifier(
 
 
 class _Noise(CalibrationDataReader):
-    def __init__(self, size: int) -> None:
-        self._batches: Iterator[np.ndarray] = iter(np.random.default_rng(1).normal(size=(2, 4, 3, size, size)))
+    def __init__(self, shape: list[int]) -> None:
+        self._batches: Iterator[np.ndarray] = iter(np.random.default_rng(1).normal(size=(2, 4, *shape)))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self._batches, None)
@@ -93,11 +94,11 @@ def quantized(model: ModelProto, folder: Path, float_nodes: Sequence[str] = ()) 
     import onnx
 
     target = folder / "quantized.onnx"
-    size = model.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
     quantize_static(
         model,
         target,
-        _Noise(size),
+        _Noise(shape),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         nodes_to_exclude=list(float_nodes),

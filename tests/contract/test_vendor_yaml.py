@@ -97,4 +97,4 @@ def test_a_file_of_the_vendors_is_built(
     description = card_step("mnasbench.commands.ort_vamc", "inspect", tmp_path / prefix)
     assert "net (int8-percentile, engine ort, run by openvino)" in description and "checkpoint sha256" in description
     session = ModelSession(compiled)
-    assert session.format.size == 64
+    assert session.format.size == (64, 64)

@@ -8,6 +8,7 @@ import pytest
 
 from mnasbench.errors import SettingsError
 from mnasbench.files import read_yaml
+from mnasbench.plan import names
 from mnasbench.settings import load_settings, schema
 from write_settings_table import readme_with_table
 
@@ -45,6 +46,16 @@ def test_preprocessing_follows_the_weights() -> None:
     assert explicit.preprocessing.label == "resize256x256-crop224-bilinear"
 
 
+def test_a_size_need_not_be_square() -> None:
+    oblong = {"mnasnet0_5": {"size": [48, 192]}}
+    settings = load_settings({"models": oblong})
+    model = settings.models["mnasnet0_5"]
+    assert (model.size_label, model.preprocessing.shape) == ("48x192", (3, 48, 192))
+    assert model.preprocessing.resize == (48, 192)
+    assert names.exported(settings, "mnasnet0_5") == "results/model/mnasnet0_5/mnasnet0_5_48x192"
+    assert "/mnasnet0_5-fp32-none-3_48_192-ort/" in names.compiled_prefix(settings, "mnasnet0_5", "fp32")
+
+
 def test_variants_of_one_geometry_share_their_inputs() -> None:
     settings = load_settings({"models": {"mnasnet0_5": {}, "mnasnet1_0": {}, "mnasnet0_75": {}}}).models
     assert len({model.preprocessing.label for model in settings.values()}) == 2
@@ -63,6 +74,11 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
         ({**DEMO, "vamp": {"instances": "atuo"}}, "vamp.instances: 'atuo' does not fit"),
         ({"models": {"mnasnet05": {}}}, "did you mean 'mnasnet0_5'"),
         ({"models": {"mnasnet0_5": {"weights": "IMAGENET1K_V9"}}}, "did you mean 'IMAGENET1K_V1'"),
+        ({"models": {"mnasnet0_5": {"size": [48, 192, 3]}}}, r"size: \[48, 192, 3\] does not fit. The input in"),
+        (
+            {"models": {"mnasnet0_5": {"size": [48, 192]}}, "vdsp_params": "2023"},
+            r"models.mnasnet0_5.size is \[48, 192\]; use the form current or sdk1.0",
+        ),
         ({"models": {"mnasnet0_5": {"resize": 200}}}, "smaller than the crop of 224"),
         ({**DEMO, "dataset": {"root": "/data/ImageNet"}}, "demo weights know the demo set's classes only"),
         ({"models": {}}, "models"),

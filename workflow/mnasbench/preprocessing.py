@@ -126,11 +126,12 @@ def resize_to_json(resize: Resize) -> int | list[int] | str | dict[str, Any]:
 def _resize_label(resize: Resize) -> str:
     if isinstance(resize, Fit):
         fill = "_".join(map(str, resize.fill))
-        return f"fit{_sides_label(resize.size)}-{resize.pad}-{fill}"
-    return f"resize{resize if isinstance(resize, str) else _sides_label(resize)}"
+        return f"fit{sides_label(resize.size)}-{resize.pad}-{fill}"
+    return f"resize{resize if isinstance(resize, str) else sides_label(resize)}"
 
 
-def _sides_label(sides: int | Size) -> str:
+def sides_label(sides: int | Size) -> str:
+    """Names sides in a path: ``224``, ``48x192``."""
     return str(sides) if isinstance(sides, int) else "x".join(map(str, sides))
 
 
@@ -247,7 +248,7 @@ class Preprocessing:
         """Names in a path what decides the bytes of a preprocessed image; models that share it share their inputs."""
         library = "" if self.library == "pillow" else f"-{self.library}"
         place = "" if self.crop_at is None else f"at{self.crop_at[0]}x{self.crop_at[1]}"
-        return f"{_resize_label(self.resize)}-crop{_sides_label(self.crop)}{place}-{self.interpolation}{library}"
+        return f"{_resize_label(self.resize)}-crop{sides_label(self.crop)}{place}-{self.interpolation}{library}"
 
     @property
     def resize_text(self) -> str:

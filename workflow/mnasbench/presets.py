@@ -15,7 +15,7 @@ from typing import Any
 
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import sha256_of_file
-from mnasbench.preprocessing import Preprocessing, Resize, scaled
+from mnasbench.preprocessing import Preprocessing, Resize, Size, as_pair, scaled
 
 PRESETS_FILE = Path(__file__).with_name("presets.json")
 LIBRARIES = ("torchvision", "timm")
@@ -47,11 +47,15 @@ class Preset:
         """The side of the published crop, which is square."""
         return self.preprocessing.size[0]
 
-    def resize_for(self, size: int) -> Resize:
-        """The resize for a crop of another size, in the published proportion of the two."""
-        return scaled(self.preprocessing.resize, Fraction(size, self.size))
+    def resize_for(self, size: int | Size) -> Resize:
+        """The resize for a crop of another size, in the published proportion of the two.
 
-    def preprocessing_for(self, size: int) -> Preprocessing:
+        Nobody publishes one for a crop that is not square: images are squeezed to that.
+        """
+        height, width = as_pair(size)
+        return scaled(self.preprocessing.resize, Fraction(height, self.size)) if height == width else (height, width)
+
+    def preprocessing_for(self, size: int | Size) -> Preprocessing:
         """The published preprocessing for a crop of another size."""
         return replace(self.preprocessing, resize=self.resize_for(size), crop=size)
 

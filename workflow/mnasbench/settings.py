@@ -22,9 +22,11 @@ from mnasbench.preprocessing import (
     UNRESIZED,
     Preprocessing,
     Resize,
+    Size,
     as_pair,
     resize_from_json,
     sides_from_json,
+    sides_label,
 )
 from mnasbench.presets import TIMM_PRETRAINED, Preset, preset, preset_of_file
 from mnasbench.runtimes import AUTO, RUNTIMES
@@ -123,9 +125,14 @@ class ModelSettings:
         return f"{whose}{own}: {self.preprocessing.text}"
 
     @property
-    def size(self) -> int:
-        """Side of the square input in pixels."""
-        return self.preprocessing.size[0]
+    def size(self) -> int | Size:
+        """Side of the input in pixels; (height, width) of one that is not square."""
+        return self.preprocessing.crop
+
+    @property
+    def size_label(self) -> str:
+        """Names the size in a path: ``224``, ``48x192``."""
+        return sides_label(self.size)
 
     @property
     def weights_are_file(self) -> bool:
@@ -172,8 +179,8 @@ _OWN = ("size", "resize", "crop", "interpolation", "resampling", "mean", "std", 
 def _preprocessing(place: str, entry: Mapping[str, Any], published: Preset) -> Preprocessing:
     """The published preprocessing with what the user says otherwise; SettingsError where that contradicts itself."""
     crop = None if entry["crop"] in (None, UNRESIZED) else sides_from_json(entry["crop"], f"{place}.crop")
-    size = entry["size"] or crop or published.size
-    resize: Resize = published.resize_for(size) if isinstance(size, int) else size
+    size = sides_from_json(entry["size"] or crop or published.size, f"{place}.size")
+    resize: Resize = published.resize_for(size)
     if entry["resize"] is not None:
         resize = resize_from_json(entry["resize"], f"{place}.resize")
     if resize == UNRESIZED and crop is None:
@@ -315,9 +322,15 @@ def _check_card(settings: Settings) -> None:
 
 def _check_vdsp_params(settings: Settings) -> None:
     """SettingsError for what vdsp_params would have to tell whoever resizes whole images, and have no word for."""
+    form = settings["vdsp_params"]
+    for model in settings.models.values():
+        if isinstance(model.size, tuple) and form == "2023":
+            raise SettingsError(
+                f"vdsp_params: the form '2023' has one number for an input's size, and models.{model.variant}.size is "
+                f"{list(model.size)}; use the form current or sdk1.0"
+            )
     if settings["npz"] == "preprocessed":
         return
-    form = settings["vdsp_params"]
     for model in settings.models.values():
         p, place = model.preprocessing, f"models.{model.variant}.resize"
         if p.word_for_vdsp is not None:

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.arguments import parser_for, sides, whole
 from mnasbench.commands.command_line import run
 from mnasbench.errors import SettingsError
 from mnasbench.files import write_json
+from mnasbench.preprocessing import as_pair
 from mnasbench.result.pairing import listed_inputs
 from mnasbench.run.vendor import Vamp, measure_performance, run_accuracy
 
@@ -28,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-i", "--instance", type=whole(), default=1, metavar="N", help="instances on each device")
     add("-p", "--processes", type=whole(), default=1, metavar="N", help="processes")
     add("-b", "--batch_size", type=whole(), default=1, metavar="N", help="images a request")
-    add("--size", type=whole(), required=True, metavar="PIXELS", help="side of the model's input")
+    add("--size", type=sides, required=True, metavar="PIXELS", help="side of the model's input, or HEIGHTxWIDTH")
     add("-d", "--device", default="0", metavar="ID", help="device, as vamp takes it")
     add("--hwconfig", metavar="FILE", help="the card's hardware configuration")
     add("--iterations", type=whole(), metavar="N", help="requests in all")
@@ -47,7 +48,7 @@ def act(arguments: argparse.Namespace) -> None:
         instances=arguments.instance,
         processes=arguments.processes,
         batch=arguments.batch_size,
-        shape=(3, arguments.size, arguments.size),
+        shape=(3, *as_pair(arguments.size)),
         device=arguments.device,
         hwconfig=arguments.hwconfig,
     )

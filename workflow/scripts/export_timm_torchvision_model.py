@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.arguments import parser_for, sides
 from mnasbench.commands.command_line import run
 from mnasbench.errors import SettingsError, one_line
 from mnasbench.files import sha256_of_file, write_json
+from mnasbench.preprocessing import as_pair, resize_to_json, sides_label
 from mnasbench.presets import LIBRARIES, TIMM_PRETRAINED, preset, preset_of_file
 from mnasbench.weight_shards import digest_of_weights
 
@@ -23,7 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_library", choices=LIBRARIES, required=True, help="where the architecture comes from")
     parser.add_argument("--model_name", required=True, help="its name there, e.g. mnasnet0_5")
     parser.add_argument("--save_dir", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--size", type=whole(), default=None, help="side of the square input; default: as published")
+    parser.add_argument(
+        "--size", type=sides, default=None, help="side of the input, or HEIGHTxWIDTH; default: as published"
+    )
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument(
         "--pretrained_weights", type=Path, metavar="FILE", help="a state dict or checkpoint (.pth, .safetensors, ...)"
@@ -50,8 +53,8 @@ def export(arguments: argparse.Namespace) -> None:
     else:
         published = preset_of_file(library, name, file, arguments.sha256)
     size = arguments.size or published.size
-    if not 32 <= size <= 1024:
-        raise SettingsError(f"--size {size}: expected 32 to 1024 pixels")
+    if not all(8 <= side <= 1024 for side in as_pair(size)):
+        raise SettingsError(f"--size {sides_label(size)}: expected 8 to 1024 pixels")
 
     from mnasbench.model import architecture, complexity
     from mnasbench.model.export import export_onnx, export_torchscript
@@ -66,7 +69,7 @@ def export(arguments: argparse.Namespace) -> None:
         model, digest = architecture.download(library, name, arguments.weights, size, transformed)
         architecture.require_digest(f"{library} {name} {arguments.weights}", digest, arguments.sha256)
     classes = architecture.require_size(library, name, model, size)
-    path = arguments.save_dir / f"{name}_{size}.{arguments.convert_mode}"
+    path = arguments.save_dir / f"{name}_{sides_label(size)}.{arguments.convert_mode}"
     (export_onnx if arguments.convert_mode == "onnx" else export_torchscript)(model, size, path)
     multiply_adds, card = None, None
     try:
@@ -77,7 +80,7 @@ def export(arguments: argparse.Namespace) -> None:
     description = {
         "library": library,
         "name": name,
-        "size": size,
+        "size": resize_to_json(size),
         "classes": classes,
         "params": parameters,
         "macs": multiply_adds,

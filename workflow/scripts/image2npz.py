@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnasbench.commands.arguments import parser_for, whole
+from mnasbench.commands.arguments import parser_for, sides, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
 from mnasbench.data.datalist import write_datalist
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shard", type=whole(0), help="take one shard of the manifest (0-based)")
     size = "short side to resize to, or height and width"
     parser.add_argument("--resize", type=whole(), nargs="+", metavar="PIXELS", help=size)
-    parser.add_argument("--crop", type=whole(), help="side of the centre crop")
+    parser.add_argument("--crop", type=sides, help="side of the centre crop, or HEIGHTxWIDTH")
     parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
     parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
     parser.add_argument("--preprocessing", type=json.loads, metavar="JSON", help="resize, crop, ... in one, as JSON")

@@ -17,7 +17,7 @@ from mnasbench.commands.command_line import run
 from mnasbench.errors import ModelError
 from mnasbench.files import read_json, write_json, write_yaml
 from mnasbench.precisions import PRECISIONS
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.preprocessing import Preprocessing, as_pair, sides_from_json
 from mnasbench.runtimes import AUTO, RUNTIMES
 
 
@@ -53,7 +53,7 @@ def write(arguments: argparse.Namespace) -> None:
         name=arguments.name,
         checkpoint=arguments.model.with_name(exported["file"]),
         input_name="input",
-        shape=(1, 3, exported["size"], exported["size"]),
+        shape=(1, 3, *as_pair(sides_from_json(exported["size"], f"{arguments.model}: size"))),
         precision=arguments.precision,
         preprocessing=preprocessing,
         dataset=arguments.calibration,

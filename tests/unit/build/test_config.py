@@ -123,7 +123,12 @@ def test_second_generation(tmp_path: Path) -> None:
         (FIRST, "do_quantization", "do_quantisation", "did you mean 'do_quantization'"),
         (FIRST, "quant_mode: percentile", "quant_mode: percentil", "did you mean 'percentile'"),
         (FIRST, "[1, 3, 224, 224]", "[1, 3, 224]", r"expected \[1, 3, H, W\]"),
-        (FIRST, "[1, 3, 224, 224]", "[1, 3, 200, 200]", "CenterCrop gives 224 pixels, but the model's input has 200"),
+        (
+            FIRST,
+            "[1, 3, 224, 224]",
+            "[1, 3, 200, 200]",
+            "CenterCrop gives 224x224 pixels, but the model's input has 200x200",
+        ),
         (FIRST, "get_data_num: 1000", "get_data_num: many", "expected int"),
         (FIRST, "get_data_num: 1000", "get_data_num: true", "expected int"),
         (FIRST, "type: CenterCrop", "type: CentreCrop", "did you mean 'CenterCrop'"),
@@ -145,6 +150,15 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, old: str, new: str, m
     assert "\n" not in str(e.value)
 
 
+def test_an_input_that_is_not_square_is_built(tmp_path: Path) -> None:
+    text = FIRST.replace("[1, 3, 224, 224]", "[1, 3, 48, 192]").replace("[224, 224]", "[48, 192]")
+    config = _read(tmp_path, text.replace("size: [256, 256]", "size: [56, 224]"))
+    assert config.preprocessing == Preprocessing(resize=(56, 224), crop=(48, 192), library="opencv")
+    assert config.prefix.parent.name == "mnasnet0_5-int8-percentile-3_48_192-vacc"
+    with pytest.raises(SettingsError, match="CenterCrop gives 48x192 pixels, but the model's input has 192x48"):
+        _read(tmp_path, text.replace("[1, 3, 48, 192]", "[1, 3, 192, 48]"))
+
+
 def test_operations_out_of_order_are_refused(tmp_path: Path) -> None:
     text = FIRST.replace("    - type: ToTensor\n", "").replace(
         "    - type: Resize", "    - type: ToTensor\n    - type: Resize"
@@ -164,11 +178,12 @@ _CONFIGS = st.builds(
     name=st.just("net"),
     checkpoint=st.just(Path("net.onnx")),
     input_name=st.just("input"),
-    shape=st.just((1, 3, 224, 224)),
+    shape=st.just((1, 3, 96, 224)),
     precision=st.sampled_from(tuple(PRECISIONS)),
     preprocessing=st.builds(
         Preprocessing,
         resize=st.one_of(st.integers(224, 400), st.tuples(st.integers(224, 400), st.integers(224, 400))),
+        crop=st.just((96, 224)),
         interpolation=st.sampled_from(["bilinear", "bicubic"]),
         library=st.sampled_from(["pillow", "opencv"]),
     ),

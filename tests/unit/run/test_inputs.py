@@ -14,7 +14,7 @@ from mnasbench.runtimes.base import InputFormat
 from mnasbench.runtimes.onnxruntime_layout import FastInput
 from mnasbench.runtimes.openvino_layout import InterleavedInput
 
-FLOAT = InputFormat("input", 32, None)
+FLOAT = InputFormat("input", (32, 32), None)
 SMALL = Preprocessing(resize=40, crop=32)
 
 
@@ -32,7 +32,7 @@ def test_cropped_images_are_normalised_and_nothing_else():
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_quantized_input_equals_quantizing_the_normalised_image(parts):
     blocks = FastInput(scale=0.0187, zero_point=114, size=32, rows=16 if parts == 1 else 10, parts=parts)
-    preprocess = Preprocessor(Preprocessing(resize=32, crop=32), InputFormat("input", 32, blocks))
+    preprocess = Preprocessor(Preprocessing(resize=32, crop=32), InputFormat("input", (32, 32), blocks))
     images = [random_image(32, 32, seed) for seed in range(3)]
     expected = blocks.quantize(normalise(np.stack(images), preprocess.params))
     assert np.array_equal(preprocess(images), expected)
@@ -64,8 +64,8 @@ def test_swapped_colours_meet_the_means_of_their_new_place():
 
 
 def test_images_of_another_size_than_the_models_are_refused():
-    with pytest.raises(SettingsError, match="crop to 32, but the model takes 64 x 64"):
-        Preprocessor(SMALL, InputFormat("input", 64, None))
+    with pytest.raises(SettingsError, match="crop to 32 x 32, but the model takes 64 x 64"):
+        Preprocessor(SMALL, InputFormat("input", (64, 64), None))
 
 
 def test_a_list_is_read_and_its_faults_named(tmp_path):
@@ -100,7 +100,7 @@ def test_made_up_images_are_different_and_seeded():
 def test_interleaved_bytes_are_the_quantized_pixels(scale, zero_point):
     """Whatever the range: within the bytes, or saturated at their ends."""
     p = Preprocessing(resize=32, crop=32)
-    target = InputFormat("input", 32, None, interleaved=InterleavedInput(scale, zero_point))
+    target = InputFormat("input", (32, 32), None, interleaved=InterleavedInput(scale, zero_point))
     images = [np.arange(3 * 32 * 32).reshape(3, 32, 32).astype(np.uint8)]
     tensor = Preprocessor(p, target)(images)
     steps = np.rint(normalise(np.stack(images), p) / np.float32(scale)) + zero_point
@@ -108,7 +108,7 @@ def test_interleaved_bytes_are_the_quantized_pixels(scale, zero_point):
 
 
 def test_interleaved_bytes_without_a_line_come_from_the_table():
-    target = InputFormat("input", 32, None, interleaved=InterleavedInput(0.0187, 114))
+    target = InputFormat("input", (32, 32), None, interleaved=InterleavedInput(0.0187, 114))
     images = [np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)]
     preprocess = Preprocessor(Preprocessing(resize=32, crop=32), target)
     assert preprocess._line is not None

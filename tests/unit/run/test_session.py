@@ -3,10 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mnasbench.errors import ModelError
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.run import session
+from mnasbench.run.inputs import Preprocessor, synthetic_images
 from mnasbench.run.session import ModelSession
 from mnasbench.runtimes import RUNTIMES
 from small_classifier import float_classifier, package, quantized
@@ -33,3 +36,14 @@ def test_a_model_is_run_in_the_precision_it_was_built_in(runtime: str, tmp_path:
     session = ModelSession(package(tmp_path, quantized(model, tmp_path, convs[4:6]), runtime))
     counts = session.another().count_operators()
     assert (counts.int8_convolutions, counts.float_convolutions) == (len(convs) - 2, 2)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_input_that_is_not_square_is_run_as_it_stands(runtime: str, tmp_path: Path):
+    """Bytes that a runtime takes as they are give the answers of the plain tensor."""
+    compiled = package(tmp_path, quantized(float_classifier((16, 48)), tmp_path), runtime)
+    params, images = Preprocessing(resize=(20, 60), crop=(16, 48)), synthetic_images((3, 16, 48), 3)
+    plain, fast = ModelSession(compiled), ModelSession(compiled, pixels=params)
+    scores = [one.infer(Preprocessor(params, one.format)(images)) for one in (plain, fast)]
+    assert plain.format.size == (16, 48) and scores[0].shape == (3, 10)
+    np.testing.assert_array_equal(*scores)

@@ -175,7 +175,9 @@ def test_interleaved_bytes_give_the_same_answers_in_openvino(tmp_path):
     changed, target = interleaved_input(before)
     images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
     steps = np.clip(np.rint(images / np.float32(target.scale)) + target.zero_point, 0, 255).astype(np.uint8)
-    loaded, expected = (RUNTIMES["openvino"].open(g, InputFormat("input", 32, None), 1, 4) for g in (changed, before))
+    loaded, expected = (
+        RUNTIMES["openvino"].open(g, InputFormat("input", (32, 32), None), 1, 4) for g in (changed, before)
+    )
     np.testing.assert_array_equal(loaded.infer(steps.transpose(0, 2, 3, 1)), expected.infer(images))
     assert loaded.count_operators() == expected.count_operators()
 

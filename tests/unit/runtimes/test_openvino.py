@@ -17,7 +17,7 @@ from mnasbench.runtimes.base import InputFormat, Session
 from unit.build.nets import SIZE, random_images, small_mnasnet
 
 IMAGES = random_images(24, seed=3)
-FORMAT = InputFormat("input", SIZE, None)
+FORMAT = InputFormat("input", (SIZE, SIZE), None)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_versions_are_reported() -> None:
 # ------------------------------------------------------------------------------------------------ operators as run
 def as_run(made: Built, name: str) -> OperatorCounts:
     prepared = RUNTIMES[name].prepare(made.model)
-    return RUNTIMES[name].open(prepared.model, InputFormat("input", SIZE, prepared.blocks)).count_operators()
+    return RUNTIMES[name].open(prepared.model, InputFormat("input", (SIZE, SIZE), prepared.blocks)).count_operators()
 
 
 def built(precision: str = "int8-max", **recipe: object) -> Built:
@@ -121,7 +121,7 @@ from pathlib import Path
 from mnasbench.run import performance, accuracy
 from mnasbench.runtimes import RUNTIMES
 from mnasbench.runtimes.base import InputFormat
-RUNTIMES["{name}"].open(Path({str(graph)!r}), InputFormat("input", {SIZE}, None))
+RUNTIMES["{name}"].open(Path({str(graph)!r}), InputFormat("input", ({SIZE}, {SIZE}), None))
 print(*(other for other in {list(RUNTIMES)} if other in sys.modules))
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -19,9 +19,11 @@ from mnasbench.preprocessing import (
     LIBRARIES,
     LONGEST_SIDE,
     Preprocessing,
+    as_pair,
     resize_from_json,
     resize_to_json,
     sides_from_json,
+    sides_label,
 )
 
 # The vendor's default is unknown; its published build files say percentile.
@@ -388,13 +390,13 @@ def _colours(operations: Mapping[str, Mapping[str, Any]], spot: str) -> str:
 def _preprocessing(
     operations: Mapping[str, Mapping[str, Any]], spot: str, shape: tuple[int, int, int, int]
 ) -> Preprocessing:
-    if shape[2] != shape[3]:
-        raise SettingsError(f"{spot}: the model's input is {shape[2]} x {shape[3]}; only square inputs are built here")
-    resize = operations.get("Resize", {"size": shape[2]})
-    crop = operations.get("CenterCrop", {"crop_size": shape[2]})
-    side = _one_side(crop.get("crop_size", crop.get("size")), f"{spot}: CenterCrop.crop_size")
-    if side != shape[2]:
-        raise SettingsError(f"{spot}: CenterCrop gives {side} pixels, but the model's input has {shape[2]}")
+    resize = operations.get("Resize", {"size": list(shape[2:])})
+    crop = operations.get("CenterCrop", {"crop_size": list(shape[2:])})
+    side = sides_from_json(crop.get("crop_size", crop.get("size")), f"{spot}: CenterCrop.crop_size")
+    if as_pair(side) != shape[2:]:
+        raise SettingsError(
+            f"{spot}: CenterCrop gives {sides_label(side)} pixels, but the model's input has {sides_label(shape[2:])}"
+        )
     size = resize_from_json(resize.get("size"), f"{spot}: Resize.size")
     if resize.get("adaptive_side") in ("short", "shorter", True) and isinstance(size, tuple):
         size = min(size)
@@ -416,13 +418,6 @@ def _preprocessing(
 def _usual_library(preprocessing: Preprocessing) -> str:
     """Whose resampling a build file of generation 1 means, which has no word for it."""
     return "opencv" if preprocessing.short_side is None else "pillow"
-
-
-def _one_side(value: Any, spot: str) -> int:
-    size = sides_from_json(value, spot)
-    if isinstance(size, tuple) and size[0] != size[1]:
-        raise SettingsError(f"{spot} is {list(size)}; only square crops are built here")
-    return size[0] if isinstance(size, tuple) else size
 
 
 def _three(value: Any, spot: str, scale: float) -> tuple[float, float, float]:

@@ -101,7 +101,7 @@ def build(
     ``sources`` are further digests to record. Raises a MnasbenchError, and leaves no files, where anything is wrong.
     """
     model = read_checkpoint(config)
-    preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2], crop=config.shape[2])
+    preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2:], crop=config.shape[2:])
     runtime = choose(config.runtime, config.precision)
     digests = {"checkpoint": sha256_of_file(config.checkpoint), **(sources or {})}
     with ExitStack() as stack:
@@ -143,13 +143,14 @@ def _prepare_for(runtime: Runtime, model: onnx.ModelProto, made: Built) -> tuple
     ``model`` is the exported graph.
     """
     prepared = runtime.prepare(made.model)
-    size = model.graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    session = runtime.open(prepared.model, InputFormat(model.graph.input[0].name, size, prepared.blocks), batch=_TRIED)
+    height, width = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim[2:])
+    taken = InputFormat(model.graph.input[0].name, (height, width), prepared.blocks)
+    session = runtime.open(prepared.model, taken, batch=_TRIED)
     # The reference runs the very graph that the compiler's gate has looked at, or one that answers as it does.
     if not runtime.is_reference:
         images = made.images
         if images is None:
-            images = np.random.default_rng(0).normal(size=(_TRIED, 3, size, size)).astype(np.float32)
+            images = np.random.default_rng(0).normal(size=(_TRIED, 3, height, width)).astype(np.float32)
         check_answers(prepare(model), made.model, session, images, runtime.title)
     return prepared, check_as_run(session, made.int8_convs, runtime.title)
 

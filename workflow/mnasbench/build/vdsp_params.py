@@ -88,19 +88,22 @@ def _flat_fields(p: Preprocessing) -> dict[str, int]:
             f"vdsp_params of this form hold a short side and a square crop, not {one_line(p.resize)} and "
             f"{one_line(p.crop)}; use the form 'current'"
         )
+    return {"short_edge_threshold": p.short_side, "crop_size": height, **_value_bits(p)}
+
+
+def _value_bits(p: Preprocessing) -> dict[str, int]:
     names = ("meanr", "meang", "meanb", "stdr", "stdg", "stdb")
     bits = np.array((*p.mean, *p.std), dtype=np.float16).view(np.uint16)
-    return {
-        "short_edge_threshold": p.short_side,
-        "crop_size": height,
-        **dict(zip(names, bits.tolist(), strict=True)),
-    }
+    return dict(zip(names, bits.tolist(), strict=True))
 
 
 def _flat(p: Preprocessing) -> dict[str, Any]:
     resize = next(code for code, name in _RESIZE_CODES.items() if _LIBRARIES[name] == p.library)
     colour = 2 if p.colours == "RGB" else 3
     codes = {"resize_type": resize, "norma_type": 4, "color_cvt_code": colour}
+    if p.fixed_size == p.size:
+        size = {"oimage_width": p.size[1], "oimage_height": p.size[0]}
+        return {"vdsp_op_type": _FLAT_RESIZE, "iimage_format": 5000, **size, **_value_bits(p), **codes}
     return {"vdsp_op_type": _FLAT_RESIZE_CROP, "iimage_format": 5000, **_flat_fields(p), **codes}
 
 
@@ -218,10 +221,8 @@ def _from_flat_fields(
     fields: Mapping[str, Any], squeezed: bool, norma: str, colour: str, library: str
 ) -> Preprocessing:
     if squeezed:
-        crop = _side(fields, "oimage_width")
-        if _side(fields, "oimage_height") != crop:
-            raise SettingsError("oimage_width and oimage_height differ; only square inputs are supported")
-        resize: Resize = (crop, crop)
+        crop: int | Size = (_side(fields, "oimage_height"), _side(fields, "oimage_width"))
+        resize: Resize = crop
     else:
         crop, resize = _side(fields, "crop_size"), _side(fields, "short_edge_threshold")
     mean, std = (

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable
 from typing import NoReturn
 
-from mnasbench.errors import one_line
+from mnasbench.errors import SettingsError, one_line
+from mnasbench.preprocessing import Size, sides_from_json
 
 
 class HelpfulFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -47,6 +48,16 @@ def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def sides(text: str) -> int | Size:
+    """``224``, the side of a square in pixels, or height and width: ``48x192``, ``48,192`` or ``[48, 192]``."""
+    words = text.strip().removeprefix("[").removesuffix("]").replace("x", ",").split(",")
+    numbers = [whole()(word.strip()) for word in words]
+    try:
+        return sides_from_json(numbers if len(numbers) > 1 else numbers[0], "it")
+    except SettingsError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no side in pixels, and not HEIGHTxWIDTH either") from None
 
 
 def real(least: float = 0.0, most: float = MOST, *, above: bool = False) -> Callable[[str], float]:

@@ -148,8 +148,9 @@ def inputs_of(arguments: argparse.Namespace, compiled: CompiledModel) -> tuple[l
     """The images that a measurement cycles through, and where they come from."""
     if arguments.datalist is not None:
         return sample_of_list(read_datalist(arguments.datalist), DISTINCT_INPUTS), "datalist"
-    size = input_format(compiled.info).size
-    return synthetic_images(arguments.shape or (3, size, size), DISTINCT_INPUTS, arguments.seed), "noise"
+    return synthetic_images(
+        arguments.shape or (3, *input_format(compiled.info).size), DISTINCT_INPUTS, arguments.seed
+    ), "noise"
 
 
 def load_of(arguments: argparse.Namespace) -> Load:

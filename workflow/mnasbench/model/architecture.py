@@ -20,6 +20,7 @@ from mnasbench.files import sha256_of_file
 from mnasbench.model.torchvision_import import import_timm, torchvision
 from mnasbench.model.weights_choice import Choice, bare, choose
 from mnasbench.model.weights_file import WeightsFile, read_weights
+from mnasbench.preprocessing import Size, as_pair
 from mnasbench.presets import IMAGENET_CLASSES, LIBRARIES, TIMM_PRETRAINED, preset, published_weights, split_tag
 
 # torchvision's published weights of these were fitted to another normalisation, and its models change their input to
@@ -28,7 +29,11 @@ TRANSFORMS_INPUT = frozenset({"googlenet", "inception_v3"})
 
 
 def create(
-    library: str, name: str, classes: int = IMAGENET_CLASSES, size: int | None = None, transform_input: bool = True
+    library: str,
+    name: str,
+    classes: int = IMAGENET_CLASSES,
+    size: int | Size | None = None,
+    transform_input: bool = True,
 ) -> torch.nn.Module:
     """The architecture ``name`` with ``classes`` outputs and untrained weights, in evaluation mode.
 
@@ -43,9 +48,14 @@ def create(
             # Their own initialization takes long and is announced as changing; torch's will do.
             options |= {"transform_input": transform_input, "aux_logits": False, "init_weights": False}
         if size is not None and name.startswith("vit_"):
-            options["image_size"] = size
+            height, width = as_pair(size)
+            if height != width:
+                raise SettingsError(
+                    f"torchvision {name} takes square images only, not {_by(size)}: set models.<variant>.size to a side"
+                )
+            options["image_size"] = height
         if size is not None and name.startswith("maxvit"):
-            options["input_size"] = (size, size)
+            options["input_size"] = as_pair(size)
     elif size is not None and import_timm().get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = size
     try:
@@ -62,23 +72,28 @@ def create(
     return model.eval()
 
 
-def _other_size(library: str, name: str, size: int | None, error: Exception) -> SettingsError:
+def _by(size: int | Size | None) -> str:
+    height, width = (None, None) if size is None else as_pair(size)
+    return f"{height} x {width}"
+
+
+def _other_size(library: str, name: str, size: int | Size | None, error: Exception) -> SettingsError:
     published = preset(library, name).size
     return SettingsError(
-        f"{library} {name} takes no images of {size} x {size} pixels ({_first_line(error)}); it is published for "
+        f"{library} {name} takes no images of {_by(size)} pixels ({_first_line(error)}); it is published for "
         f"{published} x {published}: set models.<variant>.size"
     )
 
 
-def require_size(library: str, name: str, model: torch.nn.Module, size: int) -> int:
-    """Number of logits that ``model`` gives for an image of ``size`` x ``size`` pixels.
+def require_size(library: str, name: str, model: torch.nn.Module, size: int | Size) -> int:
+    """Number of logits that ``model`` gives for an image of ``size``, a side in pixels or (height, width).
 
     Cheap for a model on the device ``meta``. Raises SettingsError where it takes no such images.
     """
     device = next(model.parameters()).device
     try:
         with torch.no_grad():
-            logits = model(torch.zeros(1, 3, size, size, device=device))
+            logits = model(torch.zeros(1, 3, *as_pair(size), device=device))
     except NotImplementedError:
         raise  # an operator that the device lacks says nothing about the size
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
@@ -107,7 +122,7 @@ def load_file(
     library: str,
     name: str,
     path: Path,
-    size: int | None = None,
+    size: int | Size | None = None,
     weights_key: str | None = None,
     transform_input: bool = True,
 ) -> Loaded:
@@ -122,7 +137,7 @@ def load_file(
 
 
 def check_file(
-    library: str, name: str, path: Path, size: int | None = None, weights_key: str | None = None
+    library: str, name: str, path: Path, size: int | Size | None = None, weights_key: str | None = None
 ) -> tuple[int, tuple[str, ...]]:
     """Class count and notes of ``load_file``, from the file's names and shapes alone: within a second.
 
@@ -143,7 +158,7 @@ def check_file(
 
 
 def _fill(
-    file: WeightsFile, library: str, name: str, size: int | None, weights_key: str | None, transform_input: bool
+    file: WeightsFile, library: str, name: str, size: int | Size | None, weights_key: str | None, transform_input: bool
 ) -> Loaded:
     """The architecture with the weights of ``file``; on the device ``meta`` where the file's tensors are."""
     choice = choose(file, _shapes(library, name, IMAGENET_CLASSES), weights_key)
@@ -159,7 +174,7 @@ def _fill(
         elif built_for not in (None, size):
             raise WeightsError(
                 f"{one_line(file.path)}: these weights are for images of {built_for} x {built_for} pixels, not "
-                f"{size} x {size}; set models.<variant>.size: {built_for} (--size {built_for})"
+                f"{_by(size)}; set models.<variant>.size: {built_for} (--size {built_for})"
             )
     classes = class_count(library, name, choice.state)
     model = create(library, name, classes, size, transform_input)
@@ -247,7 +262,7 @@ def _filter_only() -> Iterator[list[Callable[..., Any]]]:
         builder.load_pretrained = original  # type: ignore[attr-defined]
 
 
-def _filtered_by_timm(file: WeightsFile, name: str, size: int | None, weights_key: str | None) -> Choice | None:
+def _filtered_by_timm(file: WeightsFile, name: str, size: int | Size | None, weights_key: str | None) -> Choice | None:
     """The weights under timm's names, by the filter that timm reads original checkpoints with; None if that fails."""
     options = {"img_size": size} if size and import_timm().get_pretrained_cfg(name).fixed_input_size else {}
     with _filter_only() as filters:
@@ -314,7 +329,7 @@ def require_digest(where: str, actual: str, expected: str | None) -> None:
 
 
 def download(
-    library: str, name: str, weights: str, size: int | None = None, transform_input: bool = True
+    library: str, name: str, weights: str, size: int | Size | None = None, transform_input: bool = True
 ) -> tuple[torch.nn.Module, str]:
     """The architecture with published weights, fetched over https (or found in the library's cache), and their SHA-256.
 
@@ -331,7 +346,9 @@ def download(
     raise SettingsError(f"model library '{library}' is not known{did_you_mean(library, LIBRARIES)}")
 
 
-def _from_torchvision(name: str, weights: str, size: int | None, transform_input: bool) -> tuple[torch.nn.Module, str]:
+def _from_torchvision(
+    name: str, weights: str, size: int | Size | None, transform_input: bool
+) -> tuple[torch.nn.Module, str]:
     if weights not in published_weights("torchvision", name):
         hint = did_you_mean(weights, published_weights("torchvision", name))
         raise SettingsError(f"torchvision publishes no weights '{weights}' of {name}{hint}")
@@ -354,7 +371,7 @@ def _from_torchvision(name: str, weights: str, size: int | None, transform_input
     return load_file("torchvision", name, file, size, transform_input=transform_input).model, digest
 
 
-def _from_timm(name: str, weights: str, size: int | None) -> tuple[torch.nn.Module, str]:
+def _from_timm(name: str, weights: str, size: int | Size | None) -> tuple[torch.nn.Module, str]:
     timm = import_timm()
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError

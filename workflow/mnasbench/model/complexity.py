@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from mnasbench.errors import BuildError
+from mnasbench.preprocessing import Size, as_pair
 
 # thop, which the model card's script uses, counts four operations for each value that a BatchNorm gives
 # (two for the normalization, doubled for its affine part); the script then doubles all and divides by 0.9e9.
@@ -81,8 +82,8 @@ class UncountedError(BuildError):
     """An operator of the net may multiply and add, and how much is not known."""
 
 
-def multiply_adds(model: torch.nn.Module, size: int) -> int:
-    """Multiply-adds of convolutions and matrix products for one image of ``size`` x ``size`` pixels.
+def multiply_adds(model: torch.nn.Module, size: int | Size) -> int:
+    """Multiply-adds of convolutions and matrix products for one image of ``size``, (height, width) or a side.
 
     Raises UncountedError, naming the operators, where the net has others that may multiply and add: the number is
     unknown then, and no wrong one is given.
@@ -92,7 +93,7 @@ def multiply_adds(model: torch.nn.Module, size: int) -> int:
     others = _OtherOperators()
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_PRODUCTS)
     with torch.no_grad(), _plain_attention(), others, counter:
-        model(torch.zeros(1, 3, size, size, device=next(model.parameters()).device))
+        model(torch.zeros(1, 3, *as_pair(size), device=next(model.parameters()).device))
     if others.names:
         names = ", ".join(sorted(others.names))
         raise UncountedError(f"multiply-adds are not known: it is not known how to count {names}")
@@ -132,7 +133,7 @@ class _OtherOperators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def card_flops(model: torch.nn.Module, size: int) -> int:
+def card_flops(model: torch.nn.Module, size: int | Size) -> int:
     """What the model card calls FLOPs: (multiply-adds + 4 x normalized values) x 2 / 0.9.
 
     0.259 G for mnasnet0_5 and 0.747 G for mnasnet1_0, as the card's table has them.

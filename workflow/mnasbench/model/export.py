@@ -11,6 +11,7 @@ import torch
 
 from mnasbench.errors import BuildError
 from mnasbench.files import written_atomically
+from mnasbench.preprocessing import Size, as_pair
 from mnasbench.runtimes.onnxruntime import open_session
 
 OPSET = 18  # What torch's exporter writes; asked for less, it prints a failed conversion and leaves 18.
@@ -19,8 +20,8 @@ INPUT_NAME, OUTPUT_NAME = "input", "output"
 LOGITS_TOLERANCE = 1e-4
 
 
-def export_onnx(model: torch.nn.Module, size: int, path: Path) -> None:
-    """Write ``model`` as ONNX: ``input`` float32 [batch, 3, size, size] -> ``output`` float32 [batch, classes].
+def export_onnx(model: torch.nn.Module, size: int | Size, path: Path) -> None:
+    """Write ``model`` as ONNX: ``input`` float32 [batch, 3, height, width] -> ``output`` float32 [batch, classes].
 
     Raises BuildError, and writes nothing, where ONNX Runtime's logits differ from torch's by more than
     LOGITS_TOLERANCE relative to the largest logit.
@@ -33,19 +34,19 @@ def export_onnx(model: torch.nn.Module, size: int, path: Path) -> None:
         temporary.write_bytes(exported.SerializeToString(deterministic=True))
 
 
-def export_torchscript(model: torch.nn.Module, size: int, path: Path) -> None:
-    """Write ``model`` as TorchScript (a trace at ``size`` x ``size`` pixels), which vamc reads as ``pytorch``."""
+def export_torchscript(model: torch.nn.Module, size: int | Size, path: Path) -> None:
+    """Write ``model`` as TorchScript (a trace at ``size``), which vamc reads as ``pytorch``."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces the end of TorchScript, which the vendor's tool still reads
-        traced = torch.jit.trace(model, torch.zeros(1, 3, size, size))
+        traced = torch.jit.trace(model, torch.zeros(1, 3, *as_pair(size)))
         content = io.BytesIO()  # torch's own writer calls a full disk an internal error
         torch.jit.save(traced, content)
         with written_atomically(path) as temporary:
             temporary.write_bytes(content.getvalue())
 
 
-def _to_onnx(model: torch.nn.Module, size: int) -> onnx.ModelProto:
-    example = torch.zeros(2, 3, size, size)  # of two: a batch of one would be taken for a constant
+def _to_onnx(model: torch.nn.Module, size: int | Size) -> onnx.ModelProto:
+    example = torch.zeros(2, 3, *as_pair(size))  # of two: a batch of one would be taken for a constant
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -79,8 +80,8 @@ def _strip_metadata(model: onnx.ModelProto) -> None:
             message.doc_string = ""
 
 
-def _compare_with_torch(model: torch.nn.Module, exported: onnx.ModelProto, size: int) -> None:
-    images = np.random.default_rng(0).standard_normal((3, 3, size, size)).astype(np.float32)
+def _compare_with_torch(model: torch.nn.Module, exported: onnx.ModelProto, size: int | Size) -> None:
+    images = np.random.default_rng(0).standard_normal((3, 3, *as_pair(size))).astype(np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
     logits = open_session(exported).run([OUTPUT_NAME], {INPUT_NAME: images})[0]

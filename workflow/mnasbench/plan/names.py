@@ -119,7 +119,7 @@ def weights(settings: Settings, variant: str) -> str | None:
 def exported(settings: Settings, variant: str) -> str:
     """The exported graph, without its suffix."""
     model = settings.models[variant]
-    return f"results/model/{variant}/{model.name}_{model.size}"
+    return f"results/model/{variant}/{model.name}_{model.size_label}"
 
 
 def graph(settings: Settings, variant: str) -> str:
@@ -151,10 +151,10 @@ def compiled_prefix(settings: Settings, variant: str, precision: str) -> str:
     folder = build_folder(variant, precision)
     if settings.on_card(precision) and settings["vacc"]["generation"] == 2:
         return f"{folder}/{variant}/mod"
-    size = settings.models[variant].size
+    shape = "_".join(map(str, settings.models[variant].preprocessing.shape))
     built = precision_named(precision)
     engine = settings.engine_of(precision)
-    return f"{folder}/{variant}-{built.dtype}-{built.mode or 'none'}-3_{size}_{size}-{engine}/{variant}"
+    return f"{folder}/{variant}-{built.dtype}-{built.mode or 'none'}-{shape}-{engine}/{variant}"
 
 
 def compiled_files(settings: Settings, variant: str, precision: str) -> list[str]:

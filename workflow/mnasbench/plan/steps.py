@@ -213,8 +213,8 @@ def _hwconfig(settings: Settings) -> list[str]:
 def _performance_tool(settings: Settings, variant: str, precision: str) -> tuple[str, list[str]]:
     """The script whose code measures and scores a row, and the words that call it; both tools take the same flags."""
     if settings.on_card(precision):
-        card, size = settings["vacc"], settings.models[variant].size
-        options = ["--vamp", card["vamp"], "--size", str(size), "-d", str(card["device"]), *_hwconfig(settings)]
+        card, size = settings["vacc"], settings.models[variant].size_label
+        options = ["--vamp", card["vamp"], "--size", size, "-d", str(card["device"]), *_hwconfig(settings)]
         return "scripts/call_vamp.py", ["call_vamp.py", *options]
     return "mnasbench/commands/ort_vamp.py", ["ort-vamp"]
 

@@ -30,8 +30,11 @@ class Preprocessor:
         self.params = params
         self.format = target
         p = params
-        if p.size != (target.size, target.size):
-            raise SettingsError(f"vdsp_params crop to {p.crop}, but the model takes {target.size} x {target.size}")
+        if p.size != target.size:
+            (height, width), (wanted_height, wanted_width) = p.size, target.size
+            raise SettingsError(
+                f"vdsp_params crop to {height} x {width}, but the model takes {wanted_height} x {wanted_width}"
+            )
         every_byte = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (1, 3, 256, 1))
         table = normalise(np.ascontiguousarray(every_byte), p)[0, :, :, 0]
         self._table = table
@@ -42,14 +45,14 @@ class Preprocessor:
             self._line = _line_of(self._quantized, p.mean, p.std, target.interleaved)
 
     def geometry(self, pixels: UInt8Array) -> UInt8Array:
-        """uint8 (3, height, width) resized, cropped, its colours ordered: uint8 (3, size, size)."""
+        """uint8 (3, height, width) resized, cropped, its colours ordered: uint8 (3, *size)."""
         p = self.params
         already = p.keeps(pixels.shape[1], pixels.shape[2])
         cropped = pixels if already else resize_and_crop(np.ascontiguousarray(pixels.transpose(1, 2, 0)), p)
         return cropped[::-1] if p.colours == "BGR" else cropped
 
     def tensor(self, images: Sequence[UInt8Array], out: Tensor | None = None) -> Tensor:
-        """Normalise cropped images, uint8 (3, size, size) each, into one tensor in the session's format.
+        """Normalise cropped images, uint8 (3, *size) each, into one tensor in the session's format.
 
         Into ``out`` where it is given, whose pages are in memory already, and which a session knows again.
         """

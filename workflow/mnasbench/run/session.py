@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.build.package import CompiledModel, read_package
 from mnasbench.errors import ModelError, SettingsError, one_line
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.preprocessing import Preprocessing, Size
 from mnasbench.runtimes import runtime_of
 from mnasbench.runtimes.base import InputFormat, OperatorCounts
 from mnasbench.runtimes.onnxruntime_layout import FastInput
@@ -29,13 +29,20 @@ def input_format(info: Mapping[str, Any]) -> InputFormat:
     try:
         entry = info["inputs"][0]
         blocks = FastInput(**entry["blocks"]) if entry.get("blocks") else None
-        described = InputFormat(entry["name"], blocks.size if blocks else int(entry["shape"][-1]), blocks)
+        described = InputFormat(entry["name"], _size(entry, blocks), blocks)
         expected = ("uint8" if blocks else "float32", list(described.shape))
         if (entry["dtype"], list(entry["shape"][1:])) != expected:
             raise ValueError(f"{entry['dtype']} {entry['shape']}, expected {expected}")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"model_info: its input is unknown ({one_line(error)}); build the model again") from error
     return described
+
+
+def _size(entry: Mapping[str, Any], blocks: FastInput | None) -> Size:
+    if blocks is not None:
+        return blocks.size, blocks.size
+    height, width = entry["shape"][-2:]
+    return int(height), int(width)
 
 
 class ModelSession:

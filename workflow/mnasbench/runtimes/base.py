@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import ModelProto
 
-    from mnasbench.preprocessing import Preprocessing
+    from mnasbench.preprocessing import Preprocessing, Size
     from mnasbench.runtimes.onnxruntime_layout import FastInput
     from mnasbench.runtimes.openvino_layout import InterleavedInput
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What a session takes: float32 (batch, 3, size, size), normalised, where ``blocks`` is None.
+    """What a session takes: float32 (batch, 3, *size), normalised, where ``blocks`` is None.
 
-    Otherwise uint8 (batch, rows, size / 2, 12 * parts), quantized; see ``FastInput``. With ``pixels`` uint8
-    (batch, 3, size, size) as the crop leaves it, because the session normalises; with ``interleaved`` uint8
-    (batch, size, size, 3), quantized, see ``InterleavedInput``.
+    ``size``: (height, width). With ``blocks`` uint8 (batch, rows, width / 2, 12 * parts), quantized; see ``FastInput``.
+    With ``pixels`` uint8 (batch, 3, *size) as the crop leaves it, because the session normalises; with ``interleaved``
+    uint8 (batch, *size, 3), quantized, see ``InterleavedInput``.
     """
 
     name: str
-    size: int
+    size: "Size"
     blocks: "FastInput | None"
     pixels: bool = False
     interleaved: "InterleavedInput | None" = None
@@ -39,10 +39,10 @@ class InputFormat:
     def shape(self) -> tuple[int, int, int]:
         """Shape of one image."""
         if self.interleaved is not None:
-            return self.size, self.size, 3
+            return *self.size, 3
         if self.blocks is None:
-            return 3, self.size, self.size
-        return self.blocks.rows, self.size // 2, 12 * self.blocks.parts
+            return 3, *self.size
+        return self.blocks.rows, self.size[1] // 2, 12 * self.blocks.parts
 
     @property
     def dtype(self) -> "npt.DTypeLike":

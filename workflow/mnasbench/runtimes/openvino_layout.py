@@ -8,7 +8,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 @dataclass(frozen=True)
 class InterleavedInput:
-    """The input of a graph after ``interleaved_input``: uint8 (batch, size, size, 3), colours innermost, quantized.
+    """The input of a graph after ``interleaved_input``: uint8 (batch, height, width, 3), colours innermost, quantized.
 
     A value is ``round(normalised / scale) + zero_point``.
     """
@@ -31,7 +31,7 @@ def interleaved_input(model: ModelProto) -> tuple[ModelProto, InterleavedInput] 
     quantize, dequantize = _input_quantization(copy)
     if quantize is None or dequantize is None:
         return None
-    name, batch, size = entry.name, *(entry.type.tensor_type.shape.dim[axis] for axis in (0, 2))
+    name, (batch, _, height, width) = entry.name, entry.type.tensor_type.shape.dim
     values = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in quantize.input}
     input_format = InterleavedInput(*(values[key].item() for key in quantize.input[1:3]))
     graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), f"{name}_one"))
@@ -47,7 +47,7 @@ def interleaved_input(model: ModelProto) -> tuple[ModelProto, InterleavedInput] 
     nodes = [*new, *(node for node in graph.node if node not in (quantize, dequantize))]
     del graph.node[:]
     graph.node.extend(nodes)
-    shape = [batch.dim_param or batch.dim_value, size.dim_value, size.dim_value, 3]
+    shape = [batch.dim_param or batch.dim_value, height.dim_value, width.dim_value, 3]
     entry.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
     del graph.value_info[:]
     return copy, input_format
