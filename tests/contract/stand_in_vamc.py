@@ -31,7 +31,7 @@ FILES: dict[int, dict[str, Any]] = {
         "model": {"name": str, "inputs": {"input": SHAPE}, "checkpoint": Path},
         "engine": {
             "type": {"vacc"},
-            "common": {"do_quantization": bool},
+            "common": {"do_quantization": bool, "cluster_mode?": int},
             "add_extra_ops_to_graph": {"type": {"softmax", "None"}},
             "calibration?": {"quant_mode": {"percentile", "max", "kl_divergence"}, "per_channel": bool},
         },
@@ -44,7 +44,9 @@ FILES: dict[int, dict[str, Any]] = {
         "backend": {
             "type": {"tvm_vacc"},
             "dtype": {"int8", "fp16"},
+            "compile?": {"cluster_mode?": int, "data_transport_mode?": int, "dense_special_config?": [int, int, int]},
             "quantize?": {
+                "calibrate_chunk_by?": int,
                 "calibrate_mode": {"percentile", "max", "kl_divergence", "mse"},
                 "quantize_per_channel": bool,
             },

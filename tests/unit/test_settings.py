@@ -1,6 +1,7 @@
 """The configuration: validated, completed, and consistent with its own documentation."""
 
 import math
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mnasbench.settings import load_settings, schema
 from write_settings_table import readme_with_table
 
 DEMO = {"models": {"mnasnet0_5": {}}}
+CARD = {**DEMO, "engine": "vacc", "vamp": {"instances": 8}}
 
 
 def _merged(base: Any, over: Any) -> Any:
@@ -83,9 +85,22 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
         ({**DEMO, "dataset": {"root": "/data/ImageNet"}}, "demo weights know the demo set's classes only"),
         ({"models": {}}, "models"),
         (
-            {**DEMO, "engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16", "int8-mse"]},
+            {**CARD, "precisions": ["fp16", "int8-mse"]},
             r"int8-mse is none that vamc's generation 1 builds; .* set vacc.generation: 2",
         ),
+        (
+            {**CARD, "vacc": {"quantize": {"calibrate_mode": "max"}}},
+            "vacc.quantize.calibrate_mode: the workflow writes it from 'precisions'",
+        ),
+        ({**CARD, "vacc": {"quantize": {"alibrate_range": 1}}}, "did you mean 'calibrate_range'"),
+        ({**CARD, "vacc": {"quantize": {"cluster_mode": 0}}}, "belongs to vacc.compile"),
+        ({**CARD, "vacc": {"quantize": {"exclude_layers": 3}}}, "expected a list of numbers or names"),
+        (
+            {**CARD, "quantize": {"skip_layers": ["conv_00"]}, "vacc": {"quantize": {"exclude_layers": [3]}}},
+            "vacc.quantize.exclude_layers: contradicts quantize.skip_layers",
+        ),
+        ({**CARD, "vacc": {"compile": {"x": date(2026, 1, 1)}}}, "vacc.compile.x: .* is not of type"),
+        ({**CARD, "vacc": {"extra_ops": "nms"}}, "vacc.extra_ops: 'nms' is not one of"),
         ({"models": {None: {}}}, "models.None: a name is expected here"),
         ({"models": {"mnasnet0_5": {}}, True: 1}, "True: a name is expected here; put it in quotes"),
         ({}, "models: is missing; name at least one variant"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 
+from mnasbench.card_options import check_options
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS
@@ -304,8 +305,14 @@ def _no_word(value: Any, place: str = "") -> str | None:
     return None
 
 
+def card_options(settings: Settings) -> dict[str, Any]:
+    """The card's own options, by section of its build file."""
+    return {section: settings["vacc"][section] for section in ("compile", "quantize")}
+
+
 def _check_card(settings: Settings) -> None:
-    """SettingsError for what only the embedded engine can do."""
+    """SettingsError for what only the embedded engine can do, and for options that contradict other settings."""
+    check_options(card_options(settings), bool(settings["quantize"]["skip_layers"]))
     generation = settings["vacc"]["generation"]
     for name in settings["precisions"]:
         generations = PRECISIONS[name].card_generations

@@ -49,20 +49,22 @@ def check_files(overlays: Sequence[Path]) -> None:
 
 
 def check_models_of(overlays: Sequence[Path]) -> list[str]:
-    """A line on each model; raises what is wrong with one before it is exported."""
+    """A line on each model and on the card's options; raises what is wrong with a model before it is exported."""
     from snakemake.utils import update_config
 
+    from mnasbench.card_options import unpublished
     from mnasbench.data.available import check_data
     from mnasbench.model.check import check_models
     from mnasbench.plan.configured import configured
-    from mnasbench.settings import load_settings
+    from mnasbench.settings import card_options, load_settings
 
     files = [read_yaml(path) for path in overlays]
     merged = read_yaml(_DEFAULT)
     for file in files:
         update_config(merged, file)
     settings = load_settings(configured(merged, files, {}))
-    return check_models(settings, check_data(settings).classes)
+    options = unpublished(card_options(settings)) if settings["engine"] == "vacc" else []
+    return [*check_models(settings, check_data(settings).classes), *options]
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -42,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="digests of the calibration images (calibration.sha256): counts the judged ones",
     )
     add("--split", action="store_true", help="judge no image that is a calibration image, too")
+    purpose = "the outputs are behind a softmax, the reference's are not: SQNR, which is of logits, stays unknown"
+    add("--probabilities", action="store_true", help=purpose)
     add("--answers", type=Path, help="CSV to write: the answer to each image")
     add("--json", type=Path, help="JSON to write: the accuracies with their intervals")
     return parser
@@ -55,7 +57,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         labels = labels_of(listed_inputs(arguments.datalist), all_labels, arguments.label)
     outputs = read_outputs(arguments.result_path)
     reference = read_outputs(arguments.reference_path) if arguments.reference_path else None
-    answers, theirs = evaluate_outputs(outputs, labels, reference)
+    answers, theirs = evaluate_outputs(outputs, labels, reference, probabilities=arguments.probabilities)
     left_out, message = labels_left_out(labels, all_labels, arguments.label)
     calibration = _calibration_images(arguments)
     before = len(answers)

@@ -12,6 +12,7 @@ from pathlib import Path
 from mnasbench.build.config import BuildConfig, build_file
 from mnasbench.build.vdsp_params import VARIANTS, vdsp_params
 from mnasbench.build.vendor import for_the_card
+from mnasbench.card_options import unpublished
 from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.errors import ModelError
@@ -32,6 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--preprocessing", type=json.loads, required=True, help="resize, crop, mean, ... as JSON")
     parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help="what will run it (ort)")
     parser.add_argument("--quantize", type=json.loads, default={}, help="settings of the quantizer as JSON")
+    purpose = "the card's own options as JSON, by section: compile, quantize"
+    parser.add_argument("--card_options", type=json.loads, default={}, metavar="JSON", help=purpose)
+    parser.add_argument("--softmax", action="store_true", help="have the compiler add a softmax behind the logits")
     parser.add_argument("--calibration", type=Path, help="folder of calibration images (int8)")
     parser.add_argument("--images", type=whole(), help="how many of them")
     parser.add_argument("--work_dir", type=Path, required=True, help="folder that the compiler writes to")
@@ -67,9 +71,13 @@ def write(arguments: argparse.Namespace) -> None:
         bias_correction=arguments.quantize.get("bias_correction", True),
         max_drop=arguments.quantize.get("max_drop"),
         runtime=arguments.runtime,
-        # Logits, on the card, too: SQNR is measured on them, and fp16 probabilities round the lower ranks to ties.
-        softmax=False,
+        # Else logits, on the card, too: SQNR is measured on them, and probabilities in fp16 round low ranks to ties.
+        softmax=arguments.softmax,
+        compile_options=arguments.card_options.get("compile", {}),
+        quantize_options=arguments.card_options.get("quantize", {}),
     )
+    for line in unpublished(arguments.card_options):
+        print(f"write_build_config.py: {line}", file=sys.stderr)
     on_card = arguments.engine == "vacc"
     write_yaml(arguments.build_file, build_file(for_the_card(config) if on_card else config))
     content = vdsp_params(preprocessing, arguments.vdsp_variant, resized=arguments.npz == "preprocessed", fp16=on_card)

@@ -32,10 +32,11 @@ def _rows(rules: dict[str, Any], place: str = "") -> Iterator[str]:
     for key, rule in rules.get("properties", {}).items():
         about = " ".join(rule["description"].split())
         entries = rule.get("additionalProperties")
-        if rule.get("properties") or isinstance(entries, dict):
+        entries = entries if isinstance(entries, dict) and "properties" in entries else None
+        if rule.get("properties") or entries:
             yield f"| **{place}{key}** | | {about} |"
             yield from _rows(rule, f"{place}{key}.")
-            if isinstance(entries, dict):
+            if entries:
                 yield from _rows(entries, f"{place}{key}.<variant>.")
         else:
             default = canonical_json(rule["default"]).replace('"', "") if rule.get("default") is not None else ""

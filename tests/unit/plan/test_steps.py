@@ -110,6 +110,26 @@ def test_the_card_and_the_embedded_engine_are_called_in_two_ways() -> None:
     assert accuracy_sessions(card, "int8-max", 5)[:2] == ["-i", "8"]
 
 
+def test_the_cards_own_options_reach_its_build_file_and_make_stale_what_they_decide() -> None:
+    def steps(precision: str, **options: Any) -> tuple[str, ...]:
+        settings = _settings(**{**CARD, "precisions": ["fp32", "fp16", "int8-max"], "vacc": options})
+        asked = [
+            STEPS[name](settings, variant="m", precision=precision) for name in ("write_build_config", "compile_model")
+        ]
+        asked.append(STEPS["evaluate_outputs"](settings, variant="m", precision=precision))
+        return tuple(step.settings_text for step in asked)
+
+    for options, changed in (
+        ({"compile": {"data_transport_mode": 1}}, {"fp16": [0], "int8-max": [0]}),
+        ({"quantize": {"calibrate_chunk_by": -1}}, {"int8-max": [0]}),
+        ({"extra_ops": "softmax"}, {"fp16": [0, 2], "int8-max": [0, 2]}),
+    ):
+        for precision in ("fp32", "fp16", "int8-max"):
+            before, after = steps(precision), steps(precision, **options)
+            different = [number for number in range(3) if before[number] != after[number]]
+            assert different == changed.get(precision, []), (options, precision)
+
+
 def test_inputs_follow_the_settings() -> None:
     class Row:
         variant, precision, shard = "m", "int8-max", "1"

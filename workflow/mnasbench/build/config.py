@@ -7,10 +7,11 @@ integer ``size`` of Resize, which is the short side.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mnasbench.card_options import COMPILE, QUANTIZE
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS, calibration_modes, float_dtypes
@@ -32,6 +33,16 @@ _DEFAULT_MODE = "percentile"
 # Options that only the card's compiler knows: accepted, and told to be without effect here.
 _CARD_ONLY = "card only"
 _OPTION = "option"
+# Stands for every other name, where the file is for the card's compiler: a newer one may have more options.
+_ANY = "*"
+# What the card's compiler reads besides ONNX, and what makes an ONNX file of it.
+_FRONTENDS = {
+    "keras": "tf2onnx converts the .h5",
+    "pytorch": "export_timm_torchvision_model.py or torch.onnx.export writes one",
+    "tensorflow": "tf2onnx converts it",
+    "darknet": "a converter for its .cfg and .weights writes one",
+    "huggingface": "optimum exports it",
+}
 
 _ORT_SECTION = {
     "dtype": _OPTION,
@@ -46,13 +57,14 @@ _LAYOUTS: dict[int, dict[str, Any]] = {
         "model": {"name": _OPTION, "inputs": _OPTION, "checkpoint": _OPTION},
         "engine": {
             "type": _OPTION,
-            "common": {"do_quantization": _OPTION, "cluster_mode": _CARD_ONLY},
+            "common": {"do_quantization": _OPTION, **dict.fromkeys(COMPILE, _CARD_ONLY), _ANY: _CARD_ONLY},
             "add_extra_ops_to_graph": {"type": _OPTION},
             "calibration": {
                 "quant_mode": _OPTION,
                 "per_channel": _OPTION,
                 "skip_conv_layers": _OPTION,
-                "ops_usingfp": _CARD_ONLY,
+                **dict.fromkeys(QUANTIZE, _CARD_ONLY),
+                _ANY: _CARD_ONLY,
             },
         },
         "dataset": {"path": _OPTION, "sampler": _SAMPLER, "transform_ops": _OPTION},
@@ -61,19 +73,28 @@ _LAYOUTS: dict[int, dict[str, Any]] = {
     },
     2: {
         "name": _OPTION,
-        "frontend": {"type": _OPTION, "checkpoint": _OPTION, "dtype": _OPTION, "shape": _OPTION},
+        "frontend": {
+            "type": _OPTION,
+            "checkpoint": _OPTION,
+            "dtype": _OPTION,
+            "shape": _OPTION,
+            "model_kwargs": _CARD_ONLY,
+            "quantize": _CARD_ONLY,
+        },
         "backend": {
             "type": _OPTION,
             "dtype": _OPTION,
-            "compile": {"cluster_mode": _CARD_ONLY, "data_transport_mode": _CARD_ONLY, "*": _CARD_ONLY},
+            "merge_params": _CARD_ONLY,
+            "remove_params": _CARD_ONLY,
+            "dynamic_params": _CARD_ONLY,
+            "compile": {**dict.fromkeys(COMPILE, _CARD_ONLY), _ANY: _CARD_ONLY},
             "quantize": {
                 "calibrate_mode": _OPTION,
                 "quantize_per_channel": _OPTION,
-                "calibrate_chunk_by": _CARD_ONLY,
                 "skip_conv_layers": _OPTION,
-                "skip_matmul_layers": _CARD_ONLY,
                 "exclude_layers": _OPTION,
-                "ops_usingfp": _CARD_ONLY,
+                **dict.fromkeys(QUANTIZE, _CARD_ONLY),
+                _ANY: _CARD_ONLY,
             },
         },
         "graph": {"extra_ops": {"type": _OPTION, "params": _CARD_ONLY}},
@@ -97,7 +118,9 @@ class BuildConfig:
     """What a build file asks for, whichever of the two layouts said it.
 
     ``skip_layers``: layers that stay in float, by name or by their number among the Convs, from 0, in the graph's
-    order (as in TVM, which the vendor's compiler is built on).
+    order (as in TVM, which the vendor's compiler is built on). ``compile_options`` and ``quantize_options``: the
+    card's own, as they were set; they are written for it, and not read. ``ignored``: the places of options in a file
+    that are without effect here. ``assumed``: a line for each thing that a file leaves open and that decides numbers.
     """
 
     generation: int
@@ -120,7 +143,10 @@ class BuildConfig:
     bias_correction: bool = True
     max_drop: float | None = None
     runtime: str = "auto"
+    compile_options: Mapping[str, Any] = field(default_factory=dict)
+    quantize_options: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -148,9 +174,10 @@ class BuildConfig:
 
 
 # --------------------------------------------------------------------------------------------------------- reading
-def read_build_config(path: Path, generation: int | None = None) -> BuildConfig:
+def read_build_config(path: Path, generation: int | None = None, *, card: bool = False) -> BuildConfig:
     """Read a build file; ``generation`` is what the command expects, and is told apart by its sections if None.
 
+    ``card``: the file is for the card's compiler, which may have options and front ends that are not for here.
     Raises SettingsError for an unknown key (naming the nearest known one), a missing one, or a value out of place.
     """
     content = read_yaml(path)
@@ -164,26 +191,41 @@ def read_build_config(path: Path, generation: int | None = None) -> BuildConfig:
             f"use `ort-vamc {_COMMANDS[actual]}` for it (`{_COMMANDS[generation]}` reads generation {generation})"
         )
     ignored: list[str] = []
-    _check_keys(content, _LAYOUTS[actual], where, "", ignored)
+    _check_keys(content, _LAYOUTS[actual], where, "", ignored, card)
     reader = _Reader(content, where)
+    if actual == 2:
+        _check_frontend(reader, card)
     return (_read_first if actual == 1 else _read_second)(reader, tuple(ignored))
 
 
-def _check_keys(content: Any, layout: Mapping[str, Any], where: str, place: str, ignored: list[str]) -> None:
+def _check_keys(
+    content: Any, layout: Mapping[str, Any], where: str, place: str, ignored: list[str], card: bool
+) -> None:
     if content is None:
         return
+    allowed = [name for name in layout if name != _ANY]
     if not isinstance(content, Mapping):
-        raise SettingsError(f"{where}: '{place}' should be a section with the keys {', '.join(sorted(layout))}")
+        raise SettingsError(f"{where}: '{place}' should be a section with the keys {', '.join(sorted(allowed))}")
     for key, value in content.items():
         name = f"{place}.{key}" if place else str(key)
-        rule = layout.get(key, layout.get("*"))
+        rule = layout.get(key, layout.get(_ANY) if card else None)
         if rule is None:
-            allowed = [name for name in layout if name != "*"]
             raise SettingsError(f"{where}: unknown key '{one_line(name)}'{did_you_mean(str(key), allowed)}")
         if rule == _CARD_ONLY:
             ignored.append(name)
         elif isinstance(rule, Mapping):
-            _check_keys(value, rule, where, name, ignored)
+            _check_keys(value, rule, where, name, ignored, card)
+
+
+def _check_frontend(reader: "_Reader", card: bool) -> None:
+    """SettingsError for a front end that is none, or that only the card's compiler has, with what to write instead."""
+    kind = reader.choice("frontend.type", ("onnx", *_FRONTENDS), "onnx")
+    if kind != "onnx" and not card:
+        raise SettingsError(
+            f"{reader.where}: 'frontend.type' is '{kind}', which only the card's compiler reads; export the net to "
+            f"ONNX ({_FRONTENDS[kind]}) and write type: onnx, and checkpoint: its file"
+        )
+    reader.choice("frontend.dtype", ("fp32", "fp16"), "fp32")
 
 
 @dataclass(frozen=True)
@@ -260,6 +302,18 @@ class _Reader:
             raise SettingsError(f"{self.where}: '{place}' is '{one_line(value)}', expected softmax or None")
         return bool(value == "softmax")
 
+    def assumed(self, is_quantized: bool, mode: str, operations: str) -> tuple[str, ...]:
+        """What decides numbers and is left open: where the calibration mode and the operations would stand."""
+        lines = []
+        if is_quantized and self.get(mode, str) is None:
+            lines.append(f"'{mode}' is left out; taken as {_DEFAULT_MODE}, as most published files have it")
+        if self.get(operations, list) is None:
+            lines.append(
+                f"'{operations}' is left out; images are taken as scaled by their short side to the input, with "
+                "ImageNet's mean and std, unless vdsp_params say otherwise"
+            )
+        return tuple(lines)
+
     def ort(self) -> dict[str, Any]:
         return {
             "equalize": self.get("ort.equalize", bool, True),
@@ -301,6 +355,7 @@ def _read_first(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         preprocessing=_read_operations(reader, "dataset.transform_ops", shape),
         work_dir=Path(reader.get("workspace.work_dir", str, required=True)),
         ignored=ignored,
+        assumed=reader.assumed(quantized, "engine.calibration.quant_mode", "dataset.transform_ops"),
         **reader.sampling(),
         **reader.ort(),
     )
@@ -310,7 +365,9 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
     name, shape = reader.shape("frontend.shape")
     modes = calibration_modes()
     quantized = modes[reader.choice("backend.quantize.calibrate_mode", modes, _DEFAULT_MODE)]
-    dtype = reader.choice("backend.dtype", dict.fromkeys(one.dtype for one in PRECISIONS.values()), "fp16")
+    reader.get("backend.dtype", str, required=True)
+    dtype = reader.choice("backend.dtype", dict.fromkeys(one.dtype for one in PRECISIONS.values()), "")
+    reader.choice("dataset.type", ("tvm",), "tvm")
     return BuildConfig(
         generation=2,
         name=reader.name("name"),
@@ -318,7 +375,7 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         input_name=name,
         shape=shape,
         frontend=reader.get("frontend.type", str, "onnx"),
-        backend="ort" if reader.get("backend.type", str, "tvm_vacc") == "ort" else "vacc",
+        backend="ort" if reader.choice("backend.type", ("ort", "tvm_vacc"), "tvm_vacc") == "ort" else "vacc",
         precision=dtype if dtype in float_dtypes() else quantized.name,
         per_channel=reader.get("backend.quantize.quantize_per_channel", bool, True),
         skip_layers=reader.layers("backend.quantize.skip_conv_layers", "backend.quantize.exclude_layers"),
@@ -326,6 +383,7 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
         preprocessing=_read_operations(reader, "dataset.process_ops", shape),
         work_dir=Path(reader.get("workspace.path", str, required=True)),
         ignored=ignored,
+        assumed=reader.assumed(dtype == "int8", "backend.quantize.calibrate_mode", "dataset.process_ops"),
         **reader.sampling(),
         **reader.ort(),
     )
@@ -380,7 +438,9 @@ _AFTER = {kind: _ORDER[_ORDER.index(kind) + 1 :] if kind in _ORDER else _ORDER[3
 
 def _colours(operations: Mapping[str, Mapping[str, Any]], spot: str) -> str:
     """DecodeImage gives RGB, so that either conversion swaps red and blue (inferred from the published files)."""
-    code = str(operations.get("CvtColor", {}).get("code", "NO_CHANGE")).removeprefix("COLOR_")
+    if "CvtColor" not in operations:
+        return "RGB"
+    code = str(operations["CvtColor"].get("code")).removeprefix("COLOR_")
     codes = ("NO_CHANGE", "RGB2BGR", "BGR2RGB")
     if code not in codes:
         raise SettingsError(f"{spot}: CvtColor.code is '{one_line(code)}'{did_you_mean(code, codes)}")
@@ -398,7 +458,12 @@ def _preprocessing(
             f"{spot}: CenterCrop gives {sides_label(side)} pixels, but the model's input has {sides_label(shape[2:])}"
         )
     size = resize_from_json(resize.get("size"), f"{spot}: Resize.size")
-    if resize.get("adaptive_side") in ("short", "shorter", True) and isinstance(size, tuple):
+    adaptive = resize.get("adaptive_side")
+    if adaptive not in (None, "short", "shorter", True):
+        raise SettingsError(
+            f"{spot}: Resize.adaptive_side is {one_line(repr(adaptive))}, expected short or none at all"
+        )
+    if adaptive and isinstance(size, tuple):
         size = min(size)
     interpolation = str(resize.get("interpolation", "bilinear")).lower()
     library = str(resize.get("backend", _usual_library(Preprocessing(size, side)))).lower()
@@ -466,7 +531,7 @@ def _write_first(config: BuildConfig) -> dict[str, Any]:
         },
         "engine": {
             "type": config.backend,
-            "common": {"do_quantization": config.is_quantized},
+            "common": {"do_quantization": config.is_quantized, **config.compile_options},
             "add_extra_ops_to_graph": {"type": "softmax" if config.softmax else "None"},
         },
     }
@@ -474,6 +539,7 @@ def _write_first(config: BuildConfig) -> dict[str, Any]:
         calibration: dict[str, Any] = {"quant_mode": config.mode, "per_channel": config.per_channel}
         if config.skip_layers:
             calibration["skip_conv_layers"] = list(config.skip_layers)
+        calibration |= config.quantize_options
         content["engine"]["calibration"] = calibration
     if config.preprocessing is not None:
         operations = _operations(config.preprocessing, _beyond_first(config.preprocessing))
@@ -494,10 +560,13 @@ def _beyond_first(preprocessing: Preprocessing) -> dict[str, str]:
 
 def _write_second(config: BuildConfig) -> dict[str, Any]:
     backend: dict[str, Any] = {"type": "ort" if config.backend == "ort" else "tvm_vacc", "dtype": config.dtype}
+    if config.compile_options:
+        backend["compile"] = dict(config.compile_options)
     if config.mode is not None:
         backend["quantize"] = {"calibrate_mode": config.mode, "quantize_per_channel": config.per_channel}
         if config.skip_layers:
             backend["quantize"]["exclude_layers"] = list(config.skip_layers)
+        backend["quantize"] |= config.quantize_options
     content: dict[str, Any] = {
         "name": config.name,
         "frontend": {

@@ -176,7 +176,8 @@ def _model_info(
     quantization: dict[str, Any] | None,
     sources: dict[str, str],
 ) -> dict[str, Any]:
-    notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored] + prepared.notes
+    notes = [f"option '{name}' is the card's and has no effect here" for name in config.ignored]
+    notes += [*config.assumed, *prepared.notes]
     blocks = {"blocks": asdict(prepared.blocks)} if prepared.blocks else {}
     note = PRECISIONS[config.precision].cpu_note
     notes += [] if note is None else [note]

@@ -80,7 +80,7 @@ def compile_model(tool: str, build_file: Path, log: TextIO) -> dict[str, Any]:
 
     Raises ToolError where the call fails or leaves other files than those of its generation.
     """
-    config = read_build_config(build_file)
+    config = read_build_config(build_file, card=True)
     for path in model_files(config.prefix).values():
         path.unlink(missing_ok=True)  # a file of an earlier call must not pass for one of this
     command = [tool, COMMANDS[config.generation], str(build_file)]

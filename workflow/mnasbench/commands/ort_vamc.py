@@ -57,6 +57,8 @@ def act(arguments: argparse.Namespace) -> None:
     config = replace(read_build_config(arguments.file, _GENERATIONS[arguments.command]), backend="ort")
     for name in config.ignored:
         print(f"ort-vamc: option '{name}' is the card's and has no effect here", file=sys.stderr)
+    for line in config.assumed:
+        print(f"ort-vamc: {arguments.file}: {line}", file=sys.stderr)
     if arguments.command == "check":
         print(f"{arguments.file}: generation {config.generation}, {config.name} {config.precision} -> {config.prefix}")
         return

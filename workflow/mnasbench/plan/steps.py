@@ -183,7 +183,7 @@ def write_build_config(settings: Settings, variant: str, precision: str) -> Step
     arguments += ["--npz", settings["npz"], "--vdsp_variant", form]
     arguments += ["--work_dir", names.build_folder(variant, precision)]
     if settings.on_card(precision):
-        arguments += ["--generation", str(settings["vacc"]["generation"])]
+        arguments += ["--generation", str(settings["vacc"]["generation"]), *_card_options(settings, precision)]
     else:
         arguments += ["--runtime", settings["runtime"]]
     if is_quantized(precision):
@@ -191,6 +191,15 @@ def write_build_config(settings: Settings, variant: str, precision: str) -> Step
         arguments += ["--calibration", names.calibration_images(settings)]
         arguments += ["--images", str(settings["calibration"]["images"])]
     return Step("scripts/write_build_config.py", {"arguments": arguments}, arguments)
+
+
+def _card_options(settings: Settings, precision: str) -> list[str]:
+    """What the build file says to the card's compiler alone; nothing where nothing is set."""
+    card = settings["vacc"]
+    sections = ("compile", "quantize") if is_quantized(precision) else ("compile",)
+    options = {section: card[section] for section in sections if card[section]}
+    arguments = ["--card_options", canonical_json(options)] if options else []
+    return arguments + (["--softmax"] if card["extra_ops"] == "softmax" else [])
 
 
 @_step
@@ -260,11 +269,13 @@ def has_reference(settings: Settings, precision: str) -> bool:
 @_step
 def evaluate_outputs(settings: Settings, variant: str, precision: str) -> Step:
     """Turn a row's scores into answers and accuracies."""
-    if not any(map(is_quantized, settings["precisions"])):
-        return Step("scripts/eval_imagenet.py")
-    split = settings["calibration"]["split"]
-    arguments = ["--calibration", names.calibration_digests(settings), *(["--split"] if split else [])]
-    return Step("scripts/eval_imagenet.py", {"split": split}, arguments)
+    probabilities = settings.on_card(precision) and settings["vacc"]["extra_ops"] == "softmax"
+    arguments = ["--probabilities"] if probabilities else []
+    used: dict[str, Any] = {"probabilities": True} if probabilities else {}
+    if any(map(is_quantized, settings["precisions"])):
+        used["split"] = settings["calibration"]["split"]
+        arguments += ["--calibration", names.calibration_digests(settings), *(["--split"] if used["split"] else [])]
+    return Step("scripts/eval_imagenet.py", used, arguments)
 
 
 def judged_precision(settings: Settings) -> str:

@@ -20,20 +20,25 @@ from mnasbench.run.scores import best_classes
 
 
 def evaluate_outputs(
-    outputs: Iterable[Outputs], labels: Mapping[str, int], reference: Iterable[Outputs] | None = None
+    outputs: Iterable[Outputs],
+    labels: Mapping[str, int],
+    reference: Iterable[Outputs] | None = None,
+    *,
+    probabilities: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The answers of a run, and those of the reference where there is one, as tables of answers.
 
     ``labels`` by image key says which images must be answered: PairingError for one without output, and for an output
     without label; DatasetError where a label is not a class of the model. The parts of ``outputs`` and ``reference``
-    must pair up: each with the same images, in any order.
+    must pair up: each with the same images, in any order. With ``probabilities`` only the reference's are logits, and
+    the answers have neither signal nor noise.
     """
     answers: list[Answer] = []
     theirs: list[Answer] = []
     for part, other in itertools.zip_longest(outputs, () if reference is None else reference):
         expected = None if reference is None else _in_order_of(part, other)
         _check_labels(part, labels)
-        answers += _answers(part, labels, part.scores, expected)
+        answers += _answers(part, labels, part.scores, None if probabilities else expected)
         if expected is not None:
             theirs += _answers(part, labels, expected, None)
     require_outputs_of(labels, sorted(answer.name for answer in answers))
