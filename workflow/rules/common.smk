@@ -22,7 +22,7 @@ from mnasbench.plan.internals import Internals
 from mnasbench.plan.reasons import Reasons
 from mnasbench.plan.resources import JobResources
 from mnasbench.plan.run_lock import hold_results
-from mnasbench.plan.shards import split
+from mnasbench.plan.shards import require_different_npz, split
 from mnasbench.plan.start import start
 from mnasbench.processes import this_process
 from mnasbench.settings import load_settings
@@ -55,6 +55,7 @@ with refusals(" in the configuration"):
     images = int(os.environ.get(IMAGES) or check_data(SETTINGS).images)
     SETTINGS = split(SETTINGS, images)
     if SNAKEMAKE.is_planner:
+        require_different_npz(SETTINGS, EXTENT.files or {})
         REASONS = Reasons(SETTINGS, EXTENT)
 
 DATA = names.data_folder(SETTINGS)

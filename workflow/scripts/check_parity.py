@@ -64,8 +64,9 @@ def ways_of(arguments: argparse.Namespace, reference: Preprocessing) -> list[Way
         return usual_ways(reference)
     if arguments.datalist is None or arguments.vdsp_params is None:
         raise SettingsError("--datalist and --vdsp_params belong together")
-    inputs = {key: path for file in arguments.datalist for key, path in listed_inputs(file).items()}
-    return [Way("the run's inputs", from_npz(inputs), read_vdsp_params(arguments.vdsp_params))]
+    return [
+        Way("the run's inputs", from_npz(listed_inputs(*arguments.datalist)), read_vdsp_params(arguments.vdsp_params))
+    ]
 
 
 def images_of(arguments: argparse.Namespace) -> tuple[list[tuple[Path, int]], int]:

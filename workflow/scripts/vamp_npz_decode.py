@@ -13,6 +13,7 @@ from pathlib import Path
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.data.class_order import read_class_names
+from mnasbench.data.image_keys import ImageKeys
 from mnasbench.result.answers import TOP
 from mnasbench.result.outputs import read_outputs, require_outputs_of
 from mnasbench.result.pairing import listed_inputs
@@ -35,11 +36,13 @@ def decode(arguments: argparse.Namespace) -> None:
     """Pair, rank, write."""
     inputs = listed_inputs(arguments.npz_list)
     names = read_class_names(arguments.label_txt)
+    images = ImageKeys(inputs)
     predictions: dict[str, Prediction] = {}
     for part in read_outputs([arguments.npz_dir]):
-        require_outputs_of(inputs.keys() & set(part.keys), part.keys)
+        keys = [images[name] for name in part.names]
+        require_outputs_of(inputs.keys() & set(keys), keys)
         scores = softmax(part.scores) if arguments.softmax else part.scores
-        for key, row, best in zip(part.keys, scores, best_classes(scores, TOP).tolist(), strict=True):
+        for key, row, best in zip(keys, scores, best_classes(scores, TOP).tolist(), strict=True):
             predictions[key] = Prediction(inputs[key].path, tuple(best), tuple(float(row[i]) for i in best))
     require_outputs_of(inputs, predictions)
     write_result_text(arguments.result_txt, [predictions[key] for key in inputs], names)

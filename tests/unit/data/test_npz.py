@@ -15,7 +15,7 @@ from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.data.npz import read_npz, read_output, write_npz
-from mnasbench.data.npz_inputs import npz_path, write_npz_inputs
+from mnasbench.data.npz_inputs import npz_paths, write_npz_inputs
 from mnasbench.data.preprocess import decode_rgb, pixels_of
 from mnasbench.errors import DatasetError, InputError, MnasbenchError, OutputError
 from mnasbench.preprocessing import Preprocessing
@@ -136,7 +136,7 @@ def test_images_become_npz_files_in_the_manifests_order(tmp_path: Path, workers:
     images = read_manifest(tmp_path / "manifest.csv")
     p = Preprocessing(resize=24, crop=20)
     files = write_npz_inputs(root, images, tmp_path / "npz", p, workers=workers)
-    assert files == [npz_path(tmp_path / "npz", image.name) for image in images]
+    assert files == npz_paths(tmp_path / "npz", [image.name for image in images])
     for file, image in zip(files, images, strict=True):
         assert np.array_equal(read_npz(file), pixels_of(root / image.name, p))
     whole = write_npz_inputs(root, images[:2], tmp_path / "whole", None, workers=workers)
@@ -182,8 +182,10 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypa
     assert list((tmp_path / "npz").rglob("*.npz")) == []
 
 
-def test_two_images_of_one_npz_are_named(tmp_path: Path) -> None:
-    root = flat_dataset(tmp_path / "data", {"a.JPEG": 0, "a.jpg": 0})
+def test_images_whose_names_differ_in_their_suffix_alone_keep_it(tmp_path: Path) -> None:
+    root = flat_dataset(tmp_path / "data", {"a.JPEG": 0, "a.jpg": 0, "b.jpg": 1})
     images = index_dataset(Dataset(root), tmp_path / "manifest.csv")
-    with pytest.raises(DatasetError, match=r"a\.npz: two images"):
-        write_npz_inputs(root, images, tmp_path / "npz", None)
+    files = write_npz_inputs(root, images, tmp_path / "npz", None)
+    assert [file.name for file in files] == ["a.JPEG.npz", "a.jpg.npz", "b.npz"]
+    with pytest.raises(DatasetError, match=r"/a\.jpg\.npz: two images"):
+        npz_paths(tmp_path, ["a.JPEG", "a.jpg", "a.jpg.png"])

@@ -240,6 +240,6 @@ def test_a_list_may_name_shards_and_single_images(tmp_path: Path) -> None:
     write_npz(tmp_path / "one.npz", PIXELS[3])
     (tmp_path / "list.txt").write_text("one.npz\nmany.npz\n")
     images = listed_images(read_datalist(tmp_path / "list.txt"))
-    assert [image.name for image in images] == ["one.npz", *NAMES]
+    assert [image.name for image in images] == [f"{tmp_path.parent.name}/{tmp_path.name}/one", *NAMES]
     assert np.array_equal(np.stack([image.pixels() for image in images]), PIXELS[[3, *range(7)]])
     assert [str(image.path) for image in images[:2]] == [str(tmp_path / "one.npz"), NAMES[0]]

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eval_imagenet
-from mnasbench.data.image_keys import by_key, image_key
+from mnasbench.data.image_keys import ImageKeys, by_key, image_key
 from mnasbench.data.listed import names_of_files
 from mnasbench.data.manifest import write_manifest
 from mnasbench.data.manifest_file import IndexedImage
 from mnasbench.data.npz import write_npz
-from mnasbench.data.npz_inputs import npz_path
+from mnasbench.data.npz_inputs import npz_paths
 from mnasbench.data.shard import write_scores
 from mnasbench.errors import DatasetError, InputError, PairingError
 from mnasbench.result.answers import Answer, answers_table, is_top1, is_top5, read_answers, write_answers
@@ -100,7 +100,7 @@ def test_a_missing_output_never_shifts_the_others(tmp_path: Path) -> None:
     for path in (_folder(tmp_path / "out", outputs), _shard(tmp_path / "s.npz", outputs)):
         with pytest.raises(PairingError, match=r"b: has no output \(1 such of 3\)"):
             evaluate_outputs(read_outputs([path]), {"a": 0, "b": 0, "c": 0})
-        with pytest.raises(PairingError, match=r"c: has an output but belongs to no input"):
+        with pytest.raises(PairingError, match=r"c(\.JPEG)?: has an output but belongs to no input"):
             evaluate_outputs(read_outputs([path]), {"a": 0})
     both = [tmp_path / "out", tmp_path / "s.npz"]
     with pytest.raises(PairingError, match="a: answered twice"):
@@ -137,10 +137,29 @@ def test_a_label_out_of_range_is_named(tmp_path: Path) -> None:
         evaluate_outputs(outputs, {"a": 7})
 
 
-def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_equal_file_names_in_two_folders_are_two_images(tmp_path: Path) -> None:
+    names = ["val/cat/1.jpg", "val/dog/1.jpg", "val/dog/1.png", "val/dog/2.jpg"]
+    assert by_key(names) == {name: name for name in names}
+    images = ImageKeys(by_key(names))
+    for other in (
+        {name: name for name in names},
+        {f"/elsewhere/{name}": name for name in names},
+        {"cat/1": names[0], "/npz/0/val/cat/1.npz": names[0], "dog/1.png.npz": names[2], "2.npz": names[3]},
+        {"dog/1.JPEG": None, "1.jpg": None, "cat/2.jpg": None, "bird/1.jpg": None, "3.jpg": None},
+    ):
+        for name, key in other.items():
+            if name in {"dog/1.JPEG", "1.jpg"}:
+                with pytest.raises(DatasetError, match=f"^{name}: may be val/"):
+                    images.find(name)
+            else:
+                assert images.find(name) == key
     (tmp_path / "list.txt").write_text("/x/n01/a.npz\n/x/n02/a.npz\n")
-    with pytest.raises(DatasetError, match="same name"):
-        listed_inputs(tmp_path / "list.txt")
+    labels = {"val/n01/a.jpg": 3, "val/n02/a.jpg": 4}
+    assert labels_of(listed_inputs(tmp_path / "list.txt"), labels, Path("labels.txt")) == labels
+
+
+def test_a_name_is_the_same_in_composed_and_decomposed_unicode() -> None:
+    assert ImageKeys(["val/\u00e9.jpg"]).find("/x/val/e\u0301.npz") == "val/\u00e9.jpg"
 
 
 def test_an_input_without_label_is_named() -> None:
@@ -163,7 +182,7 @@ def test_a_key_is_the_name_without_folders_and_suffix(name: str) -> None:
 
 @given(_NAMES.filter(lambda name: not {".", ".."}.intersection(name.split("/"))))
 def test_the_npz_of_an_image_and_its_output_have_the_key_of_the_image(name: str) -> None:
-    made = npz_path(Path("/npz"), name)
+    (made,) = npz_paths(Path("/npz"), [name])
     assert image_key(str(made)) == image_key(names_of_files([made])[0]) == image_key(name)
     assert made.parent == Path("/npz", name).parent
 
@@ -213,7 +232,7 @@ def test_classes_that_no_model_gives_are_named(tmp_path: Path, row: str) -> None
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
-    [("removed", "b: has no output"), ("added", "c: has an output but"), ("doubled", "a: answered twice")],
+    [("removed", "b: has no output"), ("added", "c.JPEG: has an output but"), ("doubled", "a: answered twice")],
 )
 def test_outputs_that_are_not_the_manifests_end_with_exit_code_2(
     tmp_path: Path, spoil: str, message: str, capsys: pytest.CaptureFixture[str]

@@ -23,8 +23,6 @@ def test_class_folders_give_a_result_texts_labels(tmp_path: Path, capsys: pytest
     images = [tmp_path / f"val/{folder}/{number}.JPEG" for folder in ("2", "10") for number in range(2)]
     for name in ("0", "1", "2", "10"):
         (tmp_path / "val" / name).mkdir(parents=True)
-    assert eval_topk.main([str(_text(tmp_path / "result.txt", images, first=10))]) == 2  # 0.JPEG of two folders
-    images = [image.with_name(f"{image.parent.name}-{image.name}") for image in images]
     assert eval_topk.main([str(_text(tmp_path / "result.txt", images, first=10))]) == 0
     said = capsys.readouterr()
     assert "top1: 50.000" in said.out

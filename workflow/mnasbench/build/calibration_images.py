@@ -11,6 +11,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from mnasbench.data.image_files import images_among
+from mnasbench.data.listing import walk
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import normalise, pixels_of
 from mnasbench.errors import DatasetError, one_line
@@ -23,20 +25,22 @@ Pixels = npt.NDArray[np.uint8]
 BATCH = 8
 
 
-def find_images(folder: Path, suffix: str, images: int | None) -> list[Path]:
+def find_images(folder: Path, suffix: str | None, images: int | None) -> list[Path]:
     """The first ``images`` images (all, if None) below ``folder`` whose names end in ``suffix``, in sorted order.
 
-    Raises DatasetError where there are fewer.
+    ``suffix`` in any case; None takes every image. Raises DatasetError where there are fewer.
     """
     if not folder.is_dir():
         raise DatasetError(f"{one_line(folder)}: no such folder of calibration images; check dataset.path")
-    ending = "." + suffix.lower().lstrip(".")
-    matching = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(ending) and path.is_file())
+    present, _ = images_among(name for name, _ in walk(folder))
+    ending = "" if suffix is None else "." + suffix.lower().lstrip(".")
+    matching = sorted(folder / name for name in present if name.lower().endswith(ending))
     expected = len(matching) if images is None else images
     if not matching or len(matching) < expected:
+        others = f" and {len(present) - len(matching)} of other suffixes" if len(present) > len(matching) else ""
         raise DatasetError(
-            f"{one_line(folder)}: holds {len(matching)} images named *{one_line(ending)}, but {max(expected, 1)} are "
-            "wanted for calibration (dataset.sampler.get_data_num)"
+            f"{one_line(folder)}: holds {len(matching)} images named *{one_line(ending)}{others}, but "
+            f"{max(expected, 1)} are wanted for calibration (dataset.sampler: suffix and get_data_num)"
         )
     return matching[:expected]
 

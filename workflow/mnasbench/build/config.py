@@ -131,7 +131,7 @@ class BuildConfig:
     precision: str
     preprocessing: Preprocessing | None
     dataset: Path | None
-    suffix: str
+    suffix: str | None
     images: int | None
     work_dir: Path
     frontend: str = "onnx"
@@ -326,7 +326,7 @@ class _Reader:
         dataset = self.get("dataset.path", str)
         return {
             "dataset": Path(dataset) if dataset else None,
-            "suffix": self.get("dataset.sampler.suffix", str, "JPEG"),
+            "suffix": self.get("dataset.sampler.suffix", str),
             "images": self.count("dataset.sampler.get_data_num"),
         }
 
@@ -506,7 +506,8 @@ def _images(config: BuildConfig) -> dict[str, Any]:
     """Where the calibration images are; without them the section still says how images are prepared."""
     if config.dataset is None:
         return {}
-    return {"path": str(config.dataset), "sampler": {"suffix": config.suffix, "get_data_num": config.images}}
+    suffix = {} if config.suffix is None else {"suffix": config.suffix}
+    return {"path": str(config.dataset), "sampler": {**suffix, "get_data_num": config.images}}
 
 
 def _operations(preprocessing: Preprocessing, resize: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,17 @@ def _faults(root: Path, names: Sequence[str], workers: int | None) -> dict[str, 
     return {name: fault for name, (*_, fault) in zip(names, looks, strict=True) if fault}
 
 
+def _flat_names(names: Sequence[str]) -> list[str]:
+    """A file name for each image, all different, and all with the one suffix that compilers are told to look for.
+
+    What a file holds is told by its content; the vendor's compiler takes files of one suffix alone.
+    """
+    flat = [name.replace("/", "_") for name in names]
+    named = [name if name.lower().endswith(".jpeg") else f"{name}.JPEG" for name in flat]
+    times = Counter(map(str.lower, named))
+    return [name if times[name.lower()] == 1 else f"{place:06d}_{name}" for place, name in enumerate(named)]
+
+
 def write_calibration(
     root: Path, names: Sequence[str], list_file: Path, folder: Path, mode: Literal["link", "copy"] = "link"
 ) -> None:
@@ -76,10 +88,7 @@ def write_calibration(
     relative = not root.is_absolute()
     # The system follows a link's `..` from where the link really is, and the results may be a link to another disk.
     place = folder.parent.resolve() / folder.name
-    targets = [name.replace("/", "_") for name in names]
-    if len(set(targets)) < len(targets):
-        doubled = next(target for target in targets if targets.count(target) > 1)
-        raise DatasetError(f"{one_line(folder / doubled)}: two images would be placed here; rename one of them")
+    targets = _flat_names(names)
     if folder.exists() and not (folder / _MARK).exists() and any(folder.iterdir()):
         raise InputError(f"{one_line(folder)}: holds other files than a calibration set; give an empty folder")
     with refusal_named(folder):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from mnasbench.data.npz import Pixels, read_npz, without_suffix
+from mnasbench.data.image_files import without_suffix
+from mnasbench.data.npz import Pixels, read_npz
 from mnasbench.data.shard import InputShard, is_shard
 from mnasbench.errors import InputError, one_line
 
@@ -32,10 +33,9 @@ Part = InputShard | ImageFiles
 def listed_parts(paths: Sequence[Path]) -> list[Part]:
     """The shards of a list, and its files of one image each, as parts in the list's order.
 
-    Files of one image need not be there. Raises DatasetError for a damaged shard, InputError where two files would
-    have one output.
+    Files of one image need not be there. Raises DatasetError for a damaged shard.
     """
-    names = iter(names_of_files(paths))
+    names = iter(names_of_images(paths))
     parts: list[Part] = []
     for of_many, group in groupby(paths, key=is_shard):
         files = list(group)
@@ -67,16 +67,27 @@ def listed_images(paths: Sequence[Path]) -> list[ListedImage]:
     return [ListedImage(name, part, row) for part in listed_parts(paths) for row, name in enumerate(part.names)]
 
 
+def names_of_images(paths: Sequence[Path]) -> list[str]:
+    """As ``names_of_files``, with two of the folders that all share: which class an image of one folder is of."""
+    return [without_suffix(name) for name in _below(paths, kept=2)]
+
+
 def names_of_files(paths: Iterable[Path]) -> list[str]:
     """The name of each file's output: the file's own, class folders kept, without the folder that all of them share.
 
     Raises InputError where two files would share an output.
     """
-    # A `..` that stayed would lead out of the folder again; resolve() would follow the links of the inputs, too.
-    absolute = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - three paths an image take a tenth of a run
-    shared = len(os.path.join(os.path.commonpath({os.path.dirname(path) for path in absolute}), ""))  # noqa: PTH118,PTH120
-    names = [f"{without_suffix(path[shared:])}.npz" for path in absolute]
+    names = [f"{without_suffix(name)}.npz" for name in _below(paths)]
     if len(set(names)) < len(names):
         doubled = next(name for name, times in Counter(names).items() if times > 1)
         raise InputError(f"{one_line(doubled)}: the output of this name would be that of two inputs of the list")
     return names
+
+
+def _below(paths: Iterable[Path], kept: int = 0) -> list[str]:
+    """The paths below the folder that all of them share, and ``kept`` folders above it."""
+    # A `..` that stayed would lead out of the folder again; resolve() would follow the links of the inputs, too.
+    absolute = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - three paths an image take a tenth of a run
+    shared = os.path.commonpath({os.path.dirname(path) for path in absolute}).split("/")  # noqa: PTH120
+    length = len("/".join(shared[: max(1, len(shared) - kept)]).rstrip("/")) + 1
+    return [path[length:] for path in absolute]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from mnasbench.data.image_files import is_hidden
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.file_memory import FileState, state_from
 
@@ -16,10 +17,11 @@ Listing = Mapping[str, FileState]
 NO_FILE = FileState(-1, -1, -1, -1)
 
 
-def walk(root: Path, below: str = "") -> Iterator[tuple[str, FileState]]:
+def walk(root: Path, below: str = "", hidden: list[str] | None = None) -> Iterator[tuple[str, FileState]]:
     """(name below ``root``, state) of every file in ``root/below`` and its folders that is not hidden.
 
-    Raises DatasetError for a folder that cannot be listed and for a name that no list can carry.
+    ``hidden`` takes the names of what is, and of what systems leave in folders (``is_hidden``). Raises DatasetError for
+    a folder that cannot be listed and for a name that no list can carry.
     """
     waiting = [below]
     while waiting:
@@ -28,7 +30,9 @@ def walk(root: Path, below: str = "") -> Iterator[tuple[str, FileState]]:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    if is_hidden(entry.name):
+                        if hidden is not None:
+                            hidden.append(prefix + entry.name)
                         continue
                     if entry.is_dir():
                         if entry.is_symlink():
@@ -44,7 +48,7 @@ def folders_in(folder: Path) -> list[str]:
     """Names of the folders in ``folder`` that are not hidden, sorted; DatasetError where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(valid_name(entry.name) for entry in entries if entry.is_dir() and entry.name[0] != ".")
+            return sorted(valid_name(entry.name) for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
         raise _cannot_be_listed(folder, error) from error
 

@@ -8,6 +8,7 @@ from typing import Literal
 import simplejpeg
 
 from mnasbench.data.choice import shard_of
+from mnasbench.data.image_files import images_among
 from mnasbench.data.layouts import Dataset, Labelled, chosen_images, labelled
 from mnasbench.data.listing import walk
 from mnasbench.data.looks import Look, LookMemory, memories_in
@@ -77,8 +78,8 @@ def index_dataset(
 
 
 def look_at_folder(folder: Path, workers: int | None = None) -> list[IndexedImage]:
-    """Every file below ``folder`` as an image of no known class; DatasetError names those that are faulty."""
-    names = sorted(name for name, _ in walk(folder))
+    """Every image below ``folder``, of no known class; DatasetError names those that are faulty."""
+    names = sorted(images_among(name for name, _ in walk(folder))[0])
     if not names:
         raise DatasetError(f"{one_line(folder)}: holds no images")
     looks = map_in_processes(partial(look_at, folder), names, workers)

@@ -36,13 +36,6 @@ def write_npz(path: Path, array: npt.NDArray[np.generic], key: str = INPUT_KEY) 
         np.savez(stream, allow_pickle=False, **{key: np.asarray(array, order="C")})
 
 
-def without_suffix(name: str) -> str:
-    """A file's name, with the folders before it, without its last suffix."""
-    # As pathlib's with_suffix(""), which takes a second for the four times that 50,000 images are asked for theirs.
-    stem, _, suffix = name.rpartition(".")
-    return stem if suffix and "/" not in suffix and stem.rpartition("/")[2] else name
-
-
 def npz_names(folder: Path) -> list[str]:
     """The npz files below a folder that are not being written just now: their names relative to it, sorted."""
     names = []

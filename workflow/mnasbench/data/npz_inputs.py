@@ -1,7 +1,6 @@
 """Images to the npz files that the run stage reads, on every core: one shard, or one file an image."""
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -10,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from mnasbench.data.datalist import require_listable
+from mnasbench.data.image_files import without_suffix
 from mnasbench.data.manifest_file import IndexedImage
-from mnasbench.data.npz import INPUT_KEY, Pixels, without_suffix, write_npz
+from mnasbench.data.npz import INPUT_KEY, Pixels, write_npz
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import decode, pixels_of_bytes, read_image
 from mnasbench.data.resample import compile_now
@@ -26,9 +26,17 @@ from mnasbench.progress import SILENT, Progress
 _OVERHEAD = 512
 
 
-def npz_path(target: Path, name: str) -> Path:
-    """The npz file of an image: class folders are kept below ``target``, the suffix is replaced."""
-    return Path(f"{target}/{without_suffix(name)}.npz")
+def npz_paths(target: Path, names: Sequence[str]) -> list[Path]:
+    """The npz files of images: class folders are kept below ``target``, the suffix is replaced.
+
+    Images whose names differ in their suffix alone keep it. DatasetError where two would still have one file.
+    """
+    stems = Counter(map(without_suffix, names))
+    below = [name if stems[without_suffix(name)] > 1 else without_suffix(name) for name in names]
+    if len(set(below)) < len(below):
+        doubled = next(name for name, times in Counter(below).items() if times > 1)
+        raise DatasetError(f"{one_line(target)}/{one_line(doubled)}.npz: two images would be written here; rename one")
+    return [Path(f"{target}/{name}.npz") for name in below]
 
 
 def write_input_shard(
@@ -83,16 +91,12 @@ def write_npz_inputs(
     if not images:
         raise DatasetError(f"{one_line(root)}: no images to convert; does the manifest have this shard?")
     folder, is_new = target.resolve(), not target.exists()
-    paths = [npz_path(folder, image.name) for image in images]
-    names = [str(path) for path in paths]
-    if len(set(names)) < len(names):
-        doubled = next(name for name, times in Counter(names).items() if times > 1)
-        raise DatasetError(f"{one_line(doubled)}: two images would be written here; rename one of them")
+    paths = npz_paths(folder, [image.name for image in images])
     require_listable(str(paths[0].parent))
     target.mkdir(parents=True, exist_ok=True)
     if exact:
         _remove_others(folder, set(paths))
-    make_folders(target, map(Path, dict.fromkeys(map(os.path.dirname, names))))
+    make_folders(target, dict.fromkeys(path.parent for path in paths))
     need = bytes_needed(images, preprocessing)
     # What is there is replaced, so its space is free.
     there = 0 if is_new else sum(path.stat().st_size for path in paths if path.is_file())

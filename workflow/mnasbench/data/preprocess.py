@@ -14,6 +14,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from mnasbench.data.image_files import FORMATS
 from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.files import read_regular
 from mnasbench.preprocessing import EXACT, Fit, Preprocessing, Size
@@ -22,8 +23,6 @@ from mnasbench.preprocessing import EXACT, Fit, Preprocessing, Size
 MAX_PIXELS = 89_478_485
 # So many pixels, four bytes each, uncompressed.
 _MAX_BYTES = 4 * MAX_PIXELS + (1 << 20)
-# Only formats that Pillow decodes by itself (EPS, for one, would start Ghostscript on the file). JPEG covers MPO.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Modes whose conversion to RGB keeps 8 bits a channel; 16-bit and float greyscale would be clipped to white.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
@@ -50,7 +49,7 @@ def open_image(content: bytes, path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is odd in a header; what matters is judged below
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{one_line(path)}: {one_line(error)}") from error
     except Exception as error:  # Pillow's readers raise whatever their parsing meets: struct.error, ValueError, ...

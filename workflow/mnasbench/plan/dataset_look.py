@@ -6,7 +6,8 @@ from mnasbench.data.available import Extent
 from mnasbench.data.changes import Change, changed_files, dataset_changes
 from mnasbench.data.layouts import Dataset, files_of_classes
 from mnasbench.data.manifest_file import read_manifest
-from mnasbench.errors import MnasbenchError
+from mnasbench.errors import MnasbenchError, one_line
+from mnasbench.files import read_json
 from mnasbench.plan import names
 from mnasbench.settings import Settings
 
@@ -27,6 +28,15 @@ def label_files(settings: Settings) -> list[str]:
     if settings.is_demo:
         return []
     return [str(file) for file in files_of_classes(described_dataset(settings))]
+
+
+def _root_of(receipt: Path) -> str | None:
+    """The dataset's root in the command of a receipt; None where there is no such receipt."""
+    try:
+        command = read_json(receipt)["command"]
+        return str(command[command.index("--root") + 1])
+    except (MnasbenchError, LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
 class DatasetLook:
@@ -73,8 +83,12 @@ class DatasetLook:
     def _why_others_are_chosen(self) -> str | None:
         """Whether a change of the dataset may change which of its images are chosen, where they are its own."""
         manifest = Path(names.manifest(self._settings))
-        if self._settings.is_demo or self._settings["calibration"]["source"] is not None or not manifest.is_file():
+        if self._settings.is_demo or self._settings["calibration"]["source"] is not None:
             return None
+        if not manifest.is_file():  # nothing else says which dataset they were chosen from
+            root = _root_of(Path(names.calibration_receipt(self._settings)))
+            now = names.dataset_root(self._settings)
+            return None if root in {None, now} else f"they were chosen from {one_line(root)}, not from {one_line(now)}"
         changes = [change for change in self._look() if not change.is_of_content]
         if not changes:
             return None

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 from tabulate import tabulate
 
-from mnasbench.data.image_keys import image_key
+from mnasbench.data.image_keys import by_key
 from mnasbench.data.manifest_file import read_manifest
 from mnasbench.errors import InputError, did_you_mean, one_line
 from mnasbench.result import columns
@@ -222,8 +222,13 @@ def _same_images(a: Results, b: Results) -> bool:
     """
     if not (a.manifest.is_file() and b.manifest.is_file()):
         return bool(a.rows[0].row.dataset == b.rows[0].row.dataset)
-    digests = [{image_key(image.name): image.sha256 for image in read_manifest(one.manifest)} for one in (a, b)]
-    return digests[0] == digests[1]
+    return _digests(a) == _digests(b)
+
+
+def _digests(results: Results) -> dict[str, str]:
+    """SHA-256 of the images by their keys."""
+    digests = {image.name: image.sha256 for image in read_manifest(results.manifest)}
+    return {key: digests[name] for key, name in by_key(digests).items()}
 
 
 def only_in(a: Results, b: Results) -> list[str]:

@@ -6,11 +6,12 @@ An answer is kept for each image, so that shards add up exactly and two models c
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from mnasbench.data.image_keys import ImageKeys
 from mnasbench.data.shard import Scores
 from mnasbench.errors import DatasetError, PairingError, one_line
 from mnasbench.result.answers import TOP, Answer, answers_table, is_top1, is_top5
@@ -29,41 +30,44 @@ def evaluate_outputs(
     """The answers of a run, and those of the reference where there is one, as tables of answers.
 
     ``labels`` by image key says which images must be answered: PairingError for one without output, and for an output
-    without label; DatasetError where a label is not a class of the model. The parts of ``outputs`` and ``reference``
+    of none of them; DatasetError where a label is not a class of the model. The parts of ``outputs`` and ``reference``
     must pair up: each with the same images, in any order. With ``probabilities`` only the reference's are logits, and
     the answers have neither signal nor noise.
     """
     answers: list[Answer] = []
     theirs: list[Answer] = []
+    images = ImageKeys(labels)
     for part, other in itertools.zip_longest(outputs, () if reference is None else reference):
-        expected = None if reference is None else _in_order_of(part, other)
-        _check_labels(part, labels)
-        answers += _answers(part, labels, part.scores, None if probabilities else expected)
+        keys = [] if part is None else [images[name] for name in part.names]
+        expected = None if reference is None else _in_order_of(part, keys, other, images)
+        _check_labels(part, keys, labels)
+        answers += _answers(keys, labels, part.scores, None if probabilities else expected)
         if expected is not None:
-            theirs += _answers(part, labels, expected, None)
+            theirs += _answers(keys, labels, expected, None)
     require_outputs_of(labels, sorted(answer.name for answer in answers))
     return answers_table(answers), None if reference is None else answers_table(theirs)
 
 
-def _in_order_of(part: Outputs | None, other: Outputs | None) -> Scores:
-    """The reference's scores in the order of a part."""
-    if part is None or other is None or set(part.keys) != set(other.keys):
+def _in_order_of(part: Outputs | None, keys: Sequence[str], other: Outputs | None, images: ImageKeys) -> Scores:
+    """The reference's scores in the order of a part, whose image keys are ``keys``."""
+    theirs = [] if other is None else [images[name] for name in other.names]
+    if part is None or other is None or set(keys) != set(theirs):
         where = " and ".join(one_line(one.path) for one in (part, other) if one is not None)
         raise PairingError(f"{where}: have other images; run model and reference with the same lists, in one order")
     if part.scores.shape != other.scores.shape:
         raise PairingError(
             f"{one_line(part.path)}: {part.scores.shape[1]} classes, its reference {other.scores.shape[1]}"
         )
-    if part.keys == other.keys:
+    if keys == theirs:
         return other.scores
-    rows = {key: row for row, key in enumerate(other.keys)}
-    return other.scores[[rows[key] for key in part.keys]]
+    rows = {key: row for row, key in enumerate(theirs)}
+    return other.scores[[rows[key] for key in keys]]
 
 
-def _check_labels(part: Outputs, labels: Mapping[str, int]) -> None:
+def _check_labels(part: Outputs, keys: Sequence[str], labels: Mapping[str, int]) -> None:
     classes = part.scores.shape[1]
-    require_outputs_of(labels.keys() & set(part.keys), part.keys)
-    wrong = next((key for key in part.keys if not 0 <= labels[key] < classes), None)
+    require_outputs_of(labels.keys() & set(keys), keys)
+    wrong = next((key for key in keys if not 0 <= labels[key] < classes), None)
     if wrong is not None:
         raise DatasetError(
             f"{one_line(wrong)}: its label is class {labels[wrong]}, but the model has {classes} classes (0 to "
@@ -71,17 +75,17 @@ def _check_labels(part: Outputs, labels: Mapping[str, int]) -> None:
         )
 
 
-def _answers(part: Outputs, labels: Mapping[str, int], scores: Scores, expected: Scores | None) -> list[Answer]:
+def _answers(keys: Sequence[str], labels: Mapping[str, int], scores: Scores, expected: Scores | None) -> list[Answer]:
     best = best_classes(scores, TOP).tolist()
     if expected is None:
-        return [Answer(key, labels[key], tuple(classes)) for key, classes in zip(part.keys, best, strict=True)]
+        return [Answer(key, labels[key], tuple(classes)) for key, classes in zip(keys, best, strict=True)]
     # Each row is summed by itself, so what an image gets does not depend on those beside it.
     logits = expected.astype(np.float64)
     signal = np.square(logits).sum(axis=1).tolist()
     noise = np.square(logits - scores).sum(axis=1).tolist()
     return [
         Answer(key, labels[key], tuple(classes), *sums)
-        for key, classes, *sums in zip(part.keys, best, signal, noise, strict=True)
+        for key, classes, *sums in zip(keys, best, signal, noise, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The scores that a run left, in shards or in one npz an image, as arrays with the keys of their images."""
+"""The scores that a run left, in shards or in one npz an image, as arrays with the names of their images."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mnasbench.data.image_keys import by_key
 from mnasbench.data.npz import npz_names, read_output
 from mnasbench.data.shard import Scores, is_shard, read_scores
 from mnasbench.errors import PairingError, one_line
@@ -15,10 +14,10 @@ from mnasbench.errors import PairingError, one_line
 
 @dataclass(frozen=True)
 class Outputs:
-    """The scores of some images: their keys, and float32 (images, classes) in that order."""
+    """The scores of some images: their names, and float32 (images, classes) in that order."""
 
     path: Path
-    keys: list[str]
+    names: list[str]
     scores: Scores
 
 
@@ -44,16 +43,15 @@ def read_outputs(paths: Iterable[Path]) -> Iterator[Outputs]:
 
 def _shard_outputs(path: Path) -> Outputs:
     names, scores = read_scores(path)
-    return Outputs(path, list(by_key(names)), scores)
+    return Outputs(path, list(names), scores)
 
 
 def _file_outputs(folder: Path, names: list[str]) -> Outputs:
-    keys = by_key(names)
-    rows = [read_output(folder / name) for name in keys.values()]
+    rows = [read_output(folder / name) for name in names]
     other = next((name for name, row in zip(names, rows, strict=True) if row.size != rows[0].size), None)
     if other is not None:
         raise PairingError(f"{one_line(folder / other)}: has another number of classes than {one_line(names[0])}")
-    return Outputs(folder, list(keys), np.stack(rows))
+    return Outputs(folder, [name.removesuffix(".npz") for name in names], np.stack(rows))
 
 
 def require_outputs_of(expected: Iterable[str], answered: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mnasbench.data.class_order import ClassOrder, class_order
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.image_keys import by_key
+from mnasbench.data.image_keys import ImageKeys, by_key
 from mnasbench.data.labels import read_labels
 from mnasbench.data.layouts import Dataset
 from mnasbench.data.listed import ListedImage, listed_images
@@ -15,10 +15,14 @@ from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import read_text
 
 
-def listed_inputs(path: Path) -> dict[str, ListedImage]:
-    """The images of a run's list by key; DatasetError where it is empty or two share a name."""
-    images = {image.name: image for image in listed_images(read_datalist(path))}
-    return {key: images[name] for key, name in by_key(images).items()}
+def listed_inputs(*lists: Path) -> dict[str, ListedImage]:
+    """The images of a run's lists by name; DatasetError where one is empty or two images share a name."""
+    images: dict[str, ListedImage] = {}
+    for image in listed_images([file for path in lists for file in read_datalist(path)]):
+        if image.name in images:
+            raise DatasetError(f"{one_line(lists[0])}: lists two images called {one_line(image.name)}; write it again")
+        images[image.name] = image
+    return images
 
 
 def labels_by_key(path: Path) -> dict[str, int]:
@@ -60,8 +64,9 @@ def labels_of_folders(images: Sequence[Path]) -> tuple[dict[str, int], ClassOrde
 
 
 def labels_of(inputs: Iterable[str], labels: dict[str, int], label_file: Path) -> dict[str, int]:
-    """The labels of just these inputs; DatasetError names an input without one."""
-    inputs = list(inputs)
+    """The labels of just these inputs, by image key; DatasetError names an input without one."""
+    images = ImageKeys(labels)
+    inputs = [images[name] for name in inputs]
     missing = sorted(set(inputs) - set(labels))
     if missing:
         raise DatasetError(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from mnasbench.build.package import CompiledModel
 from mnasbench.build.vdsp_params import rounded_to_fp16
-from mnasbench.data.image_keys import image_key
+from mnasbench.data.image_keys import ImageKeys
 from mnasbench.data.listed import ListedImage
 from mnasbench.data.preprocess import decode_rgb, open_image, read_image
 from mnasbench.errors import DatasetError, ModelError, SettingsError, one_line
@@ -68,11 +68,12 @@ def decoded(path: Path) -> UInt8Array:
 
 
 def from_npz(inputs: Mapping[str, ListedImage]) -> Callable[[Path], UInt8Array]:
-    """Reads an image from the listed inputs, by its key; DatasetError where it is not among them."""
+    """Reads an image from the listed inputs, by its name; DatasetError where it is not among them."""
+    images = ImageKeys(inputs)
 
     def pixels(path: Path) -> UInt8Array:
-        key = image_key(path.name)
-        if key not in inputs:
+        key = images.find(str(path))
+        if key is None:
             raise DatasetError(
                 f"{one_line(path.name)}: has no npz among the listed inputs; give the lists of this dataset"
             )

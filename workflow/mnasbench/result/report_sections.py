@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.image_keys import image_key
+from mnasbench.data.image_keys import by_key
 from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.preprocess import open_image, read_image
@@ -98,7 +98,7 @@ def excluded(results: Results) -> list[IndexedImage]:
 
 
 def _image_files(results: Results, root: Path) -> dict[str, Path]:
-    return {image_key(image.name): root / image.name for image in read_manifest(results.manifest)}
+    return {key: root / name for key, name in by_key(image.name for image in read_manifest(results.manifest)).items()}
 
 
 def _worst(result: RowResults, most: int) -> list[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnasbench.data.image_keys import by_key
+from mnasbench.data.image_keys import ImageKeys
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import read_text
 from mnasbench.result.answers import TOP, Answer, answers_table
@@ -51,9 +51,15 @@ def answers_from_text(path: Path, labels: dict[str, int]) -> pd.DataFrame:
     Raises DatasetError for an image without a label.
     """
     classes = read_result_text(path)
-    answers = []
-    for key, name in sorted(by_key(classes).items()):
-        if key not in labels:
+    images = ImageKeys(labels)
+    answers: dict[str, Answer] = {}
+    for name, ranked in classes.items():
+        key = images.find(name)
+        if key is None:
             raise DatasetError(f"{one_line(path)}: {one_line(name)} has no label; give the label file of this dataset")
-        answers.append(Answer(key, labels[key], classes[name]))
-    return answers_table(answers)
+        if key in answers:
+            raise DatasetError(
+                f"{one_line(path)}: {one_line(name)} is answered twice; its label is that of {one_line(key)}"
+            )
+        answers[key] = Answer(key, labels[key], ranked)
+    return answers_table(answers.values())

@@ -17,7 +17,7 @@ import numpy as np
 
 from mnasbench.build.vendor import call_tool, describe_files
 from mnasbench.data.datalist import write_datalist
-from mnasbench.data.listed import names_of_files
+from mnasbench.data.listed import names_of_images
 from mnasbench.data.npz import read_output
 from mnasbench.data.shard import write_scores
 from mnasbench.errors import MeasurementError, ToolError, one_line
@@ -170,19 +170,25 @@ def run_accuracy(vamp: Vamp, inputs: Sequence[Path], scores: Path, log: TextIO) 
     temporary = Path(tempfile.mkdtemp(prefix=f".{scores.stem}.", dir=scores.parent))
     datalist, fresh = temporary / "npz_datalist.txt", temporary / "outputs"
     try:
-        write_datalist(datalist, inputs)
+        given = inputs
+        if len({source.stem for source in inputs}) < len(inputs):  # outputs of one name would be written over
+            (temporary / "inputs").mkdir()
+            given = [temporary / f"inputs/{place:06d}.npz" for place in range(len(inputs))]
+            for link, source in zip(given, inputs, strict=True):
+                link.symlink_to(source.absolute())
+        write_datalist(datalist, given)
         fresh.mkdir()
         command = vamp.command("--datalist", str(datalist), "--path_output", str(fresh))
         begin = time.perf_counter()
         call_tool(command, log)
         seconds = time.perf_counter() - begin
-        rows = [read_output(output) for output in match_outputs(inputs, fresh)]
+        rows = [read_output(output) for output in match_outputs(given, fresh)]
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sizes = {row.size for row in rows}
     if len(sizes) > 1:
         raise MeasurementError(f"vamp wrote outputs of {min(sizes)} and of {max(sizes)} classes; see the log")
-    write_scores(scores, names_of_files(inputs), np.stack(rows))
+    write_scores(scores, names_of_images(inputs), np.stack(rows))
     return {
         "images": len(inputs),
         "seconds": seconds,
