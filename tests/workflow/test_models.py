@@ -1,6 +1,7 @@
-"""Other variants, timm's models, another input size and another normalisation: a few lines of configuration each."""
+"""Other nets, timm's, another input size and another normalisation: a few lines of configuration each, one report."""
 
 import csv
+import struct
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ from mnasbench.plan.steps import STEPS
 
 MODELS = {
     "mnasnet0_75": {"library": "torchvision", "size": 96},
-    "mnasnet1_3": {"library": "torchvision", "size": 64},
-    "small": {"library": "timm", "name": "mnasnet_small"},
     # Mean and std of 0.5, another activation layout, and images of 160 pixels.
     "minimal": {"library": "timm", "name": "tf_mobilenetv3_small_minimal_100", "size": 160},
 }
@@ -32,6 +31,7 @@ def _settle(net: torch.nn.Module, size: int) -> None:
 
 def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_path: Path) -> None:
     make_demo(tmp_path / "images", validation=48, training=24, seed=2, workers=2)
+    labels = (tmp_path / "images/val_label.txt").rename(tmp_path / "labels.txt")
     for number, (variant, model) in enumerate(MODELS.items()):
         torch.manual_seed(number)
         net = create(model["library"], model.get("name", variant), 24)
@@ -39,7 +39,7 @@ def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_
         torch.save(net.state_dict(), tmp_path / f"{variant}.pth")
     workflow.configure(
         {
-            "dataset": {"name": "small", "root": str(tmp_path / "images")},
+            "dataset": {"name": "small", "root": str(tmp_path / "images"), "labels": str(labels)},
             "calibration": {"images": 24},
             "models": {name: {**model, "weights": str(tmp_path / f"{name}.pth")} for name, model in MODELS.items()},
             "precisions": ["fp32", "int8-max"],
@@ -56,6 +56,19 @@ def test_any_classifier_is_a_few_lines_of_configuration(workflow: Workflow, tmp_
         if row["precision"] == "int8-max":
             # Untrained nets: their answers are arbitrary and their logits nearly alike, but int8 must follow them.
             assert float(row["sqnr_db"]) > 5, row
+    _check_pages(workflow)
+
+
+def _check_pages(workflow: Workflow) -> None:
+    page = (workflow.root / "results/report.html").read_text()
+    assert "minimal, int8-max" in page and "24 of 24 classes" in page
+    assert workflow.planned() == {}
+    style = workflow.root / "workflow/mnasbench/result/templates/page.css"
+    style.write_text(style.read_text() + "/* edited */\n")
+    assert workflow.planned() == {"make_report": 1}
+    workflow.run("--report", "all.zip")
+    content = (workflow.root / "all.zip").read_bytes()
+    assert struct.unpack("<I", content[:4])[0] == 0x04034B50
 
 
 @pytest.mark.parametrize(

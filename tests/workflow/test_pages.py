@@ -2,20 +2,15 @@
 
 import os
 import shutil
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import compare
 import report
-from checkout import Workflow
 from made_results import make_results
-from mnasbench.data.demo import make_demo
-from mnasbench.model.architecture import create
 
 # For each piece of text that is seen: its contrast with what is behind it, and what WCAG AA asks of its size.
 _CONTRASTS = """() => {
@@ -179,30 +174,3 @@ def test_it_prints_in_black_on_white(browser: Any, pages: dict[str, Path], repos
 
 def test_the_pages_are_small_enough_to_mail(pages: dict[str, Path]) -> None:
     assert all(path.stat().st_size < 1_500_000 for path in pages.values())
-
-
-def test_the_workflow_makes_the_report_and_snakemakes_own(workflow: Workflow) -> None:
-    folder = workflow.root.parent
-    make_demo(folder / "images", validation=24, training=24, seed=1, workers=2)
-    labels = (folder / "images/val_label.txt").rename(folder / "labels.txt")
-    torch.manual_seed(0)
-    torch.save(create("torchvision", "mnasnet0_5", 24).state_dict(), folder / "weights.pth")
-    workflow.configure(
-        {
-            "dataset": {"name": "small", "root": str(folder / "images"), "labels": str(labels)},
-            "calibration": {"images": 24},
-            "models": {"mnasnet0_5": {"weights": str(folder / "weights.pth"), "size": 64}},
-            "precisions": ["fp32", "int8-max"],
-            "vamp": {"instances": 1, "iterations": 3, "retries": 0},
-        }
-    )
-    workflow.run()
-    page = (workflow.root / "results/report.html").read_text()
-    assert "mnasnet0_5, int8-max" in page and "24 of 24 classes" in page
-    assert workflow.planned() == {}
-    style = workflow.root / "workflow/mnasbench/result/templates/page.css"
-    style.write_text(style.read_text() + "/* edited */\n")
-    assert workflow.planned() == {"make_report": 1}
-    workflow.run("--report", "all.zip")
-    content = (workflow.root / "all.zip").read_bytes()
-    assert struct.unpack("<I", content[:4])[0] == 0x04034B50
