@@ -29,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--target_path", type=Path, help="folder for npz files of one image each, as vamp reads them")
     where.add_argument("--shard_file", type=Path, metavar="FILE.npz", help="one npz for all images, with their names")
-    parser.add_argument("--text_path", type=Path, required=True, help="list file to write: an absolute path a line")
+    purpose = "list file to write: an absolute path a line"
+    parser.add_argument("--text_path", type=Path, default=Path("npz.txt"), help=purpose)
     parser.add_argument("--manifest", type=Path, help="take the images that this manifest of the dataset names")
     parser.add_argument("--shard", type=whole(0), help="take one shard of the manifest (0-based)")
     size = "short side to resize to, or height and width"

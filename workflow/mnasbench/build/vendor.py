@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mnasbench.build.config import BuildConfig, read_build_config
-from mnasbench.errors import ToolError, one_line
-from mnasbench.files import sha256_of_file
+from mnasbench.errors import SettingsError, ToolError, one_line
+from mnasbench.files import read_json, sha256_of_file
 
 COMMANDS = {1: "build", 2: "compile"}
 # What vamp's -m expects behind the prefix; published for generation 1, of generation 2 (inferred).
@@ -109,6 +109,19 @@ def vendor_model_info(compiled: Mapping[str, Any], hwconfig: str | None) -> dict
         "model_params_path": str(files["params"]),
         "hw_config_file": hwconfig or "",
     }
+
+
+def prefix_of_model_info(path: Path) -> Path:
+    """What the three files of a model_info JSON share; SettingsError where it names none, or files of other names."""
+    content = read_json(path)
+    keys = ("model_lib_path", "model_graph_path", "model_params_path")
+    named = [content.get(key) for key in keys] if isinstance(content, Mapping) else [None]
+    prefixes = {str(Path(name).with_suffix("")) for name in named if isinstance(name, str)}
+    if len(prefixes) != 1 or not all(isinstance(name, str) for name in named):
+        raise SettingsError(
+            f"{one_line(path)}: is no model_info of one model, expected {', '.join(keys)} that differ in their suffix"
+        )
+    return Path(prefixes.pop())
 
 
 def for_the_card(config: BuildConfig) -> BuildConfig:

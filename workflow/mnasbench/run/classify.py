@@ -27,6 +27,10 @@ class Prediction:
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]
 
+    def first(self, k: int) -> "Prediction":
+        """The same with the ``k`` most probable classes alone."""
+        return Prediction(self.path, self.classes[:k], self.probabilities[:k])
+
 
 def classify(
     compiled: CompiledModel,
@@ -88,6 +92,22 @@ def result_lines(prediction: Prediction, class_names: Sequence[str]) -> str:
     )
 
 
+def score_text(prediction: Prediction, class_names: Sequence[str]) -> str:
+    """What the vendor's script of 2025 writes of a single image: its name, how many classes, those above 1 percent."""
+    _require_names(prediction, class_names)
+    ranked = zip(prediction.classes, prediction.probabilities, strict=True)
+    lines = [f"{class_names[i]}  {probability:.3f}" for i, probability in ranked if probability >= 0.01]
+    image = f"{prediction.path.absolute().parent.name}/{prediction.path.stem}"
+    return "\n".join([image, str(len(prediction.classes)), *lines]) + "\n"
+
+
+def _require_names(prediction: Prediction, class_names: Sequence[str]) -> None:
+    if max(prediction.classes) >= len(class_names):
+        raise SettingsError(
+            f"class {max(prediction.classes)} was predicted, but there are only {len(class_names)} class names"
+        )
+
+
 def write_result_text(path: Path, predictions: Iterable[Prediction], class_names: Sequence[str]) -> None:
     """Write the vendor's result text of all ``predictions``, atomically.
 
@@ -96,9 +116,6 @@ def write_result_text(path: Path, predictions: Iterable[Prediction], class_names
     lines = []
     for prediction in predictions:
         require_listable(str(prediction.path))
-        if max(prediction.classes) >= len(class_names):
-            raise SettingsError(
-                f"class {max(prediction.classes)} was predicted, but there are only {len(class_names)} class names"
-            )
+        _require_names(prediction, class_names)
         lines.append(result_lines(prediction, class_names))
     write_text(path, "".join(lines))
