@@ -48,14 +48,14 @@ def check_files(overlays: Sequence[Path]) -> None:
         ) from error
 
 
-def check_models_of(overlays: Sequence[Path]) -> list[str]:
-    """A line on each model and on the card's options; raises what is wrong with a model before it is exported."""
+def look_ahead_at(overlays: Sequence[Path]) -> list[str]:
+    """A line on the dataset, each model and the card's options; raises what is wrong before anything is made."""
     from snakemake.utils import update_config
 
     from mnasbench.card_options import unpublished
     from mnasbench.data.available import check_data
-    from mnasbench.model.check import check_models
     from mnasbench.plan.configured import configured
+    from mnasbench.plan.early import look_ahead
     from mnasbench.settings import card_options, load_settings
 
     files = [read_yaml(path) for path in overlays]
@@ -63,8 +63,9 @@ def check_models_of(overlays: Sequence[Path]) -> list[str]:
     for file in files:
         update_config(merged, file)
     settings = load_settings(configured(merged, files, {}))
+    extent = check_data(settings)
     options = unpublished(card_options(settings)) if settings["engine"] == "vacc" else []
-    return [*check_models(settings, check_data(settings).classes), *options]
+    return [*([f"dataset: {extent.message}"] if extent.message else []), *look_ahead(settings, extent), *options]
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -81,7 +82,7 @@ def check(arguments: argparse.Namespace) -> int:
         ours = [line for line in done.stdout.splitlines() if line.startswith("mnasbench: error")]
         print("\n".join(ours) or done.stdout, file=sys.stderr)
         return done.returncode
-    for line in check_models_of(arguments.configfile):
+    for line in look_ahead_at(arguments.configfile):
         print(line)
     jobs = _JOBS.search(done.stdout)
     names = ", ".join(map(str, arguments.configfile)) or "config/config.yaml"

@@ -62,7 +62,7 @@ def _config(root: Path, **changes: Any) -> dict[str, Any]:
         {"calibration": {"images": 3}},
         {"calibration": {"images": 4, "source": "{root}/other"}},
         {"calibration": {"images": 99}, "precisions": ["fp32"]},
-        {"dataset": {"limit": 5}, "shards": 5},
+        {"dataset": {"limit": 5}, "shards": 2},
     ],
 )
 def test_what_can_be_done_passes_and_is_counted(root: Path, changes: dict[str, Any]) -> None:
@@ -104,6 +104,13 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
         ({"dataset": {"class_names": "{root}/names.txt"}}, "dataset.class_names: .*names.txt does not exist"),
         ({"dataset": {"labels": "{root}/val"}}, "dataset.labels: .*val is a folder"),
         ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 images; give at most 5"),
+        ({"dataset": {"limit": 5}, "shards": 5}, "shards: no image falls into part 4 of 5; give fewer"),
+        ({"dataset": {"root": "results/data/demo/images"}}, "dataset.root: .*images lies in results/, where"),
+        ({"models": {"m": {"name": "mnasnet0_5", "weights": "results/w.pth"}}}, "m.weights: .*w.pth lies in results/"),
+        (
+            {"engine": "vacc", "vamp": {"instances": 8}, "vacc": {"hwconfig": "gone.bin"}, "precisions": ["fp16"]},
+            "vacc.hwconfig: gone.bin does not exist",
+        ),
         ({"dataset": {"labels": "x" * 300}}, "dataset.labels: x+ cannot be looked at .File name too long"),
         ({"dataset": {"root": "x" * 5000}}, "dataset.root: x+ cannot be looked at .File name too long"),
         ({"dataset": {"labels": "a\0b"}}, r"dataset.labels: a\\x00b does not exist"),

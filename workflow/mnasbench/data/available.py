@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnasbench.data.choice import calibration_choice, sample_of
+from mnasbench.data.choice import calibration_choice, sample_of, shard_of
 from mnasbench.data.layouts import Dataset, labelled, layout_of
 from mnasbench.data.listing import Listing
 from mnasbench.disk_room import free_bytes, on_disk
@@ -66,12 +66,25 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
     images = min(len(scored), chosen["limit"] or len(scored))
     if isinstance(settings["shards"], int) and settings["shards"] > images:
         raise SettingsError(f"shards: {settings['shards']} parts of {images} images; give at most {images}")
+    if isinstance(settings["shards"], int) and not settings.is_demo:
+        _require_images_in_shards(scored, settings["shards"], chosen["limit"])
     if any(map(is_quantized, settings["precisions"])):
         where, available = _calibration_source(settings, scored)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
         if available is scored:
             message += _on_overlap(settings, scored)
     return Extent(images, classes, files, message)
+
+
+def _require_images_in_shards(names: Iterable[str], shards: int, limit: int | None) -> None:
+    """SettingsError for a shard without an image: which one an image is in depends on its name alone."""
+    scored = list(names)
+    filled = {shard_of(name, shards) for name in (scored if limit is None else sample_of(scored, limit))}
+    empty = sorted(set(range(shards)) - filled)
+    if empty:
+        raise SettingsError(
+            f"shards: no image falls into part {empty[0]} of {shards}; give fewer (1,000 images a part are enough)"
+        )
 
 
 def check_results(folder: Path) -> None:
@@ -197,6 +210,8 @@ def _mode_of(key: str, path: Path) -> int | None:
 
 def _check_files(settings: Settings, on_cluster: bool) -> None:
     files = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
+    if settings["engine"] == "vacc":
+        files["vacc.hwconfig"] = settings["vacc"]["hwconfig"]
     files |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
     folders = {"calibration.source": settings["calibration"]["source"]}
     if not settings.is_demo:
@@ -204,6 +219,11 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     for key, value in (files | folders).items():
         if value is not None and _ADDRESS.match(value):  # which may hold a password, and so is not repeated
             raise SettingsError(f"{key}: is an address; download what is there and give its path")
+        if value is not None and Path(os.path.abspath(value)).is_relative_to(Path("results").absolute()):  # noqa: PTH100
+            raise SettingsError(
+                f"{key}: {one_line(value)} lies in results/, where the workflow makes, replaces and removes files; "
+                "copy it elsewhere"
+            )
         if value is not None and _NO_PATH.search(value):
             raise SettingsError(
                 f"{key}: {one_line(value)} has a line break or a word in braces in its name, which lists of files and "

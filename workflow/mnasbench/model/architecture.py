@@ -139,10 +139,9 @@ def load_file(
 def check_file(
     library: str, name: str, path: Path, size: int | Size | None = None, weights_key: str | None = None
 ) -> tuple[int, tuple[str, ...]]:
-    """Class count and notes of ``load_file``, from the file's names and shapes alone: within a second.
+    """Class count and notes of ``load_file``, without a model that holds values: within a second or two.
 
-    Raises what ``load_file`` raises, but for values that are not finite; and SettingsError where the architecture takes
-    no images of ``size``.
+    Raises what ``load_file`` raises, and SettingsError where the architecture takes no images of ``size``.
     """
     file = read_weights(path, shapes_only=True)
     try:
@@ -154,6 +153,7 @@ def check_file(
         loaded = _fill(read_weights(path), library, name, size, weights_key, True)
         if size is not None:
             require_size(library, name, loaded.model, size)
+    _require_finite(path, choose(read_weights(path), _shapes(library, name, IMAGENET_CLASSES), weights_key).state)
     return loaded.classes, loaded.notes
 
 
@@ -346,9 +346,16 @@ def download(
     raise SettingsError(f"model library '{library}' is not known{did_you_mean(library, LIBRARIES)}")
 
 
-def _from_torchvision(
-    name: str, weights: str, size: int | Size | None, transform_input: bool
-) -> tuple[torch.nn.Module, str]:
+def require_published(library: str, name: str, weights: str) -> None:
+    """Raise what ``download`` raises without asking the network: weights that cannot be fetched and compared."""
+    if library == "torchvision":
+        _torchvision_address(name, weights)
+    else:
+        _timm_entry(name, weights)
+
+
+def _torchvision_address(name: str, weights: str) -> tuple[str, str]:
+    """Where published weights are, and the first digits of their SHA-256."""
     if weights not in published_weights("torchvision", name):
         hint = did_you_mean(weights, published_weights("torchvision", name))
         raise SettingsError(f"torchvision publishes no weights '{weights}' of {name}{hint}")
@@ -358,17 +365,36 @@ def _from_torchvision(
         raise WeightsError(
             f"{name} {weights}: its address is not https, or without a digest; download it by hand and give the file"
         )
+    return url, digits[1]
+
+
+def _from_torchvision(
+    name: str, weights: str, size: int | Size | None, transform_input: bool
+) -> tuple[torch.nn.Module, str]:
+    url, digits = _torchvision_address(name, weights)
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     try:
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), digits[1])
+            torch.hub.download_url_to_file(url, str(file), digits)
     except (OSError, RuntimeError) as error:
         raise WeightsError(_no_download("torchvision", name, weights, error)) from error
     digest = sha256_of_file(file)
-    if not digest.startswith(digits[1]):  # torch.hub compares what it downloads, not what it finds
+    if not digest.startswith(digits):  # torch.hub compares what it downloads, not what it finds
         raise _damaged(file)
     return load_file("torchvision", name, file, size, transform_input=transform_input).model, digest
+
+
+def _timm_entry(name: str, weights: str) -> tuple[str, Any]:
+    """timm's name with its tag, and what timm says of these published weights."""
+    tag = preset("timm", name, None if weights == TIMM_PRETRAINED else weights).entry
+    name = f"{split_tag('timm', name)[0]}.{tag}" if tag else name
+    published = import_timm().models.get_pretrained_cfg(name)
+    if published is None or not published.hf_hub_id or published.custom_load:
+        raise WeightsError(f"timm {name}: has no weights that can be fetched and compared; download them by hand")
+    if not published.num_classes:
+        raise WeightsError(f"timm {name}: its published weights give features and no classes; take another tag")
+    return name, published
 
 
 def _from_timm(name: str, weights: str, size: int | Size | None) -> tuple[torch.nn.Module, str]:
@@ -376,13 +402,7 @@ def _from_timm(name: str, weights: str, size: int | Size | None) -> tuple[torch.
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    tag = preset("timm", name, None if weights == TIMM_PRETRAINED else weights).entry
-    name = f"{split_tag('timm', name)[0]}.{tag}" if tag else name
-    published = timm.models.get_pretrained_cfg(name)
-    if published is None or not published.hf_hub_id or published.custom_load:
-        raise WeightsError(f"timm {name}: has no weights that can be fetched and compared; download them by hand")
-    if not published.num_classes:
-        raise WeightsError(f"timm {name}: its published weights give features and no classes; take another tag")
+    name, published = _timm_entry(name, weights)
     repository, _, revision = published.hf_hub_id.partition("@")
 
     def fetched(file: str) -> Path:

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import torch
 
+from mnasbench.data.class_order import read_class_names
 from mnasbench.errors import InputError, SettingsError, one_line
-from mnasbench.model.architecture import check_file, create, require_size
+from mnasbench.model.architecture import check_file, create, require_digest, require_published, require_size
+from mnasbench.model.train_demo import classifier_of
 from mnasbench.settings import DEMO, DEMO_CLASSES, ModelSettings, Settings
+from mnasbench.weight_shards import digest_of_weights
 
 
 def check_models(settings: Settings, classes: int | None = None) -> list[str]:
@@ -16,25 +19,36 @@ def check_models(settings: Settings, classes: int | None = None) -> list[str]:
     the setting: weights of another architecture, a size that the architecture cannot have, fewer classes than the
     dataset's.
     """
-    return [_check(model, classes) for model in settings.models.values()]
+    names = None if settings.is_demo else settings["dataset"]["class_names"]
+    return [_check(model, classes, names and Path(names)) for model in settings.models.values()]
 
 
-def _check(model: ModelSettings, classes: int | None) -> str:
+def _check(model: ModelSettings, classes: int | None, names: Path | None) -> str:
     path, place = Path(model.weights), f"models.{model.variant}"
     notes: tuple[str, ...] = ()
     own: int | None = None
     try:
         if model.weights_are_file and path.exists():
             own, notes = check_file(model.library, model.name, path, model.size, model.weights_key)
+            if model.sha256 is not None:
+                require_digest(str(path), digest_of_weights(path), model.sha256)
         else:
             own = DEMO_CLASSES if model.weights == DEMO else model.preset.classes
             _try_size(model)
+            if model.weights != DEMO:
+                require_published(model.library, model.name, model.weights)
     except InputError as error:
         raise type(error)(f"{place}: {error}") from error
     if classes is not None and own < classes:
         raise SettingsError(
             f"{place}: its weights are for {own} classes, but the dataset's images are of {classes}; "
             "give the weights that were trained on them, or the dataset that belongs to the weights"
+        )
+    count = own if names is None else len(read_class_names(names))
+    if count != own:
+        raise SettingsError(
+            f"dataset.class_names: {one_line(names)} has {count} names, but {place} has {own} classes; give the names "
+            "of just its classes, in their order"
         )
     parts = [f"{own} classes", model.preprocessing_text, *notes]
     return f"{place}: {one_line('; '.join(parts))}"
@@ -48,3 +62,5 @@ def _try_size(model: ModelSettings) -> None:
     except (NotImplementedError, RuntimeError):
         made = create(model.library, model.name, size=model.size)
         require_size(model.library, model.name, made, model.size)
+    if model.weights == DEMO:
+        classifier_of(model.library, model.name, made)

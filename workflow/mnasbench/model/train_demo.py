@@ -81,7 +81,7 @@ def train_demo(
         examples = load_training_set(library, name, root)
         model = create(library, name, int(examples.classes.max()) + 1)
         _lay_out(model, torch.channels_last)
-        classifier = _classifier_of(library, name, model)
+        classifier = classifier_of(library, name, model)
         _fit_on_crops(model, classifier, examples, np.random.default_rng(seed), progress)
         _retake_statistics(model, examples)
         _fit_classifier(model, classifier, examples)
@@ -124,7 +124,8 @@ def _one_seeded_thread(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _classifier_of(library: str, name: str, model: torch.nn.Module) -> torch.nn.Linear:
+def classifier_of(library: str, name: str, model: torch.nn.Module) -> torch.nn.Linear:
+    """The last linear layer of ``model``, which training begins with; SettingsError where it has none."""
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     if not linear:
         raise SettingsError(f"{library} {one_line(name)} has no linear classifier; give weights for it from a file")
