@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mnasbench.data.available import Extent
 from mnasbench.data.choice import sample_of
+from mnasbench.data.image_files import images_among
 from mnasbench.data.layouts import Dataset, labelled
 from mnasbench.errors import DatasetError, SettingsError, named, one_line
 from mnasbench.files import read_json
@@ -69,13 +70,10 @@ def _look_at_images(settings: Settings, extent: Extent) -> None:
 
 
 def _look_at(root: Path, images: Iterable[str]) -> None:
-    from PIL import Image
-
     from mnasbench.data.manifest import look_at
 
-    suffixes = Image.registered_extensions()
     every = sorted(images)
-    odd = [name for name in every if Path(name).suffix.lower() not in suffixes]
+    _, odd = images_among(every)
     looked_at = [*odd[:IMAGES_LOOKED_AT], *sample_of(every, IMAGES_LOOKED_AT)]
     faults = {name: fault for name in dict.fromkeys(looked_at) if (fault := look_at(root, name)[-1])}
     if faults:
