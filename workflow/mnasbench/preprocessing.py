@@ -7,6 +7,7 @@ where pixels are resized. Everything else passes the value on.
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,6 +112,14 @@ def _sides(value: Any) -> int | Size | None:
     return int(sides[0]) if len(sides) == 1 else (sides[0], sides[1])
 
 
+def split_code(code: str) -> tuple[str, str]:
+    """The file and the function of ``file.py:function``; SettingsError for anything else."""
+    file, colon, function = code.rpartition(":")
+    if not colon or not file.endswith(".py") or not function.isidentifier():
+        raise SettingsError(f"{one_line(repr(code))} names no function; expected path/to/file.py:function")
+    return file, function
+
+
 def as_pair(sides: int | Size) -> Size:
     """(height, width) of what one number says of a square."""
     return (sides, sides) if isinstance(sides, int) else sides
@@ -156,7 +165,8 @@ class Preprocessing:
     kept as one number. ``library``: whose resampling is used, ``"pillow"`` (antialiased, torchvision's) or
     ``"opencv"`` (not antialiased, the vendor's). ``mean`` and ``std`` are on values in 0..1 and belong to the
     channels in the order of ``colours``, ``"RGB"`` or ``"BGR"``. ``crop_at``: first row and column of the crop in an
-    image of a fixed size; None for torchvision's centre.
+    image of a fixed size; None for torchvision's centre. ``code``: a user's own function (``file.py:function``, see
+    ``data/own_code.py``), which makes the net's input of ``crop``'s size in place of all else.
     """
 
     resize: Resize = 256
@@ -167,6 +177,7 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
     colours: str = "RGB"
     crop_at: Size | None = None
+    code: str | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingsError where a field is of another kind, or the fields contradict each other."""
@@ -200,6 +211,8 @@ class Preprocessing:
             raise SettingsError(f"preprocessing.std is {self.std}, but must be positive")
         if self.crop_at is not None:
             self._check_crop_at(self.crop_at)
+        if self.code is not None:
+            split_code(self.code)
 
     def _check_crop_at(self, place: Any) -> None:
         resized = self.fixed_size
@@ -241,11 +254,15 @@ class Preprocessing:
             "interpolation": self.interpolation,
             "library": self.library,
             **({} if self.crop_at is None else {"crop_at": list(self.crop_at)}),
+            **({} if self.code is None else {"code": self.code}),
         }
 
     @property
     def label(self) -> str:
         """Names in a path what decides the bytes of a preprocessed image; models that share it share their inputs."""
+        if self.code is not None:
+            digest = hashlib.sha256(self.code.encode()).hexdigest()[:8]
+            return f"own-{split_code(self.code)[1]}-{digest}-crop{sides_label(self.crop)}"
         library = "" if self.library == "pillow" else f"-{self.library}"
         place = "" if self.crop_at is None else f"at{self.crop_at[0]}x{self.crop_at[1]}"
         return f"{_resize_label(self.resize)}-crop{sides_label(self.crop)}{place}-{self.interpolation}{library}"
@@ -264,6 +281,8 @@ class Preprocessing:
     @property
     def text(self) -> str:
         """All of it in words."""
+        if self.code is not None:
+            return f"made by {self.code}, {_by(self.size)}"
         how = "" if isinstance(self.resize, str) else f" ({self.interpolation}, {self.library})"
         place = "" if self.crop_at is None else f" at {self.crop_at}"
         mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
@@ -282,8 +301,19 @@ class Preprocessing:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of one preprocessed image, uint8."""
-        return math.prod(self.shape)
+        """Bytes of one preprocessed image."""
+        return math.prod(self.shape) * (1 if self.code is None else 4)
+
+    @property
+    def dtype(self) -> str:
+        """Of a preprocessed image: ``uint8`` pixels, or the net's input that a user's own code makes."""
+        return "uint8" if self.code is None else "float32"
+
+    @property
+    def gives_input(self) -> bool:
+        """Whether there is nothing to compute with an image's values any more; within what fp16 rounds."""
+        as_they_are = all(math.isclose(value, 1 / 255, rel_tol=1e-3) for value in self.std) and not any(self.mean)
+        return self.code is not None or (as_they_are and self.colours == "RGB")
 
     @property
     def crop_fits(self) -> bool:
@@ -318,6 +348,8 @@ class Preprocessing:
 
     def without_resize(self) -> "Preprocessing":
         """What is left to do with images that this resized and cropped; which library resizes then means nothing."""
+        if self.code is not None:
+            return Preprocessing(self.crop, self.crop, library="opencv", mean=(0.0,) * 3, std=(1 / 255,) * 3)
         return dataclasses.replace(self, resize=self.crop, interpolation="bilinear", library="opencv", crop_at=None)
 
     def resized_size(self, height: int, width: int) -> Size:
@@ -344,11 +376,13 @@ class Preprocessing:
 
     def keeps(self, height: int, width: int) -> bool:
         """Whether an image of this size comes out as it is."""
-        return (height, width) == self.size == self.resized_size(height, width)
+        return self.code is None and (height, width) == self.size == self.resized_size(height, width)
 
     @property
     def word_for_vdsp(self) -> str | None:
         """What vdsp_params have no word for; None where the device itself can do all of it."""
+        if self.code is not None:
+            return "code of your own"
         if not isinstance(self.resize, int | tuple):
             return f"a resize that is {self.resize_text}"
         return None if self.interpolation == "bilinear" else f"{self.interpolation} resampling"

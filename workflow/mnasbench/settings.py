@@ -174,11 +174,20 @@ def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
 
 
 # What a user may say of a model's preprocessing.
-_OWN = ("size", "resize", "crop", "interpolation", "resampling", "mean", "std", "scale", "colours")
+_OWN = ("size", "resize", "crop", "interpolation", "resampling", "mean", "std", "scale", "colours", "preprocess")
 
 
 def _preprocessing(place: str, entry: Mapping[str, Any], published: Preset) -> Preprocessing:
     """The published preprocessing with what the user says otherwise; SettingsError where that contradicts itself."""
+    if entry["preprocess"] is not None:
+        other = next((key for key in _OWN[1:-1] if entry[key] is not None), None)
+        if other is not None:
+            raise SettingsError(f"{place}.{other}: preprocess makes the net's input; leave {other} out")
+        size = sides_from_json(entry["size"] or published.size, f"{place}.size")
+        try:
+            return Preprocessing(EXACT, size, code=entry["preprocess"])
+        except SettingsError as error:
+            raise SettingsError(f"{place}.preprocess: {error}") from None
     crop = None if entry["crop"] in (None, UNRESIZED) else sides_from_json(entry["crop"], f"{place}.crop")
     size = sides_from_json(entry["size"] or crop or published.size, f"{place}.size")
     resize: Resize = published.resize_for(size)
@@ -325,6 +334,12 @@ def _check_card(settings: Settings) -> None:
         raise SettingsError(
             "vamp.instances: auto is searched on a CPU only; with engine: vacc name a number (the model card: 8)"
         )
+    for model in settings.models.values():
+        if model.preprocessing.code is not None:
+            raise SettingsError(
+                f"models.{model.variant}.preprocess: gives float32 inputs, and the card takes uint8 pixels; say it by "
+                "resize, mean, std and what else config/README.md lists"
+            )
 
 
 def _check_vdsp_params(settings: Settings) -> None:

@@ -31,6 +31,7 @@ rule compile_model:
         graph=inputs.get_graph,
         calibration=inputs.get_calibration_list,
         chosen=inputs.get_calibration_receipt,
+        own_code=inputs.get_own_code,
     output:
         # Names the compiled files, which stand in a folder of the compiler's; the receipt has them one by one.
         compiled="results/build/{variant}/{precision}/compiled.json",

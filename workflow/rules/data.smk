@@ -93,6 +93,7 @@ rule write_npz:
     input:
         current=get_current("write_npz"),
         manifest=inputs.get_shard_manifest,
+        own_code=inputs.get_own_code_of_geometry,
     output:
         images=f"{DATA}/npz/{{geometry}}/{{shard}}.npz",
         list=f"{DATA}/lists/{{geometry}}-{{shard}}.txt",
@@ -118,6 +119,7 @@ rule write_image_npz:
     input:
         current=get_current("write_image_npz"),
         manifest=inputs.get_shard_manifest,
+        own_code=inputs.get_own_code_of_geometry,
     output:
         list=f"{DATA}/image_lists/{{geometry}}-{{shard}}.txt",
         receipt=f"{DATA}/image_lists/{{geometry}}-{{shard}}.receipt.json",

@@ -132,7 +132,7 @@ def test_second_generation(tmp_path: Path) -> None:
         (FIRST, "get_data_num: 1000", "get_data_num: many", "expected int"),
         (FIRST, "get_data_num: 1000", "get_data_num: true", "expected int"),
         (FIRST, "type: CenterCrop", "type: CentreCrop", "did you mean 'CenterCrop'"),
-        (FIRST, "type: CenterCrop", "type: CustomFunc", "would run code from a file"),
+        (FIRST, "type: CenterCrop", "type: CustomFunc", "CustomFunc has no .crop_size."),
         (FIRST, "checkpoint: onnx/mnasnet0_5_224.onnx", "", "'model.checkpoint' is missing"),
         (FIRST, "std: [0.229, 0.224, 0.225]", "std: [0.229, 0, 0.225]", "above zero"),
         (FIRST, "std: [0.229, 0.224, 0.225]", "std: [0.229]", "three numbers"),

@@ -85,7 +85,7 @@ BAD_INPUTS = {
     "no zip": (b"PK but no zip", "not a whole npz"),
     "cut": (saved(input_0=PIXELS)[:-40], "not a whole npz"),
     "other key": (saved(input=PIXELS), "has no key input_0, but input"),
-    "dtype": (saved(input_0=PIXELS.astype(np.float32)), "float32"),
+    "dtype": (saved(input_0=PIXELS.astype(np.float64)), "float64"),
     "shape": (saved(input_0=PIXELS[0]), r"\(4, 5\)"),
     "channels": (saved(input_0=PIXELS.transpose(1, 2, 0)), r"\(4, 5, 3\)"),
     "pickle": (saved(input_0=np.array([{}], dtype=object)), "claims object"),

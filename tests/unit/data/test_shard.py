@@ -125,7 +125,7 @@ BAD_SHARDS = {
     "more": (saved(names=LISTED, input_0=PIXELS, other=PIXELS), "has more than names and input_0"),
     "packed": (packed(names=LISTED, input_0=PIXELS), "packed or encrypted"),
     "cut": (saved(names=LISTED, input_0=PIXELS)[:-400], "is not a whole shard"),
-    "floats": (saved(names=LISTED, input_0=PIXELS.astype(np.float32)), "expected uint8"),
+    "floats": (saved(names=LISTED, input_0=PIXELS.astype(np.float64)), "expected uint8"),
     "one channel": (saved(names=LISTED, input_0=PIXELS[:, :1]), r"\(7, 1, 5, 4\), expected uint8"),
     "no images": (saved(names=LISTED[:0], input_0=PIXELS[:0]), "0 different names for"),
     "Fortran order": (saved(names=LISTED, input_0=np.asfortranarray(PIXELS)), "which its bytes are not"),

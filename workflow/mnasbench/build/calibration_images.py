@@ -62,7 +62,7 @@ class ImageStream:
         self.count = len(paths)
         self._preprocessing = preprocessing
         self._planes = slice(None, None, -1 if preprocessing.colours == "BGR" else 1)
-        self._shape = preprocessing.shape
+        self._shape, self._dtype = preprocessing.shape, np.dtype(preprocessing.dtype)
         with refusal_named(Path(tempfile.gettempdir())):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
             images = map_in_processes(partial(pixels_of, p=preprocessing), paths)
@@ -79,10 +79,13 @@ class ImageStream:
         self._file.close()
 
     def __call__(self) -> Iterator[npt.NDArray[np.float32]]:
-        size = int(np.prod(self._shape))
+        size = int(np.prod(self._shape)) * self._dtype.itemsize
         for start in range(0, self.count, BATCH):
             number = min(BATCH, self.count - start)
             # pread, so that two passes may run at once without moving each other's place.
             content = os.pread(self._file.fileno(), number * size, start * size)
-            pixels = np.frombuffer(content, np.uint8).reshape(number, *self._shape)
+            pixels = np.frombuffer(content, self._dtype).reshape(number, *self._shape)
+            if self._preprocessing.code is not None:
+                yield pixels
+                continue
             yield normalise(np.ascontiguousarray(pixels[:, self._planes]), self._preprocessing)

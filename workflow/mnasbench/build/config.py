@@ -16,6 +16,7 @@ from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.precisions import PRECISIONS, calibration_modes, float_dtypes
 from mnasbench.preprocessing import (
+    EXACT,
     INTERPOLATIONS,
     LIBRARIES,
     LONGEST_SIDE,
@@ -25,6 +26,7 @@ from mnasbench.preprocessing import (
     resize_to_json,
     sides_from_json,
     sides_label,
+    split_code,
 )
 
 # The vendor's default is unknown; its published build files say percentile.
@@ -397,6 +399,7 @@ _OPERATIONS: dict[str, frozenset[str]] = {
     "CvtColor": frozenset({"code"}),
     "Normalize": frozenset({"mean", "std", "div255"}),
     "ToTensor": frozenset(),
+    "CustomFunc": frozenset({"module_path", "func_name", "img_shape"}),
 }
 
 
@@ -411,10 +414,6 @@ def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, in
         if not isinstance(operation, Mapping) or not isinstance(operation.get("type"), str):
             raise SettingsError(f"{spot} should be an operation such as {{type: DecodeImage}}")
         kind = operation["type"]
-        if kind == "CustomFunc":
-            raise SettingsError(
-                f"{spot}: CustomFunc would run code from a file; describe it by {', '.join(_OPERATIONS)}"
-            )
         if kind not in _OPERATIONS:
             raise SettingsError(f"{spot}: operation '{one_line(kind)}' is not known{did_you_mean(kind, _OPERATIONS)}")
         for key in operation:
@@ -428,7 +427,32 @@ def _read_operations(reader: _Reader, place: str, shape: tuple[int, int, int, in
         if late:
             raise SettingsError(f"{spot}: {kind} stands after {late[0]}, expected before it")
         operations_by_kind[kind] = operation
+    if "CustomFunc" in operations_by_kind:
+        if "ort" not in (reader.get("engine.type", str), reader.get("backend.type", str)):
+            raise SettingsError(
+                f"{reader.where}: '{place}': CustomFunc is code for the card's compiler, which calls it another way; "
+                f"describe it by {', '.join(_ORDER)}, or write a function as docs/new-model.md has it and type: ort"
+            )
+        return _own_code(operations_by_kind, f"{reader.where}: '{place}'", shape)
     return _preprocessing(operations_by_kind, f"{reader.where}: '{place}'", shape)
+
+
+def _own_code(
+    operations: Mapping[str, Mapping[str, Any]], spot: str, shape: tuple[int, int, int, int]
+) -> Preprocessing:
+    """Code of the user's own (data/own_code.py), which stands alone but for the decoding."""
+    others = [kind for kind in operations if kind not in ("DecodeImage", "CustomFunc")]
+    if others:
+        raise SettingsError(f"{spot}: CustomFunc makes the model's input; leave {others[0]} out")
+    operation = operations["CustomFunc"]
+    size = operation.get("img_shape", list(shape[1:]))
+    if size != list(shape[1:]):
+        raise SettingsError(f"{spot}: CustomFunc.img_shape is {one_line(size)}, but the input is {list(shape[1:])}")
+    try:
+        code = f"{operation.get('module_path')}:{operation.get('func_name')}"
+        return Preprocessing(EXACT, (shape[2], shape[3]), code=code)
+    except SettingsError as error:
+        raise SettingsError(f"{spot}: CustomFunc.module_path and func_name: {error}") from error
 
 
 # CvtColor may stand anywhere between decoding and normalising: swapping planes commutes with the geometry.
@@ -512,6 +536,13 @@ def _images(config: BuildConfig) -> dict[str, Any]:
 
 def _operations(preprocessing: Preprocessing, resize: Mapping[str, str]) -> list[dict[str, Any]]:
     """The operations that ``preprocessing`` consists of; ``resize`` is what they say of the resize besides its size."""
+    if preprocessing.code is not None:
+        file, function = split_code(preprocessing.code)
+        shape = list(preprocessing.shape)
+        return [
+            {"type": "DecodeImage"},
+            {"type": "CustomFunc", "module_path": file, "func_name": function, "img_shape": shape},
+        ]
     conversion = [{"type": "CvtColor", "code": "COLOR_RGB2BGR"}] if preprocessing.colours == "BGR" else []
     return [
         {"type": "DecodeImage"},

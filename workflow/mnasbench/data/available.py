@@ -17,7 +17,7 @@ from mnasbench.data.listing import Listing
 from mnasbench.disk_room import free_bytes, on_disk
 from mnasbench.errors import DatasetError, OutputError, SettingsError, named, one_line
 from mnasbench.precisions import is_quantized
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.preprocessing import Preprocessing, split_code
 from mnasbench.settings import DEMO_CLASSES, DEMO_IMAGES, Settings
 
 # What logs, locks and receipts of a small run take; the steps that write inputs ask for those themselves.
@@ -213,6 +213,8 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     if settings["engine"] == "vacc":
         files["vacc.hwconfig"] = settings["vacc"]["hwconfig"]
     files |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
+    codes = {m.variant: m.preprocessing.code for m in settings.models.values() if m.preprocessing.code}
+    files |= {f"models.{variant}.preprocess": split_code(code)[0] for variant, code in codes.items()}
     folders = {"calibration.source": settings["calibration"]["source"]}
     if not settings.is_demo:
         folders["dataset.root"] = settings["dataset"]["root"]

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from mnasbench.errors import DatasetError, one_line
 from mnasbench.files import TEMPORARY, read_regular, written_atomically
 
-Pixels = npt.NDArray[np.uint8]
+# uint8; float32 where a user's own code made the net's input.
+Pixels = npt.NDArray[Any]
 
 INPUT_KEY = "input_0"
 OUTPUT_KEY = "output_0"
@@ -55,13 +56,16 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 
 
 def read_npz(path: Path) -> Pixels:
-    """Pixels, uint8 (3, height, width), under the key ``input_0``; DatasetError says what is wrong."""
+    """Pixels, uint8 (3, height, width), under the key ``input_0``; DatasetError says what is wrong.
+
+    float32 of that shape is a net's input, made by a user's own code.
+    """
     array = _read_array(path, INPUT_KEY)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] != 3:
+    if array.dtype not in (np.uint8, np.float32) or array.ndim != 3 or array.shape[0] != 3:
         raise DatasetError(
             f"{one_line(path)}: {INPUT_KEY} is {array.dtype} {array.shape}, expected uint8 (3, height, width)"
         )
-    return array.astype(np.uint8, copy=False)
+    return array
 
 
 def read_output(path: Path) -> npt.NDArray[np.float32]:

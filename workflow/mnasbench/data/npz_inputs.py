@@ -48,7 +48,9 @@ def write_input_shard(
     workers: int | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Write the pixels of ``images``, uint8 (images, 3, crop, crop), RGB, into one shard, with their names.
+    """Write the pixels of ``images``, uint8 (images, *shape), RGB, into one shard, with their names.
+
+    float32 where the preprocessing is a user's own code.
 
     An image whose content is not what the manifest says is an error, as is a disk that will not hold the file,
     before it is begun.
@@ -59,7 +61,7 @@ def write_input_shard(
     require_room({path.parent: bytes_needed(images, preprocessing)}, f"writing {len(images)} images")
     compile_now()
     names = [image.name for image in images]
-    with new_shard(path, names, INPUT_KEY, preprocessing.shape, np.uint8) as shard:
+    with new_shard(path, names, INPUT_KEY, preprocessing.shape, preprocessing.dtype) as shard:
         write = partial(_write_row, root, preprocessing, shard.rows)
         crcs = map_in_processes(write, list(enumerate(images)), workers)
         for crc in progress.loop("npz", crcs, len(images)):

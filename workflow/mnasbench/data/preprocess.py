@@ -15,6 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from mnasbench.data.image_files import FORMATS
+from mnasbench.data.own_code import input_by
 from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.files import read_regular
 from mnasbench.preprocessing import EXACT, Fit, Preprocessing, Size
@@ -183,15 +184,17 @@ def _resized_by_opencv(pixels: UInt8Array, size: Size, interpolation: str) -> UI
     return np.asarray(cv2.resize(pixels, size[::-1], interpolation=method), dtype=np.uint8)
 
 
-def pixels_of(path: Path, p: Preprocessing) -> UInt8Array:
-    """Decode, resize and crop one image file to uint8 (3, *p.size), RGB; see ``pixels_of_bytes``."""
+def pixels_of(path: Path, p: Preprocessing) -> UInt8Array | Float32Array:
+    """Decode, resize and crop one image file to uint8 (3, *p.size), RGB; float32 where ``p.code`` makes it."""
     return pixels_of_bytes(read_image(path), path, p)
 
 
-def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array:
+def pixels_of_bytes(content: bytes, path: Path, p: Preprocessing) -> UInt8Array | Float32Array:
     """As ``pixels_of``, of a file's content that was read already; ``path`` is for the message."""
-    pixels = decode(content, path, "RGB" if p.library == "opencv" else "RGBX")
+    pixels = decode(content, path, "RGB" if p.code or p.library == "opencv" else "RGBX")
     try:
+        if p.code is not None:
+            return input_by(p.code, pixels, p.size)
         return _geometry(pixels, p)
     except DatasetError as error:
         raise DatasetError(f"{one_line(path)}: {error}") from error

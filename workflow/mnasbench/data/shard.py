@@ -259,21 +259,28 @@ def _sizes_of(extra: bytes) -> tuple[int, int] | None:
 
 
 class InputShard(_Shard):
-    """The images of a shard: ``names``, and their pixels, uint8 (3, height, width) each, in that order."""
+    """The images of a shard: ``names``, and their pixels, uint8 (3, height, width) each, in that order.
+
+    float32 is a net's input, made by a user's own code.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises DatasetError, which names the file, for anything but a shard of inputs."""
         super().__init__(path, INPUT_KEY)
         dtype, shape = self._array.dtype, self._array.shape
-        if dtype != np.uint8 or len(shape) != 4 or shape[1] != 3 or 0 in shape:
+        if dtype not in (np.uint8, np.float32) or len(shape) != 4 or shape[1] != 3 or 0 in shape:
             raise self._error(f"has {INPUT_KEY} {dtype} {shape}, expected uint8 (images, 3, height, width)")
         self.shape: tuple[int, int, int] = (3, shape[2], shape[3])
+        self.dtype = dtype
 
     def rows(self, first: int, last: int, buffer: Pixels | None = None) -> Pixels:
         """The pixels of images ``first`` to ``last`` (without), in ``buffer`` where it is given and large enough."""
         count = last - first
-        fits = buffer is not None and buffer.shape[1:] == self.shape and len(buffer) >= count
-        into = buffer[:count] if fits and buffer is not None else np.empty((count, *self.shape), np.uint8)
+        fits = buffer is not None and buffer.dtype == self.dtype and buffer.shape[1:] == self.shape
+        is_large = buffer is not None and len(buffer) >= count
+        into = (
+            buffer[:count] if fits and is_large and buffer is not None else np.empty((count, *self.shape), self.dtype)
+        )
         self.read(first, into)
         return into
 

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mnasbench.data.class_order import read_class_names
+from mnasbench.data.own_code import input_by
 from mnasbench.errors import InputError, SettingsError, one_line
 from mnasbench.model.architecture import check_file, create, require_digest, require_published, require_size
 from mnasbench.model.train_demo import classifier_of
+from mnasbench.preprocessing import Preprocessing
 from mnasbench.settings import DEMO, DEMO_CLASSES, ModelSettings, Settings
 from mnasbench.weight_shards import digest_of_weights
 
@@ -50,8 +53,20 @@ def _check(model: ModelSettings, classes: int | None, names: Path | None) -> str
             f"dataset.class_names: {one_line(names)} has {count} names, but {place} has {own} classes; give the names "
             "of just its classes, in their order"
         )
+    if model.preprocessing.code is not None:
+        _try_code(place, model.preprocessing)
     parts = [f"{own} classes", model.preprocessing_text, *notes]
     return f"{place}: {one_line('; '.join(parts))}"
+
+
+def _try_code(place: str, preprocessing: Preprocessing) -> None:
+    """Have a user's own code prepare an image of noise; whatever is wrong with it is told with its line."""
+    assert preprocessing.code is not None
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    try:
+        input_by(preprocessing.code, noise, preprocessing.size)
+    except InputError as error:
+        raise SettingsError(f"{place}.preprocess: {error} (tried on 240 x 320 pixels of noise)") from error
 
 
 def _try_size(model: ModelSettings) -> None:

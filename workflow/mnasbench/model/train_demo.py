@@ -107,7 +107,7 @@ def load_training_set(library: str, name: str, root: Path) -> TrainingSet:
     p = preset(library, name).preprocessing
     images = scan(Dataset(root, part="train"))
     paths = [root / image for image in images]
-    pixels = np.stack(list(map_in_processes(partial(pixels_of, p=p), paths, workers=1)))
+    pixels: UInt8Array = np.stack(list(map_in_processes(partial(pixels_of, p=p), paths, workers=1)))
     return TrainingSet(pixels, torch.tensor([file.class_index for file in images.values()]), p)
 
 

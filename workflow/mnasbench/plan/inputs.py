@@ -7,7 +7,8 @@ from mnasbench.plan import names
 from mnasbench.plan.dataset_look import label_files
 from mnasbench.plan.steps import has_reference, judged_precision
 from mnasbench.precisions import BASELINE, is_quantized
-from mnasbench.settings import Settings
+from mnasbench.preprocessing import split_code
+from mnasbench.settings import ModelSettings, Settings
 from mnasbench.weight_shards import files_of_weights
 
 
@@ -49,6 +50,16 @@ class Inputs:
     def get_datalists(self, wildcards: Any) -> list[str]:
         """The lists of all shards."""
         return [names.datalist(self._settings, wildcards.variant, shard) for shard in names.shards(self._settings)]
+
+    def get_own_code_of_geometry(self, wildcards: Any) -> list[str]:
+        """The user's own file of preprocessing, where one makes these inputs."""
+        if wildcards.geometry == "original":
+            return []
+        return _own_code(names.model_of_geometry(self._settings, wildcards.geometry))
+
+    def get_own_code(self, wildcards: Any) -> list[str]:
+        """The user's own file of preprocessing, where one prepares the calibration images."""
+        return _own_code(self._settings.models[wildcards.variant]) if is_quantized(wildcards.precision) else []
 
     def get_calibration_list(self, wildcards: Any) -> list[str]:
         """The list of the calibration images, where something is quantized."""
@@ -100,3 +111,8 @@ class Inputs:
     def get_peaks(self, wildcards: Any) -> list[str]:
         """Curves that somebody had measured: ``ort-vamp --find-peak --json``."""
         return names.peaks(self._settings)
+
+
+def _own_code(model: ModelSettings) -> list[str]:
+    code = model.preprocessing.code
+    return [] if code is None else [split_code(code)[0]]

@@ -182,7 +182,7 @@ class _Look:
     ) -> None:
         engine = engines.get()
         engines.put(engine)
-        self._engines, self._ways = engines, ways
+        self._engines, self._ways, self._reference = engines, ways, reference
         self._preprocessors = [Preprocessor(way.params, engine.format) for way in ways]
         self._levels = 255 * np.array(reference.std, dtype=np.float32)[:, None, None]
         transforms = torchvision.transforms
@@ -208,7 +208,7 @@ class _Look:
         results = [_WayResult(Answer(path.name, label, _best(own)))]
         for pixels, tensor in zip(crops, inputs, strict=True):
             row = own if np.array_equal(tensor, expected) else next(answered)
-            difference = np.abs(pixels - crop)
+            difference = np.abs(self._in_levels(pixels) - crop)
             noise = float(np.square(logits - row).sum())
             results.append(
                 _WayResult(
@@ -220,6 +220,15 @@ class _Look:
                 )
             )
         return results
+
+    def _in_levels(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Pixels as they are; of the input that a user's own code made, those that the publisher would make it of."""
+        if pixels.dtype == np.uint8:
+            return pixels
+        levels = pixels * self._levels + 255 * np.array(self._reference.mean, dtype=np.float32)[:, None, None]
+        # As far off as any pixel can be, whatever the net's input is.
+        rounded: npt.NDArray[Any] = np.clip(np.rint(levels), -255, 510).astype(np.int16)
+        return rounded
 
     def _infer(self, tensor: Float32Array) -> Float32Array:
         engine = self._engines.get()

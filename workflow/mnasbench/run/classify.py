@@ -11,7 +11,7 @@ import numpy as np
 from mnasbench.build.package import CompiledModel
 from mnasbench.data.datalist import require_listable
 from mnasbench.data.preprocess import decode_rgb
-from mnasbench.errors import SettingsError
+from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.files import write_text
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.run.inputs import Preprocessor, UInt8Array
@@ -51,7 +51,12 @@ def classify(
     preprocess = Preprocessor(params, session.format)
 
     def cropped(path: Path) -> UInt8Array:
-        return preprocess.geometry(np.ascontiguousarray(decode_rgb(path).transpose(2, 0, 1)))
+        try:
+            return preprocess.geometry(np.ascontiguousarray(decode_rgb(path).transpose(2, 0, 1)))
+        except DatasetError as error:
+            where = one_line(path)
+            message = str(error) if str(error).startswith(where) else f"{where}: {error}"
+            raise DatasetError(message) from error
 
     def infer(paths: Sequence[Path], pixels: list[UInt8Array]) -> Iterator[Prediction]:
         filled = pixels + pixels[-1:] * (batch - len(pixels))  # as in the accuracy run: equal company

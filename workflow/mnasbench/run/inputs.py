@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mnasbench.data.listed import listed_images
+from mnasbench.data.own_code import input_by
 from mnasbench.data.preprocess import normalise, resize_and_crop
 from mnasbench.errors import SettingsError
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.runtimes.base import InputFormat
 from mnasbench.runtimes.openvino_layout import InterleavedInput
 
-UInt8Array = npt.NDArray[np.uint8]
+# uint8; float32 where a user's own code made the net's input.
+UInt8Array = npt.NDArray[Any]
+# Bytes that stay what they are, for each channel.
+_EVERY_BYTE = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
 Tensor = npt.NDArray[np.float32] | UInt8Array
 
 
@@ -45,8 +49,20 @@ class Preprocessor:
             self._line = _line_of(self._quantized, p.mean, p.std, target.interleaved)
 
     def geometry(self, pixels: UInt8Array) -> UInt8Array:
-        """uint8 (3, height, width) resized, cropped, its colours ordered: uint8 (3, *size)."""
+        """uint8 (3, height, width) resized, cropped, its colours ordered: uint8 (3, *size).
+
+        float32 (3, *size) of a user's own code: the net's input, which stays as it is.
+        """
         p = self.params
+        if p.code is not None and pixels.dtype == np.uint8:
+            return input_by(p.code, np.ascontiguousarray(pixels.transpose(1, 2, 0)), p.size)
+        if pixels.dtype != np.uint8:
+            if pixels.shape != p.shape or not p.gives_input:
+                raise SettingsError(
+                    f"the inputs are {pixels.dtype} {pixels.shape}, which own code made, but vdsp_params ask for "
+                    f"{p.text}; give those of the same run"
+                )
+            return pixels
         already = p.keeps(pixels.shape[1], pixels.shape[2])
         cropped = pixels if already else resize_and_crop(np.ascontiguousarray(pixels.transpose(1, 2, 0)), p)
         return cropped[::-1] if p.colours == "BGR" else cropped
@@ -65,7 +81,14 @@ class Preprocessor:
         """Normalise a cropped image into its place in a tensor."""
         from mnasbench.run import kernels  # here, because it takes long to load; see there
 
-        if self.format.pixels:
+        to = self.format.blocks or self.format.interleaved
+        if image.dtype == np.float32 and to is not None:
+            image, table = _quantized(image, to.scale, to.zero_point), _EVERY_BYTE
+            if self.format.blocks is not None:
+                kernels.look_up_blocks(image, table, place)
+            else:
+                kernels.look_up_interleaved(image, table, place)
+        elif self.format.pixels or image.dtype == np.float32:
             place[...] = image
         elif self._quantized is None:
             kernels.look_up(image, self._table, place)

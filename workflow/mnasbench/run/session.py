@@ -64,6 +64,8 @@ class ModelSession:
         self.runtime = runtime_of(compiled.info)
         _refuse_saturation(compiled)
         begin = time.perf_counter()
+        if pixels is not None and pixels.gives_input:
+            pixels = None  # nothing is left for a session to do, and what comes may be float32
         self._session = self.runtime.open(compiled.graph_path, input_format(compiled.info), threads, batch, pixels)
         self._infer, self.format = self._session.infer, self._session.format
         self.load_seconds = time.perf_counter() - begin
