@@ -9,7 +9,7 @@ where pixels are resized. Everything else passes the value on.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -142,6 +142,16 @@ def _resize_label(resize: Resize) -> str:
 def sides_label(sides: int | Size) -> str:
     """Names sides in a path: ``224``, ``48x192``."""
     return str(sides) if isinstance(sides, int) else "x".join(map(str, sides))
+
+
+def on_another_scale(mean: Sequence[float], std: Sequence[float], *, divided: bool) -> bool:
+    """Whether mean and std are plainly not on the values that they are taken from: those divided by 255, or bytes.
+
+    No published file has a mean above 1 on values in 0..1, or both below 1 on bytes.
+    """
+    if divided:
+        return max(mean) > 1
+    return 0 < max(mean) < 1 and max(std) < 1
 
 
 def scaled(resize: Resize, ratio: Fraction) -> Resize:

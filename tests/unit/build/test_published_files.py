@@ -70,6 +70,11 @@ def _read(tmp_path: Path, operations: list[dict] | None, **backend: object):
             [DECODE, RESIZE, CROP, {"type": "CvtColor", "code": "COLOR_RGB2BGR"}, NORMALIZE, TENSOR],
             replace(SQUEEZED, colours="BGR"),
         ),
+        # as they are decoded
+        ([DECODE, CROP, NORMALIZE, TENSOR], replace(SQUEEZED, resize="none")),
+        ([DECODE, NORMALIZE, TENSOR], replace(SQUEEZED, resize="exact")),
+        # ours: where a crop begins
+        ([DECODE, RESIZE, {**CROP, "crop_at": [15, 16]}, NORMALIZE, TENSOR], replace(SQUEEZED, crop_at=(15, 16))),
         # the options of the notes
         (
             [DECODE, {**RESIZE, "adaptive_side": "short", "interpolation": "bilinear", "backend": "pillow"}, CROP, NORMALIZE, TENSOR],
@@ -121,9 +126,21 @@ def test_what_stays_in_float_and_what_is_the_cards(tmp_path: Path) -> None:
         # misspelt in two published files
         (None, {"quantize": {"alibrate_mode": "percentile"}}, "'backend.quantize.alibrate_mode'; did you mean 'calibrate_mode'"),
         # published for a net of 256 x 256
-        ([DECODE, RESIZE, {**CROP, "crop_size": [192, 192]}, NORMALIZE, TENSOR], {}, "CenterCrop gives 192 pixels"),
+        ([DECODE, RESIZE, {**CROP, "crop_size": [192, 192]}, NORMALIZE, TENSOR], {}, "CenterCrop gives 192x192 pixels"),
         ([DECODE, RESIZE, CROP, NORMALIZE, {"type": "CvtColor", "code": "COLOR_RGB2BGR"}, TENSOR], {}, "stands after Normalize"),
-        ([DECODE, {"type": "CvtColor", "code": "COLOR_BGR2GRAY"}, NORMALIZE], {}, "CvtColor.code is 'BGR2GRAY'"),
+        ([DECODE, RESIZE, CROP, {"type": "CvtColor", "code": "COLOR_BGR2GRAY"}, NORMALIZE], {}, "CvtColor.code is 'BGR2GRAY'"),
+        ([DECODE, RESIZE, CROP, {"type": "CvtColor"}, NORMALIZE], {}, "CvtColor.code is 'None'"),
+        # what would have been filled in without a word
+        ([DECODE, RESIZE, NORMALIZE, TENSOR], {}, "Resize.size is .256, 256., but the model's input has 224x224 pixels"),
+        ([DECODE, RESIZE, CROP, TENSOR], {}, "no Normalize with a mean and std"),
+        ([DECODE, RESIZE, CROP, {"type": "Normalize", "mean": [0.5] * 3}], {}, "they belong together"),
+        ([DECODE, RESIZE, CROP, {**NORMALIZE, "div255": "false"}], {}, "div255 is 'false', expected true or false"),
+        ([DECODE, RESIZE, CROP, {**NORMALIZE, "div255": None}], {}, "div255 is None, expected true or false"),
+        ([DECODE, RESIZE, CROP, {**NORMALIZE, "div255": False}], {}, "of values of 0 to 1; write div255: true"),
+        ([DECODE, RESIZE, CROP, {**NORMALIZE, "mean": [123.7] * 3}], {}, "of values of 0 to 255; write div255: false"),
+        ([DECODE, {**RESIZE, "adaptive_side": "long"}, CROP, NORMALIZE], {}, "adaptive_side is 'long', expected short"),
+        (None, {"type": "tvm_vac"}, "'backend.type' is 'tvm_vac'; did you mean 'tvm_vacc'"),
+        (None, {"dtype": None}, "'backend.dtype' is missing"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path: Path, operations: list[dict] | None, backend: dict, message: str) -> None:

@@ -186,6 +186,11 @@ def test_colours_that_change_places(code, tmp_path):
         ({**FLAT, "iimage_format": 5001}, "iimage_format is 5001, but inputs here are RGB_PLANAR"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "ShortEdgeThreshold": 256}}, "ResizeWidth stands with Short"),
         ({"OpType": CURRENT["OpType"], "OpConfig": {"ResizeType": "BILINEAR"}}, "names no size"),
+        ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Mean": [123.7, 116.3, 103.5]}}, "write MINUSMEAN_DIVSTD"),
+        (
+            {**FLAT, "norma_type": 3},
+            "of values of 0 to 1, but the normalisation is MINUSMEAN_DIVSTD; write DIV255_MINU",
+        ),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Mean": [0.5, 0.5]}}, "expected three numbers"),
         ({**CURRENT, "OpConfig": {**CURRENT["OpConfig"], "Std": [0, 1, 1]}}, "std"),
         ({**CURRENT, "OpConfig": 3}, "OpConfig is not an object"),

@@ -1,9 +1,9 @@
 """The compiler's build file: one YAML in either of the vendor's two layouts, read strictly and written.
 
 Generation 1 (``vamc build``) and generation 2 (``vamc compile``) say the same things under other names;
-``BuildConfig`` is what they say. The layouts are given in docs/vacc.md. Two things are ours: ``ort:``, a section of
-options that only the embedded compiler has (written for it alone, so the vendor's tool never meets it), and an
-integer ``size`` of Resize, which is the short side.
+``BuildConfig`` is what they say. The layouts are given in docs/vacc.md. What is ours, and never met by the vendor's
+tool: ``ort:``, a section of options that only the embedded compiler has; a ``size`` of Resize that is no pair (an
+integer is the short side); ``crop_at`` of CenterCrop, its first row and column.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,8 +20,10 @@ from mnasbench.preprocessing import (
     INTERPOLATIONS,
     LIBRARIES,
     LONGEST_SIDE,
+    UNRESIZED,
     Preprocessing,
     as_pair,
+    on_another_scale,
     resize_from_json,
     resize_to_json,
     sides_from_json,
@@ -395,7 +397,7 @@ def _read_second(reader: _Reader, ignored: tuple[str, ...]) -> BuildConfig:
 _OPERATIONS: dict[str, frozenset[str]] = {
     "DecodeImage": frozenset(),
     "Resize": frozenset({"size", "adaptive_side", "interpolation", "backend"}),
-    "CenterCrop": frozenset({"crop_size", "size"}),
+    "CenterCrop": frozenset({"crop_size", "size", "crop_at"}),
     "CvtColor": frozenset({"code"}),
     "Normalize": frozenset({"mean", "std", "div255"}),
     "ToTensor": frozenset(),
@@ -474,7 +476,7 @@ def _colours(operations: Mapping[str, Mapping[str, Any]], spot: str) -> str:
 def _preprocessing(
     operations: Mapping[str, Mapping[str, Any]], spot: str, shape: tuple[int, int, int, int]
 ) -> Preprocessing:
-    resize = operations.get("Resize", {"size": list(shape[2:])})
+    resize = operations.get("Resize", {"size": UNRESIZED if "CenterCrop" in operations else EXACT})
     crop = operations.get("CenterCrop", {"crop_size": list(shape[2:])})
     side = sides_from_json(crop.get("crop_size", crop.get("size")), f"{spot}: CenterCrop.crop_size")
     if as_pair(side) != shape[2:]:
@@ -489,19 +491,38 @@ def _preprocessing(
         )
     if adaptive and isinstance(size, tuple):
         size = min(size)
+    if "CenterCrop" not in operations and size not in (shape[2:], EXACT):
+        raise SettingsError(
+            f"{spot}: Resize.size is {one_line(resize.get('size'))}, but the model's input has "
+            f"{sides_label(shape[2:])} pixels, and no CenterCrop gives them"
+        )
     interpolation = str(resize.get("interpolation", "bilinear")).lower()
     library = str(resize.get("backend", _usual_library(Preprocessing(size, side)))).lower()
     for key, value, values in (("interpolation", interpolation, INTERPOLATIONS), ("backend", library, LIBRARIES)):
         if value not in values:
             raise SettingsError(f"{spot}: Resize.{key} is '{one_line(value)}', expected {' or '.join(values)}")
     normalize = operations.get("Normalize", {})
-    div255 = normalize.get("div255", True)
-    scale = 1.0 if div255 else 1 / 255
-    mean = _three(normalize.get("mean", [0.0] * 3), f"{spot}: Normalize.mean", scale)
-    std = _three(normalize.get("std", [1.0] * 3), f"{spot}: Normalize.std", scale)
+    if not {"mean", "std", "div255"} & set(normalize):
+        raise SettingsError(f"{spot}: no Normalize with a mean and std; for values of 0 to 1 write div255: true there")
+    if ("mean" in normalize) != ("std" in normalize):
+        raise SettingsError(f"{spot}: Normalize has one of mean and std; they belong together")
+    divided = normalize.get("div255", True)
+    if type(divided) is not bool:
+        raise SettingsError(f"{spot}: Normalize.div255 is {one_line(repr(divided))}, expected true or false")
+    scale = 1.0 if divided else 1 / 255
+    given = [normalize.get("mean", [0.0] * 3), normalize.get("std", [1.0] * 3)]
+    mean = _three(given[0], f"{spot}: Normalize.mean", scale)
+    std = _three(given[1], f"{spot}: Normalize.std", scale)
+    if on_another_scale(*given, divided=divided):
+        bounds, right = ("0 to 255", "false") if divided else ("0 to 1", "true")
+        raise SettingsError(
+            f"{spot}: Normalize.mean is {given[0]}, of values of {bounds}; write div255: {right} beside it"
+        )
     if not all(value > 0 for value in std):
         raise SettingsError(f"{spot}: Normalize.std is {list(std)}, expected values above zero")
-    return Preprocessing(size, side, interpolation, library, mean, std, _colours(operations, spot))
+    place = crop.get("crop_at")
+    crop_at = tuple(place) if isinstance(place, list) else place
+    return Preprocessing(size, side, interpolation, library, mean, std, _colours(operations, spot), crop_at)
 
 
 def _usual_library(preprocessing: Preprocessing) -> str:
@@ -544,10 +565,11 @@ def _operations(preprocessing: Preprocessing, resize: Mapping[str, str]) -> list
             {"type": "CustomFunc", "module_path": file, "func_name": function, "img_shape": shape},
         ]
     conversion = [{"type": "CvtColor", "code": "COLOR_RGB2BGR"}] if preprocessing.colours == "BGR" else []
+    place = {} if preprocessing.crop_at is None else {"crop_at": list(preprocessing.crop_at)}
     return [
         {"type": "DecodeImage"},
         {"type": "Resize", "size": resize_to_json(preprocessing.resize), **resize},
-        {"type": "CenterCrop", "crop_size": list(preprocessing.size)},
+        {"type": "CenterCrop", "crop_size": list(preprocessing.size), **place},
         *conversion,
         {"type": "Normalize", "mean": list(preprocessing.mean), "std": list(preprocessing.std)},
         {"type": "ToTensor"},

@@ -19,7 +19,7 @@ import numpy as np
 
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.files import read_json
-from mnasbench.preprocessing import Preprocessing, Resize, Size
+from mnasbench.preprocessing import Preprocessing, Resize, Size, on_another_scale
 
 VARIANTS = ("current", "2023", "sdk1.0")
 
@@ -306,6 +306,12 @@ def _params(
     std: Any,
     place: Size | None = None,
 ) -> Preprocessing:
+    divided = norma == "DIV255_MINUSMEAN_DIVSTD"
+    if "MEAN" in norma and on_another_scale(mean, std, divided=divided):
+        values, right = ("0 to 255", "MINUSMEAN_DIVSTD") if divided else ("0 to 1", "DIV255_MINUSMEAN_DIVSTD")
+        raise SettingsError(
+            f"the mean is {list(mean)}, of values of {values}, but the normalisation is {norma}; write {right}"
+        )
     if norma == "EQUAL":  # x
         mean, std = (0.0,) * 3, (1 / 255,) * 3
     elif norma == "DIV255":  # x / 255

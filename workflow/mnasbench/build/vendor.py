@@ -133,7 +133,7 @@ def for_the_card(config: BuildConfig) -> BuildConfig:
     p = config.preprocessing
     if p is None:
         return config
-    squeezed = p.squeezed()
+    squeezed = replace(p.squeezed(), crop_at=None)
     if config.generation == 1:
         squeezed = replace(squeezed, interpolation="bilinear", library="opencv")
     return replace(config, preprocessing=squeezed)
