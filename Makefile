@@ -1,3 +1,4 @@
+# make init     look at DATA=folder and MODEL=net.onnx, timm:name or torchvision:name (WEIGHTS=file), write mine.yaml
 # make run      everything, from nothing to the table and results/report.html
 # make check    say whether the configuration is right and what would run; run nothing
 # make verify   the same after reading every image and result again, whatever its size and time
@@ -28,7 +29,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check $(shell test -t 
 # The commands of the environment, ort-vamc and ort-vamp among them, are found by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run check verify results test lint format audit bench help
+.PHONY: init run check verify results test lint format audit bench help
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +44,13 @@ $(VENV)/installed: requirements.lock pyproject.toml
 		{ echo "make: the environment could not be installed; pip says why above (no network, a full disk, an" \
 			"index without a version of requirements.lock?); the next call goes on" >&2; exit 2; }
 	@touch $@
+
+# The values stand in the environment, where make puts them: a shell never reads a name of a file.
+init: $(VENV)/installed
+	@[ -n "$$DATA" ] && [ -n "$$MODEL" ] || { echo "make: init wants DATA=folder and MODEL=net.onnx, timm:name or" \
+		"torchvision:name (and WEIGHTS=file, CONFIG=file to write)" >&2; exit 2; }
+	@python workflow/scripts/init.py --data "$$DATA" --model "$$MODEL" $${WEIGHTS:+--weights "$$WEIGHTS"} \
+		--output "$${CONFIG:-mine.yaml}"
 
 run: $(VENV)/installed
 	@case "$(CORES)" in \
