@@ -19,7 +19,7 @@ from mnasbench.data.manifest import look_at_folder
 from mnasbench.data.manifest_file import IndexedImage, read_manifest
 from mnasbench.data.npz_inputs import write_input_shard, write_npz_inputs
 from mnasbench.errors import SettingsError
-from mnasbench.preprocessing import Preprocessing, resize_from_json
+from mnasbench.preprocessing import INTERPOLATIONS, LIBRARIES, Preprocessing, resize_from_json
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     size = "short side to resize to, or height and width"
     parser.add_argument("--resize", type=whole(), nargs="+", metavar="PIXELS", help=size)
     parser.add_argument("--crop", type=sides, help="side of the centre crop, or HEIGHTxWIDTH")
-    parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear", help="of the resize")
-    parser.add_argument("--library", choices=("pillow", "opencv"), default="pillow", help="whose resampling")
+    parser.add_argument("--interpolation", choices=INTERPOLATIONS, default="bilinear", help="of the resize")
+    parser.add_argument("--library", choices=LIBRARIES, default="pillow", help="whose resampling")
     parser.add_argument("--preprocessing", type=json.loads, metavar="JSON", help="resize, crop, ... in one, as JSON")
     parser.add_argument("--original", action="store_true", help="whole images (as without --resize and --crop)")
     parser.add_argument("--exact", action="store_true", help="remove other npz files from the target folder")

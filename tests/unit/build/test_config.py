@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mnasbench.build.config import BuildConfig, build_file, read_build_config
 from mnasbench.errors import InputError, SettingsError
 from mnasbench.precisions import PRECISIONS
-from mnasbench.preprocessing import Preprocessing
+from mnasbench.preprocessing import Fit, Preprocessing
 
 # As published for this model (generation 1) and in the layout of 2025 (generation 2).
 FIRST = """
@@ -180,9 +180,15 @@ _CONFIGS = st.builds(
     input_name=st.just("input"),
     shape=st.just((1, 3, 96, 224)),
     precision=st.sampled_from(tuple(PRECISIONS)),
-    preprocessing=st.builds(
+    preprocessing=st.just(Preprocessing("exact", (96, 224), code="own.py:prepare"))
+    | st.builds(
         Preprocessing,
-        resize=st.one_of(st.integers(224, 400), st.tuples(st.integers(224, 400), st.integers(224, 400))),
+        resize=st.one_of(
+            st.integers(224, 400),
+            st.tuples(st.integers(224, 400), st.integers(224, 400)),
+            st.just(Fit((240, 224), "right-bottom", (1, 2, 3))),
+            st.sampled_from(["none", "exact"]),
+        ),
         crop=st.just((96, 224)),
         interpolation=st.sampled_from(["bilinear", "bicubic"]),
         library=st.sampled_from(["pillow", "opencv"]),
@@ -223,3 +229,36 @@ def test_a_file_that_would_expand_to_gigabytes_is_refused(tmp_path: Path) -> Non
     (tmp_path / "build.yaml").write_text("\n".join(lines))
     with pytest.raises(InputError, match=r"build\.yaml: .*aliases \(\*name\) are not accepted"):
         read_build_config(tmp_path / "build.yaml", 1)
+
+
+OWN = [{"type": "DecodeImage"}, {"type": "CustomFunc", "module_path": "own.py", "func_name": "prepare"}]
+
+
+@pytest.mark.parametrize(
+    ("operations", "engine", "message"),
+    [
+        (OWN, "vacc", "CustomFunc is code for the card's compiler, which calls it another way"),
+        ([*OWN, {"type": "ToTensor"}], "ort", "CustomFunc makes the model's input; leave ToTensor out"),
+        (
+            [OWN[0], OWN[1] | {"img_shape": [3, 32, 32]}],
+            "ort",
+            r"img_shape is \[3, 32, 32\], but the input is \[3, 224,",
+        ),
+        (
+            [{"type": "CustomFunc", "module_path": "own"}],
+            "ort",
+            "module_path and func_name: 'own:None' names no function",
+        ),
+    ],
+)
+def test_code_of_ones_own_is_told_apart_from_the_cards(
+    tmp_path: Path, operations: list[dict[str, object]], engine: str, message: str
+) -> None:
+    content = yaml.safe_load(FIRST)
+    content["engine"]["type"] = "ort"
+    content["dataset"]["transform_ops"] = OWN
+    read = _read(tmp_path, yaml.safe_dump(content)).preprocessing
+    assert read == Preprocessing("exact", 224, code="own.py:prepare")
+    content["engine"]["type"], content["dataset"]["transform_ops"] = engine, operations
+    with pytest.raises(SettingsError, match=message):
+        _read(tmp_path, yaml.safe_dump(content))

@@ -522,7 +522,10 @@ def _preprocessing(
         raise SettingsError(f"{spot}: Normalize.std is {list(std)}, expected values above zero")
     place = crop.get("crop_at")
     crop_at = tuple(place) if isinstance(place, list) else place
-    return Preprocessing(size, side, interpolation, library, mean, std, _colours(operations, spot), crop_at)
+    try:
+        return Preprocessing(size, side, interpolation, library, mean, std, _colours(operations, spot), crop_at)
+    except SettingsError as error:
+        raise SettingsError(f"{spot}: {error}") from None
 
 
 def _usual_library(preprocessing: Preprocessing) -> str:
