@@ -22,7 +22,8 @@ from mnasbench.build.package import read_package
 from mnasbench.build.vamc import describe, read_checkpoint
 from mnasbench.build.vdsp_params import VARIANTS, read_vdsp_params, vdsp_params
 from mnasbench.build.vendor import for_the_card
-from mnasbench.data.class_order import class_order, read_class_names
+from mnasbench.data.class_names import read_class_names
+from mnasbench.data.class_order import ClassRule, class_order
 from mnasbench.data.datalist import read_datalist
 from mnasbench.data.image_keys import by_key
 from mnasbench.data.labels import read_labels
@@ -118,11 +119,11 @@ def _vdsp_examples() -> list[bytes]:
 
 
 def _labels(path: Path) -> None:
-    read_labels(path, classes=10)
+    read_labels(path)
 
 
 def _wnids(path: Path) -> None:
-    class_order(["n01440764", "n01443537"], path)
+    class_order(["n01440764", "n01443537"], ClassRule(path))
 
 
 def _model_info(path: Path) -> None:

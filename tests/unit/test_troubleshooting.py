@@ -126,7 +126,7 @@ BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     ),
     "the environment could not be installed": _no_environment,
     "unknown key 'wieghts'; did you mean 'weights'": lambda _: _configured(models={"mnasnet0_5": {"wieghts": "x"}}),
-    "has no folder val/": lambda folder: _configured(
+    "holds no images": lambda folder: _configured(
         dataset={"root": str(folder)}, models={"mnasnet0_5": {"weights": "IMAGENET1K_V1"}}
     ),
     "which says neither that they count from 0 nor from 1": lambda _: _raised(lambda: class_order(["1", "3"])),

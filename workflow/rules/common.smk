@@ -15,10 +15,11 @@ from mnasbench.data.available import check_data, check_results
 from mnasbench.errors import MnasbenchError, OutputError
 from mnasbench.files import read_yaml
 from mnasbench.plan import names, steps
-from mnasbench.plan.configured import configured, require_free_names
-from mnasbench.plan.environment import IMAGES, RUN, job_environment
+from mnasbench.plan.configured import configured, numbered, require_free_names
+from mnasbench.plan.environment import CLASSES, IMAGES, RUN, extent_environment, job_environment
 from mnasbench.plan.inputs import Inputs
 from mnasbench.plan.internals import Internals
+from mnasbench.plan.model_classes import model_classes
 from mnasbench.plan.reasons import Reasons
 from mnasbench.plan.resources import JobResources
 from mnasbench.plan.run_lock import hold_results
@@ -47,13 +48,15 @@ with refusals(" in the configuration"):
     SETTINGS = load_settings(config)
     require_free_names(SETTINGS, steps.STEPS)
     if SNAKEMAKE.is_planner:
-        EXTENT = check_data(SETTINGS, on_cluster=SNAKEMAKE.submits_jobs)
+        EXTENT = check_data(SETTINGS, SNAKEMAKE.submits_jobs, functools.partial(model_classes, SETTINGS))
         check_results(Path())
-        os.environ[IMAGES] = str(EXTENT.images)
+        os.environ.update(extent_environment(EXTENT))
         SNAKEMAKE.ignore_times()
     # Some executors hand no environment on.
-    images = int(os.environ.get(IMAGES) or check_data(SETTINGS).images)
-    SETTINGS = split(SETTINGS, images)
+    if IMAGES not in os.environ:
+        os.environ.update(extent_environment(check_data(SETTINGS, False, functools.partial(model_classes, SETTINGS))))
+    images = int(os.environ[IMAGES])
+    SETTINGS = split(numbered(SETTINGS, os.environ[CLASSES]), images)
     if SNAKEMAKE.is_planner:
         require_different_npz(SETTINGS, EXTENT.files or {})
         REASONS = Reasons(SETTINGS, EXTENT)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
@@ -56,6 +57,7 @@ def look_ahead_at(overlays: Sequence[Path]) -> list[str]:
     from mnasbench.data.available import check_data
     from mnasbench.plan.configured import configured
     from mnasbench.plan.early import look_ahead
+    from mnasbench.plan.model_classes import model_classes
     from mnasbench.settings import card_options, load_settings
 
     files = [read_yaml(path) for path in overlays]
@@ -63,7 +65,7 @@ def look_ahead_at(overlays: Sequence[Path]) -> list[str]:
     for file in files:
         update_config(merged, file)
     settings = load_settings(configured(merged, files, {}))
-    extent = check_data(settings)
+    extent = check_data(settings, outputs=partial(model_classes, settings))
     options = unpublished(card_options(settings)) if settings["engine"] == "vacc" else []
     return [*([f"dataset: {extent.message}"] if extent.message else []), *look_ahead(settings, extent), *options]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.data.class_order import read_class_names
+from mnasbench.data.class_names import read_class_names
+from mnasbench.data.class_order import NUMBERINGS
 from mnasbench.data.layouts import Dataset
 from mnasbench.files import write_text
 from mnasbench.result.report import make_report
@@ -22,9 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset_path", type=Path, help="the dataset's root, for thumbnails of lost images")
     parser.add_argument("--class_names", type=Path, help="class names, one a line in class order")
     parser.add_argument("--calibration_root", type=Path, help="root of the dataset that calibration images come from")
-    parser.add_argument("--calibration_part", default="val", help="its folder of images")
+    parser.add_argument("--calibration_part", help="its folder of images")
     parser.add_argument("--calibration_labels", type=Path, help="its label file, where it is not the usual one")
     parser.add_argument("--calibration_wnids", type=Path, help="its WordNet ids, where they are not the usual ones")
+    parser.add_argument("--calibration_classes", choices=NUMBERINGS, help="what numbers its classes")
     parser.add_argument("--imagenet", action="store_true", help="set published ImageNet accuracies beside ours")
     return parser
 
@@ -38,6 +40,7 @@ def report(arguments: argparse.Namespace) -> None:
             arguments.calibration_labels,
             arguments.calibration_part,
             arguments.calibration_wnids,
+            arguments.calibration_classes,
         )
     page = make_report(
         read_results(arguments.results),

@@ -9,6 +9,7 @@ from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.data.calibration import sample_calibration, write_calibration
+from mnasbench.data.class_order import NUMBERINGS
 from mnasbench.data.layouts import Dataset, scan
 
 
@@ -22,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--classes_root", type=Path, help="its folder")
     group.add_argument("--classes_labels", type=Path, help="its label file, where that is not in the folder")
     group.add_argument("--classes_wnids", type=Path, help="its file of WordNet ids in class order")
+    group.add_argument("--classes_classes", choices=NUMBERINGS, help="what numbers its classes")
     group.add_argument("--classes_limit", type=whole(), help="only this many images of it count")
     parser.add_argument("--on_fault", choices=("error", "exclude"), default="error", help="what a bad image means")
     parser.add_argument("--list", type=Path, required=True, help="file to write: an absolute path a line")
@@ -39,6 +41,7 @@ def sample(arguments: argparse.Namespace) -> None:
             arguments.classes_root,
             labels=arguments.classes_labels,
             wnids=arguments.classes_wnids,
+            numbering=arguments.classes_classes,
             limit=arguments.classes_limit,
         )
         classes = {file.class_index for file in scan(scored).values()}

@@ -17,7 +17,7 @@ from mnasbench.build.vendor import prefix_of_model_info
 from mnasbench.commands.arguments import MOST_IMAGES, MOST_SESSIONS, parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
-from mnasbench.data.class_order import read_class_names
+from mnasbench.data.class_names import read_class_names
 from mnasbench.data.manifest import look_at_folder
 from mnasbench.errors import SettingsError, one_line
 from mnasbench.files import write_text

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.data.class_order import read_class_names
+from mnasbench.data.class_names import read_class_names
 from mnasbench.data.image_keys import ImageKeys
 from mnasbench.result.answers import TOP
 from mnasbench.result.outputs import read_outputs, require_outputs_of

@@ -100,7 +100,7 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
             "calibration.source: .*nowhere is no folder",
         ),
         ({"dataset": {"root": "{root}/nowhere"}}, "dataset.root: .*nowhere is no folder"),
-        ({"dataset": {"root": "{root}/val"}}, "dataset.root: .*val has no folder val/"),
+        ({"dataset": {"root": "{root}/val"}}, "val: no label file, and no class folder for"),
         ({"dataset": {"class_names": "{root}/names.txt"}}, "dataset.class_names: .*names.txt does not exist"),
         ({"dataset": {"labels": "{root}/val"}}, "dataset.labels: .*val is a folder"),
         ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 images; give at most 5"),

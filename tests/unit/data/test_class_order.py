@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mnasbench.data.class_order import class_order, imagenet_wnids, read_class_names
+from mnasbench.data.class_names import read_class_names
+from mnasbench.data.class_order import ClassRule, class_order, imagenet_wnids
 from mnasbench.errors import DatasetError
 
 
@@ -54,13 +55,13 @@ def test_other_class_folders_are_ranked_and_a_file_overrules(tmp_path: Path) -> 
     assert (ranked.indices, ranked.is_guess) == ({"cat": 0, "dog": 1}, True)
     names = tmp_path / "wnids.txt"
     names.write_text("dog\ncat\nbird\n")
-    ordered = class_order(["dog", "cat"], names)
+    ordered = class_order(["dog", "cat"], ClassRule(names))
     assert (ordered.indices, ordered.is_guess) == ({"dog": 0, "cat": 1, "bird": 2}, False)
     with pytest.raises(DatasetError, match=r"wnids\.txt: lacks fish"):
-        class_order(["fish"], names)
+        class_order(["fish"], ClassRule(names))
     names.write_text("dog\ndog\n")
     with pytest.raises(DatasetError, match="dog stands twice"):
-        class_order(["dog"], names)
+        class_order(["dog"], ClassRule(names))
 
 
 def test_class_names_may_be_shared_but_not_empty(tmp_path: Path) -> None:

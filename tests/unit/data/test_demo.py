@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mnasbench.data.class_order import read_class_names
+from mnasbench.data.class_names import read_class_names
 from mnasbench.data.demo import CLASSES, make_demo
 from mnasbench.data.layouts import Dataset
 from mnasbench.data.manifest import index_dataset

@@ -160,7 +160,7 @@ def test_a_new_layout_is_its_class_and_a_line(tmp_path: Path, monkeypatch: pytes
     }
     extent = check_data(load_settings(config))
     message = "a pool and its table, 2 classes as the table has them"
-    assert (extent.images, extent.classes, extent.message) == (3, 2, message)
+    assert (extent.images, extent.classes) == (3, 2) and extent.message.startswith(message)
     assert label_files(load_settings(config)) == [str(table)]
     # index, evaluation labels, calibration, look at changes
     dataset = Dataset(root)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +76,6 @@ def test_real_photographs_are_indexed(real: Path, tmp_path: Path) -> None:
         (lambda root: (root / "val" / "a\nb.JPEG").write_bytes(b"x"), "line break"),
         (lambda root: Path(os.fsdecode(os.fsencode(root) + b"/val/\xff.JPEG")).write_bytes(b"x"), "not UTF-8"),
         (lambda root: [path.unlink() for path in (root / "val").iterdir()], "holds no images"),
-        (lambda root: (root / "val").rename(root / "valid"), "val: cannot be listed"),
     ],
 )
 def test_a_dataset_that_does_not_fit_its_labels_is_named(tmp_path: Path, spoil, message: str) -> None:
@@ -264,8 +262,6 @@ def test_labels_and_parts_can_be_named(tmp_path: Path) -> None:
     (root / "train_label.txt").rename(tmp_path / "elsewhere.txt")
     dataset = Dataset(root, part="train", labels=tmp_path / "elsewhere.txt")
     assert [found.class_index for found in scan(dataset).values()] == [0]
-    with pytest.raises(DatasetError, match=r"class 0 is outside|outside"):
-        scan(replace(dataset, classes=0))
 
 
 @pytest.mark.parametrize("loop", [".", ".."])

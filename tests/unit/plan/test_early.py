@@ -56,17 +56,13 @@ def _damaged(folder: Path, weights: Path) -> None:
 
 
 def _text(folder: Path, weights: Path) -> None:
-    (folder / "images/val/class_2/notes.txt").write_text("no image")
+    (folder / "images/val/class_2/notes.JPEG").write_text("no image")
 
 
 def _not_finite(folder: Path, weights: Path) -> None:
     state = torch.load(weights, weights_only=True)
     next(iter(state.values())).view(-1)[0] = float("nan")
     torch.save(state, folder / "nan.pth")
-
-
-def _names(folder: Path, weights: Path) -> None:
-    (folder / "names.txt").write_text("a\nb\nc\nd\n")
 
 
 def _graph_of_fewer(folder: Path, weights: Path) -> None:
@@ -81,10 +77,9 @@ CARD = {"engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16"]}
     ("before", "settings", "message"),
     [
         (_damaged, {}, r"^images: 1 of 3 images that were looked at cannot be used \(mend .*class_1/1.JPEG "),
-        (_text, {}, r"^images: 1 of 4 images .*notes.txt is not an image"),
+        (_text, {}, r"^images: 1 of 4 images .*notes.JPEG is not an image"),
         (_text, {"rules": {"export_model"}, "model": {"weights": "nan.pth"}}, "weights: nan.pth does not exist"),
         (_not_finite, {"model": {"weights": "nan.pth"}}, r"^models.m: nan.pth: .* holds values that are not finite"),
-        (_names, {"dataset": {"class_names": "names.txt"}}, r"names.txt has 4 names, but models.m has 3 classes"),
         (None, {"model": {"sha256": "0" * 64}}, r"^models.m: .*net.pth: its SHA-256 is .* these are other weights"),
         (None, {"model": {"name": "mnasnet0_75"}}, r"^models.m: .*these are weights of mnasnet0_5"),
         (_graph_of_fewer, {"rules": {"index_shard"}}, r"^models.m: is a net of 2 classes, but .* are of 3"),

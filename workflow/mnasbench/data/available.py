@@ -7,12 +7,15 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mnasbench.data.choice import calibration_choice, sample_of, shard_of
-from mnasbench.data.layouts import Dataset, labelled, layout_of
+from mnasbench.data.class_names import read_class_names, require_names_of
+from mnasbench.data.class_order import ClassOrder, Numbering, require_outputs
+from mnasbench.data.image_keys import composed
+from mnasbench.data.layouts import Dataset, Labelled, labelled, layout_of
 from mnasbench.data.listing import Listing
 from mnasbench.disk_room import free_bytes, on_disk
 from mnasbench.errors import DatasetError, OutputError, SettingsError, named, one_line
@@ -41,28 +44,33 @@ class Extent:
 
     ``files``: the dataset as it was listed for that, so that nobody lists it again; None for the demo's, which is made.
     ``message``: how the dataset lies and which class has which index, a line to be said; empty for the demo's.
+    ``numbering``: what decides the classes' indices, to be settled for every step; None for the demo's and for a label
+    file that gives them itself.
     """
 
     images: int
     classes: int
     files: Listing | None = field(default=None, compare=False, repr=False)
     message: str = field(default="", compare=False, repr=False)
+    numbering: Numbering | None = field(default=None, compare=False, repr=False)
 
 
-def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
+def check_data(settings: Settings, on_cluster: bool = False, outputs: Callable[[], Mapping[str, int]] = dict) -> Extent:
     """Raise SettingsError or DatasetError for a file that is not there, or a count that the images do not allow.
 
     Gives how many images there are; whether each can be read is found out when they are indexed. ``on_cluster``:
-    jobs are submitted, by commands that Snakemake does not quote every path for.
+    jobs are submitted, by commands that Snakemake does not quote every path for. ``outputs`` gives how many classes a
+    model has by its variant, where that is known; it takes seconds, and is asked where that may decide the classes'
+    order or show that it is not the model's.
     """
     _check_files(settings, on_cluster)
     chosen = settings["dataset"]
     if settings.is_demo:
-        files, scored, classes, message = None, _classes_of_demo("val"), DEMO_CLASSES, ""
+        files, scored, classes, message, numbering = None, _classes_of_demo("val"), DEMO_CLASSES, "", None
     else:
-        images_in_all = labelled(_dataset_of(settings))
+        images_in_all = _labelled_for(settings, outputs)
         files, scored, message = images_in_all.files, images_in_all.classes, images_in_all.message
-        classes = 1 + max(images_in_all.order.indices.values())
+        numbering, classes = images_in_all.order.numbering, 1 + images_in_all.order.greatest
     images = min(len(scored), chosen["limit"] or len(scored))
     if isinstance(settings["shards"], int) and settings["shards"] > images:
         raise SettingsError(f"shards: {settings['shards']} parts of {images} images; give at most {images}")
@@ -73,7 +81,49 @@ def check_data(settings: Settings, on_cluster: bool = False) -> Extent:
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
         if available is scored:
             message += _on_overlap(settings, scored)
-    return Extent(images, classes, files, message)
+    return Extent(images, classes, files, message, numbering)
+
+
+def _labelled_for(settings: Settings, outputs: Callable[[], Mapping[str, int]]) -> Labelled:
+    """The dataset's images with the classes that the models have; raises where these or the names are others."""
+    dataset, names = _dataset_of(settings), _path(settings["dataset"]["class_names"])
+    images = labelled(dataset)
+    order = images.order
+    if not (names or order.is_guess or order.classes is not None or order.note or order.greatest == 999):
+        return images
+    models = {f"models.{variant}": classes for variant, classes in outputs().items()}
+    if order.is_guess and order.numbering == "imagenet":
+        images = labelled(replace(dataset, outputs=frozenset(models.values())), images.files)
+        order = images.order
+    require_outputs(order, models, f"{one_line(dataset.root)}: {images.layout}")
+    if names is not None:
+        _check_class_names(names, models, order)
+    return images
+
+
+def _check_class_names(file: Path, models: Mapping[str, int], order: ClassOrder) -> None:
+    """SettingsError where a file of class names has more or fewer than a model, or the dataset's in another order."""
+    try:
+        for model, classes in models.items():
+            require_names_of(read_class_names(file), file, classes, model)
+    except DatasetError as error:
+        raise SettingsError(f"dataset.class_names: {error}") from error
+    if order.numbering != "file":
+        _require_same_order(order, file)
+
+
+def _require_same_order(order: ClassOrder, file: Path) -> None:
+    """SettingsError where the classes stand in the file of class names, but in another order."""
+    named_by = {composed(name): index for index, name in enumerate(read_class_names(file))}
+    if not order.indices.keys() <= named_by.keys():
+        return
+    other = next((name for name, index in order.indices.items() if named_by[name] != index), None)
+    if other is not None:
+        raise SettingsError(
+            f"dataset.class_names: {one_line(file)} has {one_line(other)} as class {named_by[other]}, which "
+            f"{order.reason} is class {order.indices[other]} of the dataset; if the file is right, name it in "
+            "dataset.wnids, too"
+        )
 
 
 def _require_images_in_shards(names: Iterable[str], shards: int, limit: int | None) -> None:
@@ -131,10 +181,11 @@ def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[
     """Where calibration images are chosen from, as messages name it, and their classes by name."""
     source = settings["calibration"]["source"]
     if source is not None:
-        return one_line(Path(source) / "val"), labelled(Dataset(Path(source))).classes
+        dataset = Dataset(Path(source))
+        return one_line(dataset.images_folder), labelled(dataset).classes
     if settings.is_demo:
         return "the demo set's training part", _classes_of_demo("train")
-    return one_line(Path(settings["dataset"]["root"]) / "val"), scored
+    return one_line(_dataset_of(settings).images_folder), scored
 
 
 def _on_overlap(settings: Settings, scored: Mapping[str, int]) -> str:
@@ -191,7 +242,9 @@ def check_calibration(
 def _dataset_of(settings: Settings) -> Dataset:
     """The dataset that is scored, without its limit."""
     chosen = settings["dataset"]
-    return Dataset(Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"]))
+    return Dataset(
+        Path(chosen["root"]), _path(chosen["labels"]), wnids=_path(chosen["wnids"]), numbering=chosen["classes"]
+    )
 
 
 def _path(text: str | None) -> Path | None:
@@ -248,9 +301,6 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     for key, value in folders.items():
         if value is None:
             continue
-        dataset = _dataset_of(settings) if key == "dataset.root" else Dataset(Path(value))
-        has_part = _mode_of(key, dataset.root) is not None and layout_of(dataset).has_part
-        mode = _mode_of(key, dataset.root / dataset.part if has_part else dataset.root)
+        mode = _mode_of(key, Path(value))
         if mode is None or not stat.S_ISDIR(mode):
-            what = "has no folder val/, which holds the images" if has_part else "is no folder"
-            raise SettingsError(f"{key}: {one_line(value)} {what}")
+            raise SettingsError(f"{key}: {one_line(value)} is no folder")

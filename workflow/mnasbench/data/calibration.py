@@ -43,7 +43,7 @@ def sample_calibration(
     if images < 1:
         raise SettingsError(f"calibration.images is {images}, expected 1 or more")
     classes = {name: file.class_index for name, file in scan(dataset).items()}
-    where = one_line(dataset.root / dataset.part)
+    where = one_line(dataset.images_folder)
     while True:
         check_calibration(where, classes, images, expected_classes)
         chosen = calibration_choice(classes, images, seed)

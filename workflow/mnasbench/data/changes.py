@@ -97,7 +97,7 @@ def dataset_changes(
 def _snapshot(dataset: Dataset, files: Listing, manifests: Sequence[Path]) -> str:
     """Digest of all that decides what a manifest says, images by the state of their files."""
     states = [(str(path), state_of(path)) for path in manifests]
-    head = [str(dataset.root), dataset.part, dataset.classes, dataset.limit, *deciding(dataset), *states]
+    head = [str(dataset.root), dataset.limit, *deciding(dataset), *states]
     return digest_of_states(files, canonical_json(head))
 
 

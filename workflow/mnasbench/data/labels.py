@@ -1,26 +1,40 @@
-"""Files that give images their classes: a text of ``<image> <class>`` lines, or a CSV with ``path`` and ``label``.
+"""Files that give images their classes: a text of ``<image> <class>`` lines, or a table of paths and labels.
 
 A class is an index or a name; names get their indices from ``class_order``. Light on purpose: planning reads them.
 """
 
 import csv
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnasbench.data.class_order import ClassOrder, class_order, is_number, is_wnid
+from mnasbench.data.class_order import ClassOrder, ClassRule, class_order, is_number, is_wnid, order_of_indices
+from mnasbench.data.image_files import has_image_suffix
+from mnasbench.data.image_keys import composed
 from mnasbench.errors import DatasetError, did_you_mean, one_line
 from mnasbench.files import read_text
 
-CSV_COLUMNS = ("path", "label")
+# Columns in the words of those who write such tables: ours, Hugging Face's, Kaggle's, timm's. The first that is there.
+PATH_COLUMNS = (
+    *("path", "file_name", "filename", "file", "file_path", "filepath", "image_path", "image", "image_name"),
+    *("image_id", "imageid", "img", "id"),
+)
+LABEL_COLUMNS = (
+    *("label", "class", "class_index", "class_id", "label_id", "target", "category", "category_id", "class_name"),
+    *("label_name", "wnid", "synset", "labels", "predictionstring"),
+)
+# Tiny ImageNet's labels of its validation images.
+TINY_IMAGENET = "val_annotations.txt"
+_SEPARATORS = {".csv": ",;\t|", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
 class Labels:
     """What a label file says: class indices by the images' names as they stand there, and in what order classes are.
 
-    ``lines``: the line of each image, for messages.
+    Names are in composed Unicode. ``lines``: the line of each image, for messages.
     """
 
     classes: dict[str, int]
@@ -28,48 +42,114 @@ class Labels:
     order: ClassOrder
 
 
-def is_csv(path: Path) -> bool:
-    """Whether a label file is a CSV: told by its name."""
-    return path.suffix.lower() == ".csv"
+# What stands in a file: the line and the class of each image, by its name.
+_Words = dict[str, tuple[int, str]]
 
 
-def read_labels(path: Path, classes: int | None = None, wnids: Path | None = None) -> Labels:
-    """Read a label file of either form.
+def is_table(path: Path) -> bool:
+    """Whether a label file is a table of paths and labels: told by its name."""
+    return path.suffix.lower() in {*_SEPARATORS, ".jsonl"}
 
-    In a text the name may hold spaces, and the class is the last word. In a CSV the header names the columns ``path``
-    and ``label``, in any order and among others. Windows line ends and a byte-order mark are taken. ``classes``,
-    where it is known, bounds the indices. DatasetError names the file and the line that is wrong.
+
+def read_labels(path: Path, rule: ClassRule | None = None) -> Labels:
+    """Read a label file of any form.
+
+    In a text the name may hold spaces, and the class is the last word; a text without spaces is a table. In a CSV, a
+    TSV or JSON lines a header names the columns (``PATH_COLUMNS``, ``LABEL_COLUMNS``), in any order and among others; a
+    table of two columns may go without. Windows line ends and a byte-order mark are taken. DatasetError names the file
+    and the line that is wrong.
     """
-    words = _words_of_csv(path) if is_csv(path) else _words_of_text(path)
-    order = _order(path, words, wnids)
-    labels = {name: order.indices[word] for name, (_, word) in words.items()}
-    for name, index in labels.items():
-        if classes is not None and index >= classes:
-            raise DatasetError(f"{_at(path, words[name][0])}: class {index} is outside 0..{classes - 1}")
+    words: _Words = {}
+    for number, name, word in _rows(path):
+        if not name or not word:
+            raise DatasetError(f"{_at(path, number)}: has no {'label' if name else 'path'}")
+        name = composed(name)
+        if name in words:
+            raise DatasetError(f"{_at(path, number)}: {one_line(name)} stands twice (first in line {words[name][0]})")
+        words[name] = (number, word)
+    if not words:
+        raise DatasetError(f"{one_line(path)}: names no image, expected lines with a path and a label")
+    order = _order(path, words, rule or ClassRule())
+    labels = {name: order.indices[composed(word)] for name, (_, word) in words.items()}
     return Labels(labels, {name: line for name, (line, _) in words.items()}, order)
 
 
-def _words_of_text(path: Path) -> dict[str, tuple[int, str]]:
-    words: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+def has_labels(path: Path) -> bool:
+    """Whether a table has a column of labels: its first line says so."""
+    first = read_text(path).partition("\n")[0]
+    if path.suffix.lower() == ".jsonl":
+        try:
+            return _column(LABEL_COLUMNS, list(json.loads(first))) is not None
+        except (ValueError, TypeError, RecursionError):
+            return False
+    return _column(LABEL_COLUMNS, first.split(_separator(path, first))) is not None
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, name and class of each image."""
+    text = read_text(path)
+    if not text.strip():
+        raise DatasetError(f"{one_line(path)}: is empty, expected lines '<image name> <class>' or a path and a label")
+    if path.suffix.lower() == ".jsonl":
+        return _rows_of_json(path, text)
+    if path.name == TINY_IMAGENET:
+        return _rows_of_annotations(path, text)
+    first = next(line for line in text.split("\n") if line.strip()).strip()
+    if is_table(path) or (len(first.split()) == 1 and any(sign in first for sign in ",;|")):
+        return _rows_of_table(path, text)
+    return _rows_of_text(path, text)
+
+
+def _rows_of_text(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         name, _, word = line.strip().replace("\t", " ").rpartition(" ")
-        name = name.strip()
-        if not name:
+        if not name.strip():
             raise DatasetError(f"{_at(path, number)}: {one_line(line.strip())!r} is not '<image name> <class>'")
-        _add(path, words, name, number, word)
-    if not words:
-        raise DatasetError(f"{one_line(path)}: is empty, expected lines '<image name> <class index>'")
-    return words
+        yield number, name.strip(), word
 
 
-def _words_of_csv(path: Path) -> dict[str, tuple[int, str]]:
-    words: dict[str, tuple[int, str]] = {}
-    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+def _rows_of_annotations(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            name, _, rest = line.strip().partition("\t")  # then the WordNet id, and the corners of a box
+            yield number, name, rest.partition("\t")[0]
+
+
+def _rows_of_json(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{_at(path, number)}: is not JSON ({one_line(error)[:200]})") from error
+        if not isinstance(row, dict):
+            raise DatasetError(f"{_at(path, number)}: is not an object with a file_name and a label")
+        columns = [_place_of(path, kind, names, list(row), number) for kind, names in _COLUMNS.items()]
+        name, word = (list(row.values())[column] for column in columns)
+        if not isinstance(name, str) or isinstance(word, bool) or not isinstance(word, str | int):
+            raise DatasetError(
+                f"{_at(path, number)}: expected a text as the file's name, and a text or an index as label"
+            )
+        yield number, name.strip(), str(word).strip()
+
+
+_COLUMNS = {"path": PATH_COLUMNS, "label": LABEL_COLUMNS}
+
+
+def _rows_of_table(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
+    first = text.lstrip("\r\n").partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(path, first), strict=True)
     try:
-        header = [column.strip() for column in next(rows, [])]
-        places = [_place_of(path, column, header) for column in CSV_COLUMNS]
+        header = [cell.strip() for cell in next((row for row in rows if row), [])]
+        if _is_header(header):
+            places = [_place_of(path, kind, names, header, rows.line_num) for kind, names in _COLUMNS.items()]
+        else:
+            places = [0, 1]
+            yield rows.line_num, header[0], header[1]
+        boxes = header[places[1]].lower() == "predictionstring"  # Kaggle's ImageNet: an id, then corners of boxes
         for row in rows:
             if not row:
                 continue
@@ -78,39 +158,52 @@ def _words_of_csv(path: Path) -> dict[str, tuple[int, str]]:
                     f"{_at(path, rows.line_num)}: has {len(row)} columns, but the header {len(header)}; put a text "
                     "with a comma in quotes"
                 )
-            name, word = row[places[0]], row[places[1]].strip()
-            if not name or not word:
-                raise DatasetError(f"{_at(path, rows.line_num)}: has no {'label' if name else 'path'}")
-            _add(path, words, name, rows.line_num, word)
+            word = row[places[1]].strip()
+            yield rows.line_num, row[places[0]], (word.partition(" ")[0] if boxes else word)
     except csv.Error as error:
         raise DatasetError(f"{_at(path, rows.line_num)}: {one_line(error)}") from error
-    if not words:
-        raise DatasetError(f"{one_line(path)}: names no image, expected lines with a path and a label")
-    return words
 
 
-def _place_of(path: Path, column: str, header: list[str]) -> int:
-    if header.count(column) == 1:
-        return header.index(column)
-    what = "stands twice" if column in header else "is missing"
-    near = "" if column in header or not any(header) else did_you_mean(column, header)
-    raise DatasetError(f"{_at(path, 1)}: the column '{column}' {what} in the header{one_line(near)[:1000]}")
+def _separator(path: Path, line: str) -> str:
+    """The separator of a table: what its name says, else the first usual one that stands in a line of it."""
+    signs = _SEPARATORS.get(path.suffix.lower(), ",;\t|")
+    return next((sign for sign in signs if sign in line), signs[0])
 
 
-def _add(path: Path, words: dict[str, tuple[int, str]], name: str, number: int, word: str) -> None:
-    if name in words:
-        raise DatasetError(f"{_at(path, number)}: {one_line(name)} stands twice (first in line {words[name][0]})")
-    words[name] = (number, word)
+def _is_header(row: Sequence[str]) -> bool:
+    """Whether a first row names columns: it holds no image and no class where data would."""
+    if any(_column(names, row) is not None for names in _COLUMNS.values()):
+        return True
+    return len(row) != 2 or not (has_image_suffix(row[0]) or is_number(row[1]) or is_wnid(row[1]))
 
 
-def _order(path: Path, words: Mapping[str, tuple[int, str]], wnids: Path | None) -> ClassOrder:
+def _column(names: Sequence[str], header: Sequence[str]) -> int | None:
+    """The place of the first of these names in a header, in any case; None where none is there."""
+    written = [cell.strip().strip('"').lower().replace(" ", "_") for cell in header]
+    return next((written.index(name) for name in names if name in written), None)
+
+
+def _place_of(path: Path, kind: str, names: Sequence[str], header: Sequence[str], number: int) -> int:
+    place = _column(names, header)
+    if place is not None and list(header).count(header[place]) > 1:
+        raise DatasetError(f"{_at(path, number)}: the column '{one_line(header[place])}' stands twice in the header")
+    if place is None and kind == "label" and len(header) == 2:  # id,breed: what is not the path
+        path_column = _column(PATH_COLUMNS, header)
+        place = None if path_column is None else 1 - path_column
+    if place is None:
+        near = did_you_mean(kind, header) if any(header) else ""
+        raise DatasetError(f"{_at(path, number)}: the column '{kind}' is missing in the header{one_line(near)[:1000]}")
+    return place
+
+
+def _order(path: Path, words: Mapping[str, tuple[int, str]], rule: ClassRule) -> ClassOrder:
     """The indices of the words, which must all be of the kind of the first one."""
     first = next(iter(words.values()))[1]
     if is_number(first):
         is_alike, expected = is_number, "a class index"
     elif is_wnid(first):
         is_alike, expected = is_wnid, "a WordNet id as in n01440764"
-    elif is_csv(path):
+    elif is_table(path) or not _is_numeric(first):
         is_alike, expected = _is_name, "a class name, as the lines before have"
     else:
         is_alike, expected = is_number, "a class index"
@@ -118,14 +211,24 @@ def _order(path: Path, words: Mapping[str, tuple[int, str]], wnids: Path | None)
         if not is_alike(word):
             raise DatasetError(f"{_at(path, number)}: {one_line(word)!r} is not {expected}")
     if is_number(first):
-        indices = {word: int(word) for _, word in words.values()}
-        reason = f"as {one_line(path)} numbers them, {min(indices.values())} to {max(indices.values())}"
-        return ClassOrder(indices, reason, is_guess=False)
-    return class_order((word for _, word in words.values()), wnids)
+        return order_of_indices({word: int(word) for _, word in words.values()}, path)
+    try:
+        return class_order((word for _, word in words.values()), rule)
+    except DatasetError as error:
+        raise DatasetError(f"{one_line(path)}: {error}") from error
 
 
 def _is_name(word: str) -> bool:
     return not is_number(word) and not is_wnid(word)
+
+
+def _is_numeric(word: str) -> bool:
+    """Whether a word is a number of any kind, and so no name: -1, 1.0, 10000000."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _at(path: Path, line: int) -> str:

@@ -6,45 +6,86 @@ A layout is added by its class and its place in ``LAYOUTS``; everything that rea
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from mnasbench.data.choice import sample_of
-from mnasbench.data.class_order import ClassOrder, class_order
-from mnasbench.data.labels import Labels, is_csv, read_labels
+from mnasbench.data.class_order import ClassOrder, ClassRule, Numbering, class_order
+from mnasbench.data.image_files import has_image_suffix, images_among, without_suffix
+from mnasbench.data.image_keys import composed
+from mnasbench.data.labels import TINY_IMAGENET, Labels, has_labels, is_table, read_labels
 from mnasbench.data.listing import Listing, folders_in, valid_name, walk
 from mnasbench.errors import DatasetError, named, one_line
 from mnasbench.file_memory import FileState, state_from
 from mnasbench.files import sha256_of_file
+
+# The folders of images that are looked for below a root, in this order; the root itself where none is there.
+PARTS = ("val", "validation", "valid", "test")
+_TRAINING = ("train", "training")
+_ILSVRC = "ILSVRC/Data/CLS-LOC/val"
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Where the images of one part of a dataset are and how they get their classes.
 
-    ``root``: holds the folder ``part`` with the images, flat or in class folders. ``labels``: a label file; None
-    takes ``<part>_label.txt`` where ``root`` has it, else the class folders. A CSV names the images itself, anywhere
-    below ``root``. ``wnids``: a file with the classes' names in class order; None takes ``wnids.txt`` where ``root``
-    has it (see ``class_order``). ``classes``: the number of classes, where known. ``limit``: keep this many images,
-    chosen by a hash of their names, so that the choice does not depend on the other images' contents.
+    ``root``: holds the folder ``part`` with the images, flat or in class folders; None takes the first of ``PARTS``
+    that is there, else the root itself. ``labels``: a label file; None takes ``<part>_label.txt`` or ``val_label.txt``
+    where ``root`` has it, else what the layout has. A table names the images itself, anywhere below ``root``.
+    ``wnids``: a file with the classes' names in class order; None takes ``wnids.txt`` where ``root`` has it (see
+    ``class_order``). ``numbering``, ``outputs``: as in ``ClassRule``. ``limit``: keep this many images, chosen by a
+    hash of their names, so that the choice does not depend on the other images' contents.
     """
 
     root: Path
     labels: Path | None = None
-    part: str = "val"
+    part: str | None = None
     wnids: Path | None = None
-    classes: int | None = None
+    numbering: Numbering | None = None
     limit: int | None = None
+    outputs: frozenset[int] = frozenset()
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder of images below the root; empty for the root itself. DatasetError where only train/ is there."""
+        if self.part is not None:
+            return self.part
+        part = next((part for part in PARTS if (self.root / part).is_dir()), "")
+        training = next((name for name in _TRAINING if (self.root / name).is_dir()), None)
+        if not part and training is not None and not self._has_table:
+            raise DatasetError(
+                f"{one_line(self.root)}: has {training}/, but none of {', '.join(PARTS)} to judge on; name the folder "
+                f"of images itself ({one_line(self.root / training)})"
+            )
+        return part
+
+    @property
+    def images_folder(self) -> Path:
+        """The path of the folder of images."""
+        return self.root / self.folder if self.folder else self.root
+
+    @property
+    def _has_table(self) -> bool:
+        return self.labels is not None and is_table(self.labels)
 
     def label_file(self) -> Path | None:
         """The label file that counts, or None where the class folders do."""
-        return self.labels or _if_file(self.root / f"{self.part}_label.txt")
+        usual = [f"{self.folder}_label.txt"] if self.folder else []
+        usual += [] if self.part or self.folder == "test" else ["val_label.txt"]
+        return self.labels or next((self.root / name for name in usual if (self.root / name).is_file()), None)
 
     def wnids_file(self) -> Path | None:
         """The file of class names that counts, or None."""
         return self.wnids or _if_file(self.root / "wnids.txt")
+
+    @property
+    def rule(self) -> ClassRule:
+        """What is known of the classes' order."""
+        return ClassRule(self.wnids_file(), self.wnids is not None, self.numbering, self.outputs)
 
 
 def _if_file(path: Path) -> Path | None:
@@ -60,14 +101,9 @@ class LabelledFile:
 
 
 class Layout(Protocol):
-    """One way in which a dataset lies on the disk.
-
-    ``name`` is for people. ``has_part``: whether all images lie in the dataset's folder ``part``, so that one without
-    it is refused early.
-    """
+    """One way in which a dataset lies on the disk; ``name`` is for people."""
 
     name: ClassVar[str]
-    has_part: ClassVar[bool]
 
     def __init__(self, dataset: Dataset) -> None: ...
 
@@ -88,26 +124,50 @@ class Layout(Protocol):
         """What else decides the classes than those files and the images' names."""
 
 
-class _LayoutWithCsv:
-    """A CSV of ``path`` and ``label`` says which files are the dataset; others below the root are not part of it.
+def _images_below(dataset: Dataset, named_ones: Iterable[str] = ()) -> tuple[dict[str, FileState], list[str]]:
+    """The images in the dataset's folder, and what was passed over, to be said.
 
-    Paths are relative to the root or to the CSV's folder, by where the first of them is; absolute ones are taken, too.
+    ``named_ones``: of what does not look like an image by its name, these are images all the same (below the folder).
+    """
+    hidden: list[str] = []
+    listing = dict(walk(dataset.root, dataset.folder, hidden))
+    images, others = images_among(listing)
+    if others:
+        length = len(dataset.folder) + 1 if dataset.folder else 0
+        named_ones = set(named_ones)
+        images += [name for name in others if composed(name[length:]) in named_ones]
+        others = [name for name in others if composed(name[length:]) not in named_ones]
+    notes = [f"{len(others)} files are no images by their names: {named(others, 3)}"] if others else []
+    notes += [f"{len(hidden)} hidden files or folders are passed over"] if hidden else []
+    return {name: listing[name] for name in images}, notes
+
+
+class _LayoutWithTable:
+    """A table of paths and labels says which files are the dataset; others below the root are not part of it.
+
+    Paths are relative to one of ``_bases``, by where the first of them is; absolute ones are taken, too. A name
+    without the suffix of an image may be that of the one image which has it with one.
     """
 
     name: ClassVar[str] = "a CSV of paths and labels"
-    has_part: ClassVar[bool] = False
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._labels: tuple[Labels, dict[str, str]] | None = None
+        self.notes: list[str] = []
 
     @staticmethod
     def suits(dataset: Dataset) -> bool:
-        """Whether the label file is a CSV."""
-        return dataset.labels is not None and is_csv(dataset.labels)
+        """Whether the label file is a table."""
+        return dataset.labels is not None and is_table(dataset.labels)
+
+    @classmethod
+    def table(cls, dataset: Dataset) -> Path | None:
+        """The table."""
+        return dataset.labels
 
     def files(self) -> Listing:
-        """The files that the CSV names; DatasetError with the line of one that is not there."""
+        """The files that the table names; DatasetError with the line of one that is not there."""
         labels, names = self._read()
         listing: dict[str, FileState] = {}
         for written, name in names.items():
@@ -122,38 +182,52 @@ class _LayoutWithCsv:
         return listing
 
     def classes(self, files: Iterable[str]) -> tuple[dict[str, int], ClassOrder]:
-        """The CSV's labels."""
+        """The table's labels."""
         labels, names = self._read()
         by_name = {name: labels.classes[written] for written, name in names.items()}
         return {name: by_name[name] for name in files}, labels.order
 
     def label_files(self) -> list[Path]:
-        """The CSV."""
-        return [self._dataset.labels] if self._dataset.labels else []
+        """The table."""
+        return [self._file]
 
     def deciding(self) -> list[str]:
         """Nothing."""
         return []
 
+    @property
+    def _file(self) -> Path:
+        file = self.table(self._dataset)
+        assert file is not None, "suits says so"
+        return file
+
+    def _rule(self) -> ClassRule:
+        return self._dataset.rule
+
+    def _bases(self) -> list[Path]:
+        """Folders that paths may be relative to."""
+        root = self._dataset.root
+        return [root, self._file.parent, *(root / part for part in (*PARTS, _ILSVRC))]
+
     def _at(self, labels: Labels, written: str) -> str:
-        return f"{one_line(self._dataset.labels)} line {labels.lines[written]}"
+        return f"{one_line(self._file)} line {labels.lines[written]}"
 
     def _read(self) -> tuple[Labels, dict[str, str]]:
         """The labels by the paths that are written, and the name below the root of each such path."""
         if self._labels is None:
-            file, root = self._dataset.labels, _normal(self._dataset.root)
-            assert file is not None, "suits says so"
-            labels = read_labels(file, self._dataset.classes, self._dataset.wnids_file())
+            root = _normal(self._dataset.root)
+            labels = read_labels(self._file, self._rule())
             first = next(iter(labels.classes))
-            base = root if os.path.lexists(f"{root}/{first}") else _normal(file.parent)
+            bases = [_Base(_normal(base)) for base in self._bases()]
+            base = next((base for base in bases if base.path_of(first)), bases[0])
             names: dict[str, str] = {}
             lines: dict[str, int] = {}
             for written in labels.classes:
-                path = os.path.normpath(written if written.startswith("/") else f"{base}/{written}")
+                path = base.path_of(written) or os.path.normpath(base.joined(written))
                 if "\0" in path or not path.startswith(f"{root}/"):
                     raise DatasetError(
                         f"{self._at(labels, written)}: {one_line(written)} leads out of {one_line(root)}; paths are "
-                        "relative to dataset.root or to the CSV"
+                        "relative to dataset.root or to the table's folder"
                     )
                 name = names[written] = valid_name(path[len(root) + 1 :])
                 if name in lines:
@@ -165,40 +239,167 @@ class _LayoutWithCsv:
         return self._labels
 
 
+class _Base:
+    """A folder that the paths of a table are relative to."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._by_stem: dict[str, str] | None = None
+
+    def joined(self, written: str) -> str:
+        """The path that a table's entry means as it stands."""
+        return written if written.startswith("/") else f"{self._folder}/{written}"
+
+    def path_of(self, written: str) -> str | None:
+        """The path of the file that an entry means; None where there is none."""
+        path = self.joined(written)
+        if "\0" in path:
+            return None
+        forms = [path] if path.isascii() else [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
+        existing = next((form for form in forms if os.path.lexists(form)), None)
+        if existing is None and not has_image_suffix(path):
+            existing = self._stems().get(os.path.normpath(path))
+        return None if existing is None else os.path.normpath(existing)
+
+    def _stems(self) -> dict[str, str]:
+        """Paths of the images below the folder by themselves without their suffix, where only one has it."""
+        if self._by_stem is None:
+            self._by_stem = {}
+            doubled = set()
+            folder = Path(self._folder)
+            listed = (name for name, _ in walk(folder)) if folder.is_dir() else ()
+            for name in images_among(listed)[0]:
+                path = f"{self._folder}/{name}"
+                stem = composed(without_suffix(path))
+                if self._by_stem.setdefault(stem, path) != path:
+                    doubled.add(stem)
+            for stem in doubled:
+                del self._by_stem[stem]
+        return self._by_stem
+
+
 def _normal(folder: Path) -> str:
     """The absolute path of a folder, without ``..`` and without a slash at its end; links are left as they are."""
     return os.path.normpath(folder.absolute()).rstrip("/")
+
+
+class _LayoutOfImagefolder(_LayoutWithTable):
+    """Hugging Face's imagefolder: ``metadata.csv`` or ``.jsonl`` with the columns ``file_name`` and ``label``.
+
+    It stands in the folder of images, or in the root; then only the rows of that folder count.
+    """
+
+    name: ClassVar[str] = "an imagefolder's metadata"
+
+    @classmethod
+    def suits(cls, dataset: Dataset) -> bool:
+        """Whether there is such a file, and it has labels."""
+        return dataset.labels is None and cls.table(dataset) is not None
+
+    @classmethod
+    def table(cls, dataset: Dataset) -> Path | None:
+        """The metadata."""
+        folders = dict.fromkeys((dataset.images_folder, dataset.root))
+        files = [folder / f"metadata{suffix}" for folder in folders for suffix in (".csv", ".jsonl")]
+        return next((file for file in files if file.is_file() and has_labels(file)), None)
+
+    def _bases(self) -> list[Path]:
+        return [self._file.parent]
+
+    def _read(self) -> tuple[Labels, dict[str, str]]:
+        labels, names = super()._read()
+        part = f"{self._dataset.folder}/" if self._dataset.folder else ""
+        kept = {written: name for written, name in names.items() if name.startswith(part)}
+        return labels, kept or names
+
+
+class _LayoutOfTinyImagenet(_LayoutWithTable):
+    """Tiny ImageNet: ``val/images`` and ``val/val_annotations.txt``; its classes are numbered by its ``wnids.txt``."""
+
+    name: ClassVar[str] = "Tiny ImageNet's annotations"
+
+    @classmethod
+    def suits(cls, dataset: Dataset) -> bool:
+        """Whether the annotations are there."""
+        return dataset.labels is None and cls.table(dataset) is not None
+
+    @classmethod
+    def table(cls, dataset: Dataset) -> Path | None:
+        """The annotations."""
+        return _if_file(dataset.images_folder / TINY_IMAGENET)
+
+    def _rule(self) -> ClassRule:
+        rule = self._dataset.rule
+        if rule.wnids is not None and rule.numbering is None and not rule.is_given:
+            self.notes = ["dataset.classes: folders takes their sorted order, by which many nets for it were trained"]
+        return replace(rule, is_given=True)  # its wnids.txt is a part of it
+
+    def _bases(self) -> list[Path]:
+        return [self._file.parent / "images", self._file.parent]
+
+
+class _LayoutOfIlsvrc(_LayoutWithTable):
+    """ImageNet as Kaggle has it: ``LOC_val_solution.csv`` and ``ILSVRC/Data/CLS-LOC/val``, flat."""
+
+    name: ClassVar[str] = "ILSVRC's LOC_val_solution.csv"
+
+    @classmethod
+    def suits(cls, dataset: Dataset) -> bool:
+        """Whether the solution is there, and the images beside it."""
+        return dataset.labels is None and cls.table(dataset) is not None and (dataset.root / _ILSVRC).is_dir()
+
+    @classmethod
+    def table(cls, dataset: Dataset) -> Path | None:
+        """The solution."""
+        return _if_file(dataset.root / "LOC_val_solution.csv")
+
+    def _bases(self) -> list[Path]:
+        return [self._dataset.root / _ILSVRC]
 
 
 class _LayoutWithLabelFile:
     """A label file has a line for each file in the folder of images, which may have folders of its own."""
 
     name: ClassVar[str] = "a label file"
-    has_part: ClassVar[bool] = True
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
+        self.notes: list[str] = []
 
     @staticmethod
     def suits(dataset: Dataset) -> bool:
         """Whether there is a label file, named or in its usual place."""
         return dataset.label_file() is not None
 
+    @cached_property
+    def _labels(self) -> Labels:
+        return read_labels(self._file, self._dataset.rule)
+
+    @property
+    def _file(self) -> Path:
+        file = self._dataset.label_file()
+        assert file is not None, "suits says so"
+        return file
+
     def files(self) -> Listing:
-        """Every file that is not hidden."""
-        return dict(walk(self._dataset.root, self._dataset.part))
+        """Every image in the folder, and what else the label file names there."""
+        listing, self.notes = _images_below(self._dataset, self._labels.classes)
+        return listing
 
     def classes(self, files: Iterable[str]) -> tuple[dict[str, int], ClassOrder]:
-        """The label of each image, by its name below the folder of images, below the root, or by its last part."""
-        dataset, label_file = self._dataset, self._dataset.label_file()
-        assert label_file is not None, "suits says so"
-        labels = read_labels(label_file, dataset.classes, dataset.wnids_file())
+        """The label of each image, by its name below the folder of images, below the root, or by its last part.
+
+        A suffix that the label file leaves out is no difference.
+        """
+        dataset, label_file, labels = self._dataset, self._file, self._labels
         classes: dict[str, int] = {}
         used: set[str] = set()
         without = []
         for name in files:
-            below = name.removeprefix(f"{dataset.part}/")
-            key = next((key for key in (below, name, below.rpartition("/")[2]) if key in labels.classes), None)
+            whole = composed(name)
+            below = whole.removeprefix(f"{dataset.folder}/")
+            forms = (below, whole, below.rpartition("/")[2])
+            key = next((key for key in (*forms, *map(without_suffix, forms)) if key in labels.classes), None)
             if key is None:
                 without.append(name)
             elif key in used:
@@ -210,15 +411,13 @@ class _LayoutWithLabelFile:
             raise DatasetError(f"{one_line(label_file)}: has no label for {named(without)}")
         if len(used) < len(labels.classes):
             missing = [key for key in labels.classes if key not in used]
-            raise DatasetError(
-                f"{one_line(label_file)}: labels images that are not in {dataset.part}/: {named(missing)}"
-            )
+            where = f"{dataset.folder}/" if dataset.folder else one_line(dataset.root)
+            raise DatasetError(f"{one_line(label_file)}: labels images that are not in {where}: {named(missing)}")
         return classes, labels.order
 
     def label_files(self) -> list[Path]:
         """The label file."""
-        file = self._dataset.label_file()
-        return [file] if file else []
+        return [self._file]
 
     def deciding(self) -> list[str]:
         """Nothing."""
@@ -229,10 +428,10 @@ class _LayoutOfClassFolders:
     """A folder for each class; one without images counts as a class, so that the others keep their indices."""
 
     name: ClassVar[str] = "class folders"
-    has_part: ClassVar[bool] = True
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
+        self.notes: list[str] = []
 
     @staticmethod
     def suits(dataset: Dataset) -> bool:
@@ -240,29 +439,44 @@ class _LayoutOfClassFolders:
         return True
 
     def files(self) -> Listing:
-        """Every file that is not hidden."""
-        return dict(walk(self._dataset.root, self._dataset.part))
+        """Every image in the folder."""
+        listing, self.notes = _images_below(self._dataset)
+        return listing
 
     def classes(self, files: Iterable[str]) -> tuple[dict[str, int], ClassOrder]:
         """The class of each image's folder."""
         dataset = self._dataset
-        parts = {name: name.split("/") for name in files}
-        stray = [name for name, words in parts.items() if len(words) != 3]
-        if stray:
-            expected = f"{dataset.part}_label.txt, or {dataset.part}/<class>/<image>"
-            raise DatasetError(
-                f"{one_line(dataset.root)}: no label file, and no class folder for {named(stray)}; expected {expected}"
-            )
+        length = len(dataset.folder) + 1 if dataset.folder else 0
+        parts = {name: name[length:].split("/") for name in files}
+        self._require_one_level(parts)
         folders = self.deciding()
         try:
-            order = class_order(folders, dataset.wnids_file())
+            order = class_order(folders, dataset.rule)
         except DatasetError as error:
-            raise DatasetError(f"{one_line(dataset.root / dataset.part)}: {error}") from error
-        if dataset.classes is not None and len(folders) > dataset.classes:
+            raise DatasetError(f"{one_line(dataset.images_folder)}: {error}") from error
+        return {name: order.indices[composed(words[0])] for name, words in parts.items()}, order
+
+    def _require_one_level(self, parts: Mapping[str, Sequence[str]]) -> None:
+        """DatasetError for an image that lies in no class folder, or in a folder of one which others have not."""
+        dataset = self._dataset
+        part = f"{dataset.folder}/" if dataset.folder else ""
+        stray = [name for name, words in parts.items() if len(words) < 2]
+        if stray:
+            expected = f"{f'{dataset.folder}_label.txt, or ' if part else ''}{part}<class>/<image>"
+            lying = [path.name for path in sorted(dataset.root.iterdir()) if path.is_file() and is_table(path)]
+            also = f"; dataset.labels may name {named(lying, 3)}" if lying else "; dataset.labels names one elsewhere"
             raise DatasetError(
-                f"{one_line(dataset.root)}: has {len(folders)} class folders, expected {dataset.classes} classes"
+                f"{one_line(dataset.root)}: no label file, and no class folder for {named(stray)}; expected "
+                f"{expected}{also}"
             )
-        return {name: order.indices[words[1]] for name, words in parts.items()}, order
+        # Tiny ImageNet's training images lie in <class>/images: that says nothing but their class.
+        if len({tuple(words[1:-1]) for words in parts.values()}) > 1:
+            deep = next(words for words in parts.values() if len(words) > 2)
+            raise DatasetError(
+                f"{one_line(dataset.images_folder)}: {one_line('/'.join(deep))} lies in a folder of a class folder, so "
+                f"whether {one_line(deep[0])} or {one_line(deep[-2])} is its class is not known; move the images into "
+                "their class folders, or name a table of paths and labels in dataset.labels"
+            )
 
     def label_files(self) -> list[Path]:
         """None."""
@@ -270,11 +484,18 @@ class _LayoutOfClassFolders:
 
     def deciding(self) -> list[str]:
         """The folders, the empty ones among them."""
-        return folders_in(self._dataset.root / self._dataset.part)
+        return folders_in(self._dataset.images_folder)
 
 
 # The first that suits a dataset is in force.
-LAYOUTS: list[type[Layout]] = [_LayoutWithCsv, _LayoutWithLabelFile, _LayoutOfClassFolders]
+LAYOUTS: list[type[Layout]] = [
+    _LayoutWithTable,
+    _LayoutWithLabelFile,
+    _LayoutOfImagefolder,
+    _LayoutOfTinyImagenet,
+    _LayoutOfIlsvrc,
+    _LayoutOfClassFolders,
+]
 
 
 def layout_of(dataset: Dataset) -> Layout:
@@ -284,20 +505,30 @@ def layout_of(dataset: Dataset) -> Layout:
 
 @dataclass(frozen=True)
 class Labelled:
-    """All images of a dataset, whatever its limit: their classes and file status by name, and why these classes."""
+    """All images of a dataset, whatever its limit: their classes and file status by name, and why these classes.
+
+    ``notes``: what else was decided on the way, as sentences without a point.
+    """
 
     layout: str
     classes: dict[str, int]
     files: Listing
     order: ClassOrder
+    notes: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
-        """One line: which layout is in force, and which class has which index."""
+        """One line: which layout is in force, which class has which index, and what else was decided."""
+        return "; ".join(
+            [f"{self.layout}, {len(self.order.indices)} classes {self.order.reason}", *self._on_classes(), *self.notes]
+        )
+
+    def _on_classes(self) -> list[str]:
         empty = self.empty_classes
-        without = f"; {len(empty)} without an image: {named(empty, 3)}" if empty else ""
-        guess = "; dataset.wnids, a file of their names in class order, says otherwise" if self.order.is_guess else ""
-        return f"{self.layout}, {len(self.order.indices)} classes {self.order.reason}{without}{guess}"
+        said = [f"{len(empty)} without an image: {named(empty, 3)}"] if empty else []
+        if self.order.is_guess:
+            said.append("dataset.wnids, a file of their names in class order, says otherwise")
+        return [*said, self.order.note] if self.order.note else said
 
     @property
     def empty_classes(self) -> list[str]:
@@ -309,15 +540,27 @@ class Labelled:
 def labelled(dataset: Dataset, files: Listing | None = None) -> Labelled:
     """Every image of the dataset with its class; nothing is opened.
 
-    Every file that is not hidden counts as an image, unless a CSV names them. DatasetError where the folder is missing
-    or empty, an image has no label, or a label has no image. ``files``: what the layout's ``files`` said a moment ago.
+    DatasetError where the folder is missing or holds no image, an image has no label, or a label has no image.
+    ``files``: what the layout's ``files`` said a moment ago.
     """
     layout = layout_of(dataset)
     files = layout.files() if files is None else files
     if not files:
-        raise DatasetError(f"{one_line(dataset.root / dataset.part)}: holds no images")
+        others = "; ".join(getattr(layout, "notes", ()))
+        raise DatasetError(f"{one_line(dataset.images_folder)}: holds no images{f' ({others})' if others else ''}")
     classes, order = layout.classes(files)
-    return Labelled(layout.name, classes, files, order)
+    return Labelled(layout.name, classes, files, order, (*_on_part(dataset), *getattr(layout, "notes", ())))
+
+
+def _on_part(dataset: Dataset) -> list[str]:
+    """Which folder of images was taken where several are there, or it is not the usual one."""
+    if dataset.part is not None:
+        return []
+    others = [part for part in PARTS if part != dataset.folder and (dataset.root / part).is_dir()]
+    if not others and dataset.folder == PARTS[0]:
+        return []
+    left = f" ({', '.join(others)} lies there, too)" if others else ""
+    return [f"the images are those of {one_line(dataset.images_folder)}{left}"]
 
 
 def scan(dataset: Dataset, files: Listing | None = None) -> dict[str, LabelledFile]:
@@ -341,11 +584,13 @@ def files_of_classes(dataset: Dataset) -> list[Path]:
 
 def deciding(dataset: Dataset) -> list[str]:
     """What decides the classes besides the images' names: digests of the user's files, names of folders."""
-    return [*map(sha256_of_file, files_of_classes(dataset)), *layout_of(dataset).deciding()]
+    digests = map(sha256_of_file, files_of_classes(dataset))
+    return [dataset.folder, dataset.numbering or "", *digests, *layout_of(dataset).deciding()]
 
 
 __all__: Sequence[str] = (
     "LAYOUTS",
+    "PARTS",
     "Dataset",
     "Labelled",
     "LabelledFile",

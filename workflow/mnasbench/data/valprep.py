@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from mnasbench.data.class_order import imagenet_wnids, read_class_names
+from mnasbench.data.class_names import read_class_names
+from mnasbench.data.class_order import imagenet_wnids
 from mnasbench.data.layouts import Dataset, scan
 from mnasbench.errors import DatasetError, InputError, one_line
 from mnasbench.files import copy_file, read_json, read_text, refusal_named, sha256_of_file, write_json, write_text

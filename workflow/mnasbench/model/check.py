@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mnasbench.data.class_order import read_class_names
 from mnasbench.data.own_code import input_by
 from mnasbench.errors import InputError, SettingsError, one_line
 from mnasbench.model.architecture import check_file, create, require_digest, require_published, require_size
@@ -22,11 +21,15 @@ def check_models(settings: Settings, classes: int | None = None) -> list[str]:
     the setting: weights of another architecture, a size that the architecture cannot have, fewer classes than the
     dataset's.
     """
-    names = None if settings.is_demo else settings["dataset"]["class_names"]
-    return [_check(model, classes, names and Path(names)) for model in settings.models.values()]
+    return [_check(model, classes) for model in settings.models.values()]
 
 
-def _check(model: ModelSettings, classes: int | None, names: Path | None) -> str:
+def classes_of(model: ModelSettings) -> int:
+    """How many classes a model's file of weights is for; WeightsError or SettingsError where it cannot be read."""
+    return check_file(model.library, model.name, Path(model.weights), model.size, model.weights_key)[0]
+
+
+def _check(model: ModelSettings, classes: int | None) -> str:
     path, place = Path(model.weights), f"models.{model.variant}"
     notes: tuple[str, ...] = ()
     own: int | None = None
@@ -46,12 +49,6 @@ def _check(model: ModelSettings, classes: int | None, names: Path | None) -> str
         raise SettingsError(
             f"{place}: its weights are for {own} classes, but the dataset's images are of {classes}; "
             "give the weights that were trained on them, or the dataset that belongs to the weights"
-        )
-    count = own if names is None else len(read_class_names(names))
-    if count != own:
-        raise SettingsError(
-            f"dataset.class_names: {one_line(names)} has {count} names, but {place} has {own} classes; give the names "
-            "of just its classes, in their order"
         )
     if model.preprocessing.code is not None:
         _try_code(place, model.preprocessing)

@@ -1,6 +1,7 @@
 """The configuration of a call, put together from the default file, the user's files and the command line."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mnasbench.errors import SettingsError
@@ -31,3 +32,9 @@ def require_free_names(settings: Settings, rules: Collection[str]) -> None:
     taken = sorted({"all", *rules} & set(settings.models))
     if taken:
         raise SettingsError(f"models.{taken[0]}: is the name of a step of the workflow; give the variant another")
+
+
+def numbered(settings: Settings, numbering: str) -> Settings:
+    """The settings with what decides the dataset's classes, as planning settled it; empty where a label file does."""
+    dataset = {**settings["dataset"], "classes": numbering or settings["dataset"]["classes"]}
+    return replace(settings, values={**settings.values, "dataset": dataset})

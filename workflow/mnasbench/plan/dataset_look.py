@@ -19,6 +19,7 @@ def described_dataset(settings: Settings) -> Dataset:
         root=Path(names.dataset_root(settings)),
         labels=Path(dataset["labels"]) if dataset["labels"] else None,
         wnids=Path(dataset["wnids"]) if dataset["wnids"] else None,
+        numbering=dataset["classes"],
         limit=dataset["limit"],
     )
 

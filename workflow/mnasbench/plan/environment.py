@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import mnasbench
+from mnasbench.data.available import Extent
 from mnasbench.errors import InputError, one_line
 from mnasbench.processes import this_process
 
@@ -14,8 +15,15 @@ RUNNER = "MNASBENCH_RUNNER"
 RUN = "MNASBENCH_RUN"
 # How many images the dataset has, so that no job counts those of a shared disk.
 IMAGES = "MNASBENCH_IMAGES"
+# What decides the dataset's classes; empty where a label file does.
+CLASSES = "MNASBENCH_CLASSES"
 # The folder of the commands. A command that named it would change with the place of the checkout.
 SCRIPTS = "MNASBENCH_SCRIPTS"
+
+
+def extent_environment(extent: Extent) -> dict[str, str]:
+    """What planning found out about the dataset, for the jobs."""
+    return {IMAGES: str(extent.images), CLASSES: extent.numbering or ""}
 
 
 def job_environment(scripts: Path) -> dict[str, str]:

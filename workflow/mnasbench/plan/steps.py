@@ -68,7 +68,7 @@ def make_demo(settings: Settings) -> Step:
 def index_shard(settings: Settings, shard: str) -> Step:
     """Look at every image of a shard."""
     dataset = settings["dataset"]
-    chosen = {key: dataset[key] for key in ("labels", "wnids", "limit")}
+    chosen = {key: dataset[key] for key in ("labels", "wnids", "classes", "limit")}
     arguments = ["--root", names.dataset_root(settings), "--shards", str(settings["shards"])]
     return Step(
         "scripts/index_dataset.py",
@@ -87,11 +87,11 @@ def _calibration_source(settings: Settings) -> dict[str, Any]:
     """The dataset that calibration images are chosen from, and where its classes stand."""
     source, dataset = settings["calibration"]["source"], settings["dataset"]
     if source is not None:
-        return {"root": source, "part": "val"}
+        return {"root": source}
     if settings.is_demo:
         return {"root": names.DEMO_ROOT, "part": "train"}
     # The dataset's own label files belong to its validation images, not to another source.
-    return {"root": dataset["root"], "part": "val", "labels": dataset["labels"], "wnids": dataset["wnids"]}
+    return {key: dataset[key] for key in ("root", "labels", "wnids", "classes")}
 
 
 @_step
@@ -103,7 +103,8 @@ def sample_calibration(settings: Settings) -> Step:
     if calibration["source"] is not None:
         # Every class of the dataset must be among them. Not read from its manifest: one replaced image of the
         # dataset would calibrate everything anew.
-        scored = {"root": names.dataset_root(settings), **{key: dataset[key] for key in ("labels", "wnids", "limit")}}
+        chosen_by = {key: dataset[key] for key in ("labels", "wnids", "classes", "limit")}
+        scored = {"root": names.dataset_root(settings), **chosen_by}
         arguments += _flags("classes_", scored)
     chosen = {key: calibration[key] for key in ("images", "seed", "source")}
     return Step("scripts/sample_calibration.py", {"calibration": chosen}, arguments)

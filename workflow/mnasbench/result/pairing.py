@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mnasbench.data.class_order import ClassOrder, class_order
 from mnasbench.data.datalist import read_datalist
-from mnasbench.data.image_keys import ImageKeys, by_key
+from mnasbench.data.image_keys import ImageKeys, by_key, composed
 from mnasbench.data.labels import read_labels
 from mnasbench.data.layouts import Dataset
 from mnasbench.data.listed import ListedImage, listed_images
@@ -58,8 +58,8 @@ def labels_of_folders(images: Sequence[Path]) -> tuple[dict[str, int], ClassOrde
             "with --label"
         )
     folder = images[0].parents[1]
-    order = class_order(folders_in(folder), Dataset(folder.parent, part=folder.name).wnids_file())
-    names = {str(image): order.indices[image.parent.name] for image in images}
+    order = class_order(folders_in(folder), Dataset(folder.parent, part=folder.name).rule)
+    names = {str(image): order.indices[composed(image.parent.name)] for image in images}
     return {key: names[name] for key, name in by_key(names).items()}, order
 
 
