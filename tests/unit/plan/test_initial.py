@@ -95,7 +95,10 @@ def test_names_that_yaml_would_read_otherwise(made: Path, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["--data", "{made}/nowhere", "--model", "timm:resnet18"], "nowhere is no folder, and no CSV"),
-        (["--data", "{made}", "--model", "torchvision:mnasnet0_5"], "DATA: .* has no folder val/, which holds"),
+        (
+            ["--data", "{made}", "--model", "torchvision:mnasnet0_5"],
+            "has val/ in a folder of its own; name .*/photos as dataset.root",
+        ),
         (["--data", "{made}/photos", "--model", "resnet18"], "'resnet18' is neither an ONNX file nor timm:<name>"),
         (["--data", "{made}/photos", "--model", "tim:resnet18"], "did you mean 'timm'"),
         (

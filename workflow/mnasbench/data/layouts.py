@@ -472,6 +472,13 @@ class _LayoutOfClassFolders:
         # Tiny ImageNet's training images lie in <class>/images: that says nothing but their class.
         if len({tuple(words[1:-1]) for words in parts.values()}) > 1:
             deep = next(words for words in parts.values() if len(words) > 2)
+            split = next((place for place, word in enumerate(deep[:-1]) if word in PARTS), 0)
+            if split:
+                below = dataset.images_folder.joinpath(*deep[:split])
+                raise DatasetError(
+                    f"{one_line(dataset.images_folder)}: has {one_line(deep[split])}/ in a folder of its own; name "
+                    f"{one_line(below)} as dataset.root"
+                )
             raise DatasetError(
                 f"{one_line(dataset.images_folder)}: {one_line('/'.join(deep))} lies in a folder of a class folder, so "
                 f"whether {one_line(deep[0])} or {one_line(deep[-2])} is its class is not known; move the images into "

@@ -5,6 +5,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from mnasbench.data.available import check_data
 from mnasbench.data.choice import calibration_choice
 from mnasbench.data.class_order import imagenet_wnids, is_wnid
 from mnasbench.data.contact_sheet import contact_sheet
-from mnasbench.data.labels import is_csv
-from mnasbench.data.layouts import Dataset, Labelled, labelled, layout_of
+from mnasbench.data.labels import is_table
+from mnasbench.data.layouts import Dataset, Labelled, labelled
 from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
 from mnasbench.model.torchvision_import import import_timm
 from mnasbench.plan import steps
-from mnasbench.plan.configured import require_free_names
+from mnasbench.plan.configured import numbered, require_free_names
 from mnasbench.plan.early import look_ahead
+from mnasbench.plan.model_classes import model_classes
 from mnasbench.presets import IMAGENET_CLASSES, LIBRARIES, TIMM_PRETRAINED, preset
 from mnasbench.settings import DEMO, IMAGENET_NAMES, Settings, load_settings
 
@@ -61,13 +63,18 @@ def initial_configuration(data: Path, model: str, weights: Path | None = None) -
     }
     settings = load_settings(values)
     require_free_names(settings, steps.STEPS)
-    extent = check_data(settings)
+    extent = check_data(settings, outputs=partial(model_classes, settings))
+    if extent.numbering is not None:
+        values["dataset"]["classes"] = extent.numbering
+        settings = numbered(settings, extent.numbering)
+        images = labelled(described(values["dataset"]))
     (on_model,) = look_ahead(settings, extent)
     on_model = on_model.removeprefix(f"models.{variant}: ")
     comments = {
         "dataset": [f"{extent.images} images, {images.message}"],
         "dataset.name": [on_name],
         "dataset.root": on_dataset,
+        "dataset.classes": [f"classes are numbered {images.order.reason}"],
         "calibration.images": [on_number],
         "calibration.split": [on_split],
         f"models.{variant}": [on_model, *on_entry],
@@ -79,9 +86,10 @@ def initial_configuration(data: Path, model: str, weights: Path | None = None) -
     return Initial(_text(values, comments), sheet, lines)
 
 
-def described(dataset: Mapping[str, str]) -> Dataset:
+def described(dataset: Mapping[str, Any]) -> Dataset:
     """The dataset of an entry of the configuration."""
-    return Dataset(Path(dataset["root"]), Path(dataset["labels"]) if "labels" in dataset else None)
+    labels = Path(dataset["labels"]) if "labels" in dataset else None
+    return Dataset(Path(dataset["root"]), labels, numbering=dataset.get("classes"))
 
 
 # ------------------------------------------------------------------------------------------------------------- model
@@ -123,7 +131,7 @@ def _absolute(path: Path) -> str:
 # -------------------------------------------------------------------------------------------------------------- data
 def _dataset(data: Path) -> tuple[dict[str, str], list[str]]:
     """The entries that say where a dataset is, and comments on that; DatasetError where it is none."""
-    if is_csv(data):
+    if is_table(data):
         here = Path(_absolute(data))
         return {"root": str(here.parent), "labels": str(here)}, [
             "the folder of the CSV; what it does not name is not used"
@@ -133,17 +141,12 @@ def _dataset(data: Path) -> tuple[dict[str, str], list[str]]:
     root, comments = Path(_absolute(data)), []
     if root.name == "val" and not (root / "val").is_dir():
         root, comments = root.parent, ["the folder that val/ is in"]
-    if layout_of(Dataset(root)).has_part and not (root / "val").is_dir():
-        raise DatasetError(
-            f"DATA: {one_line(root)} has no folder val/, which holds the images: a folder a class, or flat with "
-            "val_label.txt beside it"
-        )
     return {"root": str(root)}, comments
 
 
 def _name(data: Path, images: Labelled) -> tuple[str, str]:
     """What the dataset is called in paths and tables."""
-    folder = Path(_absolute(data.with_suffix("") if is_csv(data) else data))
+    folder = Path(_absolute(data.with_suffix("") if is_table(data) else data))
     word = next((part for part in reversed(folder.parts) if part.lower() not in ("val", "images", "data")), "mine")
     word = _NO_WORD.sub("_", word).strip("_.-")[:80] or "mine"
     is_whole = len(images.files) == IMAGENET_IMAGES and set(images.order.indices) >= set(imagenet_wnids())
