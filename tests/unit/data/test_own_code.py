@@ -1,8 +1,11 @@
 """Preprocessing by code of a user's own: its output is checked, and what is wrong with it is one line with its place."""
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -145,3 +148,26 @@ def test_what_cannot_be_is_told_before_anything_runs(
     entry = {"name": "mnasnet0_5", "weights": "w.pth"} | entry
     with pytest.raises(SettingsError, match=message):
         load_settings({"dataset": {"name": "mine", "root": "x"}, "models": {"m": entry}, **settings})
+
+
+def as_paddleocr(image: np.ndarray) -> np.ndarray:
+    """resize_norm_img of its direction classifier, of a BGR image."""
+    height, width = image.shape[:2]
+    ratio = width / float(height)
+    resized_width = 192 if math.ceil(48 * ratio) > 192 else math.ceil(48 * ratio)
+    resized = cv2.resize(image, (resized_width, 48)).astype("float32").transpose((2, 0, 1)) / 255
+    resized -= 0.5
+    resized /= 0.5
+    padded = np.zeros((3, 48, 192), dtype=np.float32)
+    padded[:, :, 0:resized_width] = resized
+    return padded
+
+
+@pytest.mark.parametrize("size", [(48, 100), (30, 200), (64, 17), (1, 500), (500, 1)])
+def test_the_example_of_the_documents_is_paddleocrs(repository: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    document = (repository / "docs" / "new-model.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    (tmp_path / "text_line.py").write_text(example)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    made = input_by(f"{tmp_path / 'text_line.py'}:prepare", image, (48, 192))
+    assert np.array_equal(made, as_paddleocr(np.ascontiguousarray(image[..., ::-1])))
