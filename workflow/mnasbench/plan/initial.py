@@ -154,7 +154,7 @@ def _name(data: Path, images: Labelled) -> tuple[str, str]:
         return "imagenet", "all of ImageNet's validation set, so published accuracies stand beside"
     if word.lower() in IMAGENET_NAMES or word.lower() == DEMO:
         return f"{word}-{len(images.files)}", "not what is published as such, so published accuracies do not compare"
-    return word, "of its folder; a name of its own keeps its results apart"
+    return word, "as it is called; a name of its own keeps its results apart"
 
 
 def _calibration(images: Labelled, name: str) -> tuple[dict[str, Any], str, str]:
@@ -166,12 +166,14 @@ def _calibration(images: Labelled, name: str) -> tuple[dict[str, Any], str, str]
         why = "one of every class, which is the least"
     if name in IMAGENET_NAMES:
         return {"images": chosen, "split": False}, why, "all images are judged, as the published accuracies are"
-    if chosen < count:
+    others = set(images.classes) - set(calibration_choice(images.classes, chosen, seed=0))
+    without = classes - len({images.classes[name] for name in others})
+    if not without:
         judged = f"these {chosen} are not judged, the other {count - chosen} are"
         return {"images": chosen, "split": True}, why, judged
     judged = (
-        "int8 is judged by its own calibration images, because no other image is left; source names a folder to "
-        "calibrate with instead"
+        f"calibration images are judged, too: without them {without} of {classes} classes have no image; source names "
+        "a folder to calibrate with instead"
     )
     return {"images": chosen, "split": False}, why, judged
 
