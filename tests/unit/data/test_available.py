@@ -1,6 +1,7 @@
 """What cannot be done with the images and files at hand is told before any job starts."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,15 @@ def test_what_cannot_is_told_with_the_key_and_the_remedy(root: Path, changes: di
     with pytest.raises(MnasbenchError, match=message) as error:
         check_data(load_settings(_config(root, **_filled(changes, root))))
     assert "\n" not in str(error.value) and error.value.exit_code == 2
+
+
+def test_what_is_another_users_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(_config(root))
+    for key, path in (("models.mnasnet0_5.weights", root / "weights.pth"), ("dataset.root", root)):
+        # Tests may run as root, whom nothing is denied.
+        monkeypatch.setattr("mnasbench.data.available.os.access", lambda other, mode, path=path: other != path)
+        with pytest.raises(MnasbenchError, match=rf"^{key}: {re.escape(str(path))} cannot be read \(permission denied"):
+            check_data(settings)
 
 
 @pytest.mark.parametrize("character", "'\"$`\\")

@@ -251,14 +251,17 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text is not None else None
 
 
-def _mode_of(key: str, path: Path) -> int | None:
-    """The mode of a file, None where there is none; SettingsError where the system refuses to look."""
+def mode_of(key: str, path: Path) -> int | None:
+    """The mode of a file or folder, None where there is none; SettingsError where the system refuses to show it."""
     try:
-        return path.stat().st_mode
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in its name
         return None
     except OSError as error:
         raise SettingsError(f"{key}: {one_line(path)[:300]} cannot be looked at ({error.strerror})") from error
+    if not os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+        raise SettingsError(f"{key}: {one_line(path)} cannot be read (permission denied); ask who it belongs to")
+    return mode
 
 
 def _check_files(settings: Settings, on_cluster: bool) -> None:
@@ -290,7 +293,7 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
                 "it submits jobs; rename it, or name a link to it"
             )
     for key, value in files.items():
-        mode = None if value is None else _mode_of(key, Path(value))
+        mode = None if value is None else mode_of(key, Path(value))
         if value is not None and (mode is None or not stat.S_ISREG(mode)):
             what = (
                 "does not exist" if mode is None else "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
@@ -301,6 +304,6 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     for key, value in folders.items():
         if value is None:
             continue
-        mode = _mode_of(key, Path(value))
+        mode = mode_of(key, Path(value))
         if mode is None or not stat.S_ISDIR(mode):
             raise SettingsError(f"{key}: {one_line(value)} is no folder")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mnasbench.data.available import check_data
+from mnasbench.data.available import check_data, mode_of
 from mnasbench.data.choice import calibration_choice
 from mnasbench.data.class_order import imagenet_wnids, is_wnid
 from mnasbench.data.contact_sheet import contact_sheet
@@ -136,7 +137,8 @@ def _dataset(data: Path) -> tuple[dict[str, str], list[str]]:
         return {"root": str(here.parent), "labels": str(here)}, [
             "the folder of the CSV; what it does not name is not used"
         ]
-    if not data.is_dir():
+    mode = mode_of("DATA", data)
+    if mode is None or not stat.S_ISDIR(mode):
         raise DatasetError(f"DATA: {one_line(data)} is no folder, and no CSV of paths and labels")
     root, comments = Path(_absolute(data)), []
     if root.name == "val" and not (root / "val").is_dir():
