@@ -374,6 +374,20 @@ class Preprocessing:
             return int(self.resize * height / width), self.resize
         return self.resize, int(self.resize * width / height)
 
+    def refuses(self, height: int, width: int) -> str | None:
+        """Why an image of this size cannot be prepared; None where it can."""
+        least_height, least_width = self.size
+        is_exact = self.resize == EXACT
+        fits = height >= least_height and width >= least_width
+        if self.code is not None or not isinstance(self.resize, str) or (height, width) == self.size:
+            return None
+        if fits and not is_exact:
+            return None
+        return (
+            f"is {height} x {width} pixels (height x width), but the model takes {'' if is_exact else 'at least '}"
+            f"{least_height} x {least_width} and resize is none; resize it beforehand, or set models.<variant>.resize"
+        )
+
     def crop_offset(self, resized: Size) -> Size:
         """First row and column of the crop in an image of this size: ``crop_at``, or torchvision's ``CenterCrop``.
 

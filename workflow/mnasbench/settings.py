@@ -357,7 +357,8 @@ def _check_vdsp_params(settings: Settings) -> None:
         p, place = model.preprocessing, f"models.{model.variant}.resize"
         if p.word_for_vdsp is not None:
             raise SettingsError(f"{place}: vdsp_params have no word for {p.word_for_vdsp}; use npz: preprocessed")
-        if p.short_side is None and form != "current":
+        # sdk1.0 has an op for a resize alone.
+        if p.short_side is None and form != "current" and not (form == "sdk1.0" and p.fixed_size == p.size):
             raise SettingsError(
                 f"{place}: {list(p.fixed_size or ())} is a fixed size, which vdsp_params of the form '{form}' have no "
                 "word for; use npz: preprocessed, or vdsp_params: current"

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mnasbench.data.available import check_data
-from mnasbench.errors import MnasbenchError
+from mnasbench.errors import DatasetError, MnasbenchError, SettingsError
 from mnasbench.model.architecture import create
 from mnasbench.plan.early import look_ahead
 from mnasbench.settings import load_settings
@@ -110,3 +110,23 @@ def test_a_net_that_the_demo_cannot_train_is_told(monkeypatch: pytest.MonkeyPatc
     settings = load_settings({"models": {"squeezenet1_1": {}}})
     with pytest.raises(MnasbenchError, match=r"^models.squeezenet1_1: .* has no linear classifier"):
         look_ahead(settings, check_data(settings))
+
+
+def test_code_of_ones_own_is_tried_and_sizes_are_looked_at(look: Callable[..., list[str]], tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("import numpy as np\ndef prepare(image):\n    return np.zeros((3, 64, 48), np.float32)\n")
+    (line,) = look(model={"preprocess": "own.py:prepare", "size": [64, 48]})
+    assert "but with your own size, preprocess: made by own.py:prepare, 64 x 48" in line
+    with pytest.raises(
+        SettingsError, match=r"m\.preprocess: own\.py:prepare: gave float32 \(3, 64, 48\), expected .*224"
+    ):
+        look({"write_npz"}, model={"preprocess": "own.py:prepare"})
+    with pytest.raises(SettingsError, match=r"models\.m\.preprocess: gone\.py does not exist"):
+        look(model={"preprocess": "gone.py:prepare"})
+    look({"write_npz"}, model={"resize": "none", "size": 40})
+    look({"write_npz"}, model={"resize": "none", "crop": 32})
+    for entry, least in (({"resize": "none", "size": 32}, ""), ({"resize": "none", "crop": 48}, "at least ")):
+        with pytest.raises(
+            DatasetError, match=rf"models\.m: images/val/class_\d/\d\.JPEG is 40 x 40 .* takes {least}\d"
+        ):
+            look({"write_npz"}, model=entry)

@@ -143,6 +143,23 @@ def test_inputs_follow_the_settings() -> None:
     assert inputs.get_calibration_list(Row) == [] and inputs.get_baseline_scores(Row) == []
 
 
+def test_code_of_ones_own_is_an_input_of_what_it_prepares() -> None:
+    class Row:
+        variant, precision, geometry = "m", "int8-max", ""
+
+    settings = _settings(models={"m": {"name": "mnasnet0_5", "preprocess": "own/lines.py:prepare"}, "mnasnet0_5": {}})
+    inputs, Row.geometry = Inputs(settings), names.geometry(settings, "m")
+    assert inputs.get_own_code(Row) == inputs.get_own_code_of_geometry(Row) == ["own/lines.py"]
+    step = STEPS["write_npz"](settings, geometry=Row.geometry, shard="0")
+    assert json.loads(step.arguments[-1])["code"] == "own/lines.py:prepare"
+    Row.precision = "fp32"  # calibrates on nothing
+    assert inputs.get_own_code(Row) == []
+    Row.variant, Row.precision, Row.geometry = "mnasnet0_5", "int8-max", names.geometry(settings, "mnasnet0_5")
+    assert inputs.get_own_code(Row) == inputs.get_own_code_of_geometry(Row) == []
+    Row.geometry = "original"
+    assert inputs.get_own_code_of_geometry(Row) == []
+
+
 @pytest.mark.parametrize("generation", [1, 2])
 def test_the_compiler_names_its_folder(generation: int) -> None:
     settings = _settings(**{**CARD, "vacc": {"generation": generation}})

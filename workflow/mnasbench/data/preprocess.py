@@ -18,7 +18,7 @@ from mnasbench.data.image_files import FORMATS
 from mnasbench.data.own_code import input_by
 from mnasbench.errors import DatasetError, SettingsError, one_line
 from mnasbench.files import read_regular
-from mnasbench.preprocessing import EXACT, Fit, Preprocessing, Size
+from mnasbench.preprocessing import Fit, Preprocessing, Size
 
 # Pillow's own threshold for a decompression bomb: 0.27 GB of RGB. ImageNet's largest image has 62 million.
 MAX_PIXELS = 89_478_485
@@ -60,7 +60,7 @@ def open_image(content: bytes, path: Path) -> Image.Image:
         raise DatasetError(f"{one_line(path)}: has {width} x {height} pixels, more than the {MAX_PIXELS} accepted")
     if image.mode not in _MODES:
         raise DatasetError(
-            f"{one_line(path)}: has mode {image.mode}, more than 8 bits a channel, which RGB would clip; make it 8 bits"
+            f"{one_line(path)}: has mode {image.mode}, which RGB would clip or change; save it with 8 bits a channel"
         )
     return image
 
@@ -114,7 +114,9 @@ def _geometry(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
     """As ``resize_and_crop``; of RGBX where Pillow's resampling is asked for."""
     rows, columns = pixels.shape[:2]
     if isinstance(p.resize, str):
-        _require_size((rows, columns), p)
+        refusal = p.refuses(rows, columns)
+        if refusal is not None:
+            raise DatasetError(refusal)
         return _planar_crop(pixels[..., :3], p)
     if isinstance(p.resize, Fit):
         resized = p.resize.resized_size(rows, columns)
@@ -130,17 +132,6 @@ def _geometry(pixels: UInt8Array, p: Preprocessing) -> UInt8Array:
 
         return resize_to_crop(pixels, resized, p.crop_offset(resized), p.size, p.interpolation == "bicubic")
     return _planar_crop(_resized(pixels, resized, p), p)
-
-
-def _require_size(size: Size, p: Preprocessing) -> None:
-    height, width = p.size
-    is_exact = p.resize == EXACT
-    if size == p.size or (not is_exact and size[0] >= height and size[1] >= width):
-        return
-    raise DatasetError(
-        f"is {size[0]} x {size[1]} pixels (height x width), but the model takes {'' if is_exact else 'at least '}"
-        f"{height} x {width} and resize is none; resize it beforehand, or set models.<variant>.resize"
-    )
 
 
 def _resized(pixels: UInt8Array, size: Size, p: Preprocessing) -> UInt8Array:

@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from mnasbench.data.own_code import input_by
 from mnasbench.errors import InputError, SettingsError, one_line
 from mnasbench.model.architecture import check_file, create, require_digest, require_published, require_size
 from mnasbench.model.train_demo import classifier_of
-from mnasbench.preprocessing import Preprocessing
 from mnasbench.settings import DEMO, DEMO_CLASSES, ModelSettings, Settings
 from mnasbench.weight_shards import digest_of_weights
 
@@ -50,20 +47,8 @@ def _check(model: ModelSettings, classes: int | None) -> str:
             f"{place}: its weights are for {own} classes, but the dataset's images are of {classes}; "
             "give the weights that were trained on them, or the dataset that belongs to the weights"
         )
-    if model.preprocessing.code is not None:
-        _try_code(place, model.preprocessing)
     parts = [f"{own} classes", model.preprocessing_text, *notes]
     return f"{place}: {one_line('; '.join(parts))}"
-
-
-def _try_code(place: str, preprocessing: Preprocessing) -> None:
-    """Have a user's own code prepare an image of noise; whatever is wrong with it is told with its line."""
-    assert preprocessing.code is not None
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    try:
-        input_by(preprocessing.code, noise, preprocessing.size)
-    except InputError as error:
-        raise SettingsError(f"{place}.preprocess: {error} (tried on 240 x 320 pixels of noise)") from error
 
 
 def _try_size(model: ModelSettings) -> None:

@@ -35,6 +35,8 @@ def look_ahead(
         _require_tools(settings)
     if not settings.is_demo and settings["dataset"]["on_fault"] == "error" and any_of("index_shard"):
         _look_at_images(settings, extent)
+    if any_of("write_npz", "write_image_npz"):
+        _require_inputs(settings, extent)
     if any_of("export_model"):
         from mnasbench.model.check import check_models  # which loads torch
 
@@ -82,6 +84,33 @@ def _look_at(root: Path, images: Iterable[str]) -> None:
             f"{one_line(root)}: {len(faults)} of {len(set(looked_at))} images that were looked at cannot be used (mend "
             f"or remove them, or set dataset.on_fault: exclude): {listed}"
         )
+
+
+def _require_inputs(settings: Settings, extent: Extent) -> None:
+    """Raise where a model's own code does not run, or images that are not resized have another size than it takes."""
+    by_size = []
+    for model in settings.models.values():
+        p = model.preprocessing
+        if p.code is not None:
+            from mnasbench.data.own_code import try_code
+
+            try:
+                try_code(p.code, p.size)
+            except SettingsError as error:
+                raise SettingsError(f"models.{model.variant}.preprocess: {error}") from error
+        elif isinstance(p.resize, str):
+            by_size.append((model.variant, p))
+    if not by_size or settings.is_demo:
+        return
+    from mnasbench.data.manifest import look_at
+
+    root = Path(names.dataset_root(settings))
+    for name in sample_of(list(extent.files or ()), IMAGES_LOOKED_AT):
+        _, width, height, _, fault = look_at(root, name)
+        for variant, p in by_size:
+            refusal = None if fault else p.refuses(height, width)
+            if refusal is not None:
+                raise DatasetError(f"models.{variant}: {one_line(root / name)} {refusal}")
 
 
 def _require_classes(settings: Settings, extent: Extent) -> None:
