@@ -21,7 +21,7 @@ from mnasbench.build.config import BuildConfig, build_file, read_build_config
 from mnasbench.build.package import read_package
 from mnasbench.build.vamc import describe, read_checkpoint
 from mnasbench.build.vdsp_params import VARIANTS, read_vdsp_params, vdsp_params
-from mnasbench.build.vendor import for_the_card
+from mnasbench.build.vendor import for_the_card, prefix_of_model_info, vendor_model_info
 from mnasbench.data.class_names import read_class_names
 from mnasbench.data.class_order import ClassRule, class_order
 from mnasbench.data.datalist import read_datalist
@@ -160,6 +160,10 @@ def _model_info_examples() -> list[bytes]:
     entry = {"name": "input", "dtype": "uint8", "shape": ["batch", 56, 112, 24], "blocks": blocks}
     quantized = {**info, "precision": "int8-max", "inputs": [entry], "quantization": {"mode": "max", "images": 8}}
     return [json.dumps(info).encode(), json.dumps(quantized).encode()]
+
+
+def _vendor_model_info_examples() -> list[bytes]:
+    return [json.dumps(vendor_model_info({"name": "net", "prefix": "out/net"}, "hw.json")).encode()]
 
 
 def _settings(path: Path) -> None:
@@ -420,6 +424,7 @@ READERS = {
         Reader("shard of inputs", "0.npz", _shard_of_inputs, _shard_of_inputs_examples),
         Reader("shard of scores", "0.npz", read_scores, _shard_of_scores_examples),
         Reader("model_info", "m.json", _model_info, _model_info_examples),
+        Reader("vendor's model_info", "i.json", prefix_of_model_info, _vendor_model_info_examples),
         Reader("settings", "config.yaml", _settings, _settings_examples),
         Reader("list", "npz_datalist.txt", read_datalist, lambda: [b"/a/b.npz\n../c d.npz\r\n", b"x.npz"]),
         Reader("manifest", "manifest.csv", read_manifest, _manifest_examples),

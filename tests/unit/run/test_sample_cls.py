@@ -27,6 +27,7 @@ def base(compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]
     return ["--label_txt", "names.txt", "--vdsp_params_info", "vdsp.json", "--model_prefix_path", str(compiled.prefix)]
 
 
+NAMES = ("model_lib_path", "model_graph_path", "model_params_path")
 CALL_2025 = ("--infer_mode", "sync", "--file_path", "val", "--device", "0")
 
 
@@ -95,7 +96,9 @@ def test_what_is_wrong_is_one_line(
     assert message in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", [[], {}, {"model_lib_path": "a.so", "model_graph_path": "b.json"}])
+@pytest.mark.parametrize(
+    "content", [[], {}, {"model_lib_path": "a.so"}, dict.fromkeys(NAMES, ""), dict.fromkeys(NAMES, 1)]
+)
 def test_a_model_info_that_is_none_is_told(
     base: list[str], content: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,13 +115,14 @@ def prefix_of_model_info(path: Path) -> Path:
     """What the three files of a model_info JSON share; SettingsError where it names none, or files of other names."""
     content = read_json(path)
     keys = ("model_lib_path", "model_graph_path", "model_params_path")
-    named = [content.get(key) for key in keys] if isinstance(content, Mapping) else [None]
-    prefixes = {str(Path(name).with_suffix("")) for name in named if isinstance(name, str)}
-    if len(prefixes) != 1 or not all(isinstance(name, str) for name in named):
+    named = [content.get(key) for key in keys] if isinstance(content, Mapping) else []
+    files = [Path(name) for name in named if isinstance(name, str)]
+    prefixes = {file.with_suffix("") for file in files if file.name}
+    if len(files) != len(keys) or len(prefixes) != 1:
         raise SettingsError(
             f"{one_line(path)}: is no model_info of one model, expected {', '.join(keys)} that differ in their suffix"
         )
-    return Path(prefixes.pop())
+    return prefixes.pop()
 
 
 def for_the_card(config: BuildConfig) -> BuildConfig:
