@@ -115,6 +115,7 @@ def test_timms_squashed_images_are_resized_to_a_square_and_keep_their_proportion
         "inception_v3.tv_in1k",
         "test_efficientnet.r160_in1k",
         "deepseek_vit_412m.deepseek_v4_flash_vision_exp",
+        "vit_base_patch16_sapiens2.fb",
     ],
 )
 def test_images_are_prepared_as_timms_own_transform_does(name: str) -> None:
@@ -139,9 +140,18 @@ def test_images_are_prepared_as_torchvisions_own_transforms_do(name: str, entry:
     assert np.array_equal(normalise(resize_and_crop(np.asarray(image), p)[None], p)[0], theirs)
 
 
-def test_what_is_not_made_here_is_told() -> None:
-    with pytest.raises(SettingsError, match=r"vit_base_patch16_sapiens2\.fb: .* not made here \(1024 x 768 pixels\)"):
-        preset("timm", "vit_base_patch16_sapiens2.fb")
+def test_what_is_not_made_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = presets._table()["timm"]["models"]["resnet18"]
+    monkeypatch.setitem(entries, "of_two_channels", {"unsupported": "2 channels"})
+    with pytest.raises(SettingsError, match=r"resnet18\.of_two_channels: .* not made here \(2 channels\)"):
+        preset("timm", "resnet18.of_two_channels")
+
+
+def test_a_published_size_that_is_not_square_is_kept_as_it_is() -> None:
+    published = preset("timm", "vit_base_patch16_sapiens2.fb")
+    assert published.size == (1024, 768)
+    assert published.preprocessing_for((1024, 768)) == published.preprocessing
+    assert published.resize_for(512) == (512, 512)
 
 
 @pytest.mark.parametrize(

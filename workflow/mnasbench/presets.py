@@ -43,17 +43,22 @@ class Preset:
     classes: int = IMAGENET_CLASSES
 
     @property
-    def size(self) -> int:
-        """The side of the published crop, which is square."""
-        return self.preprocessing.size[0]
+    def size(self) -> int | Size:
+        """The side of the published crop; (height, width) of one that is not square."""
+        return self.preprocessing.crop
 
     def resize_for(self, size: int | Size) -> Resize:
         """The resize for a crop of another size, in the published proportion of the two.
 
-        Nobody publishes one for a crop that is not square: images are squeezed to that.
+        There is none for a crop that is not square, or that is square and the published one is not: images are
+        squeezed to that.
         """
-        height, width = as_pair(size)
-        return scaled(self.preprocessing.resize, Fraction(height, self.size)) if height == width else (height, width)
+        (height, width), published = as_pair(size), self.preprocessing.size
+        if (height, width) == published:
+            return self.preprocessing.resize
+        if height != width or published[0] != published[1]:
+            return height, width
+        return scaled(self.preprocessing.resize, Fraction(height, published[0]))
 
     def preprocessing_for(self, size: int | Size) -> Preprocessing:
         """The published preprocessing for a crop of another size."""

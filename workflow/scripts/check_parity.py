@@ -106,7 +106,8 @@ def check(arguments: argparse.Namespace) -> None:
     compiled = read_package(arguments.model)
     reference = Preprocessing.from_json(arguments.published or compiled.info["preprocessing"])
     if arguments.resize is not None:
-        reference = replace(reference, resize=resize_from_json(arguments.resize, "--resize"), library="pillow")
+        resize = resize_from_json(arguments.resize, "--resize")
+        reference = replace(reference, resize=resize, library="pillow", crop_at=None, code=None)
     images, drawn_from = images_of(arguments)
     certified = certificate(
         compiled,

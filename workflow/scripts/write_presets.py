@@ -93,23 +93,24 @@ def _timm_entry(config: Any, groups: _Groups) -> dict[str, Any]:
     crop_mode = config.crop_mode or "center"
     for unsupported, what in (
         (channels != 3 or len(config.mean) != 3 or len(config.std) != 3, f"{channels} channels"),
-        (height != width, f"{height} x {width} pixels"),
+        # timm scales to cover a crop that is not square, which is none of our resizes.
+        (height != width and crop_mode != "squash", f"{height} x {width} pixels"),
         (config.interpolation not in INTERPOLATIONS, f"interpolation {config.interpolation}"),
         (crop_mode not in {"center", "squash", "border"}, f"crop mode {crop_mode}"),
     ):
         if unsupported:
             return {"unsupported": what}
-    side = math.floor(height / config.crop_pct)
-    resize: Resize = side
+    sides = math.floor(height / config.crop_pct), math.floor(width / config.crop_pct)
+    resize: Resize = sides[0]
     if crop_mode == "squash":
-        resize = (side, side)
+        resize = sides
     elif crop_mode == "border":
         red, green, blue = (round(255 * level) for level in config.mean)
-        resize = Fit((side, side), fill=(red, green, blue))
+        resize = Fit(sides, fill=(red, green, blue))
     entry: dict[str, Any] = {
         "preprocessing": groups.number_of(
             resize=resize_to_json(resize),
-            crop=height,
+            crop=height if height == width else [height, width],
             interpolation=config.interpolation,
             mean=list(config.mean),
             std=list(config.std),

@@ -81,7 +81,7 @@ def _other_size(library: str, name: str, size: int | Size | None, error: Excepti
     published = preset(library, name).size
     return SettingsError(
         f"{library} {name} takes no images of {_by(size)} pixels ({_first_line(error)}); it is published for "
-        f"{published} x {published}: set models.<variant>.size"
+        f"{_by(published)}: set models.<variant>.size"
     )
 
 
