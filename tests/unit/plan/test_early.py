@@ -65,11 +65,6 @@ def _not_finite(folder: Path, weights: Path) -> None:
     torch.save(state, folder / "nan.pth")
 
 
-def _graph_of_fewer(folder: Path, weights: Path) -> None:
-    (folder / "results/model/m").mkdir(parents=True)
-    (folder / "results/model/m/mnasnet0_5_224.json").write_text('{"classes": 2}')
-
-
 CARD = {"engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16"]}
 
 
@@ -82,7 +77,6 @@ CARD = {"engine": "vacc", "vamp": {"instances": 8}, "precisions": ["fp16"]}
         (_not_finite, {"model": {"weights": "nan.pth"}}, r"^models.m: nan.pth: .* holds values that are not finite"),
         (None, {"model": {"sha256": "0" * 64}}, r"^models.m: .*net.pth: its SHA-256 is .* these are other weights"),
         (None, {"model": {"name": "mnasnet0_75"}}, r"^models.m: .*these are weights of mnasnet0_5"),
-        (_graph_of_fewer, {"rules": {"index_shard"}}, r"^models.m: is a net of 2 classes, but .* are of 3"),
         (None, {**CARD, "vacc": {"vamc": "no-such-vamc"}}, r"^vacc.vamc: no-such-vamc is no command on this machine"),
     ],
 )

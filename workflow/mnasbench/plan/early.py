@@ -9,7 +9,6 @@ from mnasbench.data.choice import sample_of
 from mnasbench.data.image_files import images_among
 from mnasbench.data.layouts import Dataset, labelled
 from mnasbench.errors import DatasetError, SettingsError, named, one_line
-from mnasbench.files import read_json
 from mnasbench.plan import names
 from mnasbench.precisions import is_quantized
 from mnasbench.runtimes import choose
@@ -41,7 +40,6 @@ def look_ahead(
         from mnasbench.model.check import check_models  # which loads torch
 
         return check_models(settings, extent.classes)
-    _require_classes(settings, extent)
     return []
 
 
@@ -111,15 +109,3 @@ def _require_inputs(settings: Settings, extent: Extent) -> None:
             refusal = None if fault else p.refuses(height, width)
             if refusal is not None:
                 raise DatasetError(f"models.{variant}: {one_line(root / name)} {refusal}")
-
-
-def _require_classes(settings: Settings, extent: Extent) -> None:
-    """Raise where a graph that was exported before has fewer classes than the images that are there now."""
-    for variant in settings.models:
-        description = Path(f"{names.exported(settings, variant)}.json")
-        own = read_json(description).get("classes") if description.is_file() else None
-        if own is not None and own < extent.classes:
-            raise SettingsError(
-                f"models.{variant}: is a net of {own} classes, but the dataset's images are of {extent.classes}; give "
-                "the weights that were trained on them, or the dataset that belongs to the weights"
-            )
