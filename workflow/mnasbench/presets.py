@@ -191,6 +191,17 @@ def _preset(library: str, architecture: str, weights: str, reason: str) -> Prese
     )
 
 
+def preset_of_onnx(size: Size) -> Preset:
+    """What an ONNX file of somebody's own counts as, which does not say how its images are prepared.
+
+    ImageNet's mean, std and resize (256 for a crop of 224), which most classifiers were trained with.
+    """
+    square = size[0] == size[1]
+    usual = Preset(Preprocessing(), entry="most ImageNet classifiers", reason="an ONNX file does not say its own")
+    reference = usual.preprocessing_for(size[0] if square else size)
+    return replace(usual, preprocessing=reference, classes=0)
+
+
 def published_weights(library: str, name: str) -> list[str]:
     """The names of the weights that ``library`` publishes of ``name``, in its order: torchvision's, or timm's tags."""
     return [weights for weights in _published(library, name)[1] if weights]

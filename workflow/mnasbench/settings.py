@@ -14,8 +14,9 @@ from typing import Any
 import jsonschema
 
 from mnasbench.card_options import check_options
-from mnasbench.errors import SettingsError, did_you_mean, one_line
+from mnasbench.errors import InputError, SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
+from mnasbench.onnx_file import own_size
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import (
     EXACT,
@@ -29,7 +30,7 @@ from mnasbench.preprocessing import (
     sides_from_json,
     sides_label,
 )
-from mnasbench.presets import TIMM_PRETRAINED, Preset, preset, preset_of_file
+from mnasbench.presets import TIMM_PRETRAINED, Preset, preset, preset_of_file, preset_of_onnx
 from mnasbench.runtimes import AUTO, RUNTIMES
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "config" / "schema.yaml"
@@ -117,6 +118,8 @@ class ModelSettings:
     weights_key: str | None = None
     transform_input: bool = True
     own: tuple[str, ...] = ()
+    is_onnx: bool = False
+    output: str | None = None
 
     @property
     def preprocessing_text(self) -> str:
@@ -138,7 +141,7 @@ class ModelSettings:
     @property
     def weights_are_file(self) -> bool:
         """Whether ``weights`` is the path of a file (and neither the demo's nor a published name)."""
-        return _is_path(self.weights)
+        return self.is_onnx or _is_path(self.weights)
 
 
 def _is_path(weights: str) -> bool:
@@ -146,7 +149,38 @@ def _is_path(weights: str) -> bool:
     return "." in weights or "/" in weights
 
 
-def _model(variant: str, entry: Mapping[str, Any]) -> ModelSettings:
+def _own_onnx(variant: str, entry: Mapping[str, Any], given: Mapping[str, Any]) -> ModelSettings:
+    """A variant that is the user's own ONNX file; ``given``: what the configuration itself says of it."""
+    place = f"models.{variant}"
+    for key in ("library", "name", "weights", "weights_key", "transform_input"):
+        if given.get(key) is not None:
+            raise SettingsError(f"{place}: onnx stands in place of {key}; leave one of the two out")
+    file, crop = Path(entry["onnx"]), entry["crop"] if entry["crop"] != UNRESIZED else None
+    asked = entry["size"] or crop
+    try:
+        size = own_size(file, None if asked is None else as_pair(sides_from_json(asked, f"{place}.size")))
+    except InputError as error:
+        raise type(error)(f"{place}.onnx: {error}") from None
+    published = preset_of_onnx(size)
+    return ModelSettings(
+        variant,
+        "onnx",
+        variant,
+        str(file),
+        entry["sha256"],
+        _preprocessing(place, entry, published),
+        published,
+        own=tuple(key for key in _OWN if entry[key] is not None),
+        is_onnx=True,
+        output=entry["output"],
+    )
+
+
+def _model(variant: str, entry: Mapping[str, Any], given: Mapping[str, Any]) -> ModelSettings:
+    if entry["onnx"] is not None:
+        return _own_onnx(variant, entry, given)
+    if entry["output"] is not None:
+        raise SettingsError(f"models.{variant}.output: belongs to an onnx file, and there is none")
     library, name, weights = entry["library"], entry["name"] or variant, entry["weights"]
     named = None if weights in {DEMO, TIMM_PRETRAINED} or _is_path(weights) else weights
     try:
@@ -189,7 +223,7 @@ def _preprocessing(place: str, entry: Mapping[str, Any], published: Preset) -> P
         except SettingsError as error:
             raise SettingsError(f"{place}.preprocess: {error}") from None
     crop = None if entry["crop"] in (None, UNRESIZED) else sides_from_json(entry["crop"], f"{place}.crop")
-    size = sides_from_json(entry["size"] or crop or published.size, f"{place}.size")
+    size = sides_from_json(entry["size"] or crop or published.preprocessing.crop, f"{place}.size")
     resize: Resize = published.resize_for(size)
     if entry["resize"] is not None:
         resize = resize_from_json(entry["resize"], f"{place}.resize")
@@ -289,7 +323,10 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
     if "models" not in config:
         raise SettingsError("models: is missing; name at least one variant, such as models: {mnasnet0_5: {}}")
     values = _with_defaults(config, schema())
-    models = {variant: _model(variant, entry or {}) for variant, entry in values["models"].items()}
+    models = {
+        variant: _model(variant, entry or {}, config["models"][variant] or {})
+        for variant, entry in values["models"].items()
+    }
     settings = Settings(values, models)
     if settings["engine"] == "vacc":
         _check_card(settings)

@@ -45,6 +45,5 @@ rule export_model:
         folder=subpath(output.graph, parent=True),
     shell:
         record(
-            "export_timm_torchvision_model.py --model_name {wildcards.name:q} --size {wildcards.size}"
-            " {params.arguments:q} --save_dir {params.folder:q}"
+            "{params.command:q} {params.arguments:q} --save_dir {params.folder:q}"
         )

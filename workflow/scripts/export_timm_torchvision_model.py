@@ -15,7 +15,7 @@ from mnasbench.errors import SettingsError, one_line
 from mnasbench.files import sha256_of_file, write_json
 from mnasbench.preprocessing import as_pair, resize_to_json, sides_label
 from mnasbench.presets import LIBRARIES, TIMM_PRETRAINED, preset, preset_of_file
-from mnasbench.weight_shards import digest_of_weights
+from mnasbench.weight_shards import digest_of_weights, require_digest
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,12 +62,12 @@ def export(arguments: argparse.Namespace) -> None:
     transformed, notes = not arguments.no_transform_input, []
     if file is not None:
         digest = digest_of_weights(file) if file.is_file() else ""
-        architecture.require_digest(str(file), digest, arguments.sha256 if digest else None)
+        require_digest(str(file), digest, arguments.sha256 if digest else None)
         loaded = architecture.load_file(library, name, file, size, arguments.weights_key, transformed)
         model, notes = loaded.model, [f"{one_line(file)}: {note}" for note in loaded.notes]
     else:
         model, digest = architecture.download(library, name, arguments.weights, size, transformed)
-        architecture.require_digest(f"{library} {name} {arguments.weights}", digest, arguments.sha256)
+        require_digest(f"{library} {name} {arguments.weights}", digest, arguments.sha256)
     classes = architecture.require_size(library, name, model, size)
     path = arguments.save_dir / f"{name}_{sides_label(size)}.{arguments.convert_mode}"
     (export_onnx if arguments.convert_mode == "onnx" else export_torchscript)(model, size, path)

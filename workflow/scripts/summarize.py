@@ -57,8 +57,9 @@ def notes_on(rows: Sequence[Sources]) -> list[str]:
         identity, exported, reference = (sources[name] for name in ("identity", "exported", "reference"))
         counted = "multiply-adds not known"
         if exported["macs"] is not None:
-            card = f"{exported['card_flops'] / 1e9:.3f} G as the model card counts"
-            counted = f"{exported['macs'] / 1e9:.3f} G multiply-adds ({card})"
+            counted = f"{exported['macs'] / 1e9:.3f} G multiply-adds"
+            if exported["card_flops"] is not None:
+                counted += f" ({exported['card_flops'] / 1e9:.3f} G as the model card counts)"
         notes.append(f"{exported['name']}: {exported['params'] / 1e6:.3f} M parameters, {counted}")
         if identity["precision"] == BASELINE and reference["top1"] is not None:
             published = f"{reference['top1']:.3f} / {reference['top5']:.3f} ({reference['source']})"

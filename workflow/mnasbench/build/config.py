@@ -54,6 +54,7 @@ _ORT_SECTION = {
     "bias_correction": _OPTION,
     "max_drop": _OPTION,
     "runtime": _OPTION,
+    "output": _OPTION,
 }
 _SAMPLER = {"suffix": _OPTION, "get_data_num": _OPTION}
 _LAYOUTS: dict[int, dict[str, Any]] = {
@@ -147,6 +148,7 @@ class BuildConfig:
     bias_correction: bool = True
     max_drop: float | None = None
     runtime: str = "auto"
+    output: str | None = None
     compile_options: Mapping[str, Any] = field(default_factory=dict)
     quantize_options: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
@@ -324,6 +326,7 @@ class _Reader:
             "bias_correction": self.get("ort.bias_correction", bool, True),
             "max_drop": self.points("ort.max_drop"),
             "runtime": self.get("ort.runtime", str, "auto"),
+            "output": self.get("ort.output", str),
         }
 
     def sampling(self) -> dict[str, Any]:
@@ -547,6 +550,7 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     if config.backend == "ort":
         options = {"equalize": config.equalize, "bias_correction": config.bias_correction, "max_drop": config.max_drop}
         content["ort"] = {**(options if config.is_quantized else {"dtype": config.dtype}), "runtime": config.runtime}
+        content["ort"] |= {} if config.output is None else {"output": config.output}
     return content
 
 

@@ -15,80 +15,44 @@ from mnasbench.build.gate import check_answers, check_as_run
 from mnasbench.build.graph import prepare
 from mnasbench.build.package import CompiledModel, write_package
 from mnasbench.errors import BuildError, ModelError, SettingsError, one_line
-from mnasbench.files import read_regular, sha256_of_bytes, sha256_of_file
+from mnasbench.files import sha256_of_bytes, sha256_of_file
+from mnasbench.model.onnx_import import check_graph, import_onnx, is_exported
+from mnasbench.onnx_file import files_of_onnx, image_input, read_onnx
 from mnasbench.precisions import PRECISIONS
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.progress import SILENT, Progress
 from mnasbench.runtimes import choose, reference, runtime_of
 from mnasbench.runtimes.base import InputFormat, OperatorCounts, Prepared, Runtime
+from mnasbench.weight_shards import digest_of_files
 
-# torch writes 18; below 13 the quantizer has no per-channel scales, above 24 this ONNX Runtime reads nothing.
-_OPSETS = range(13, 25)
 # Images that a runtime is tried with at a time.
 _TRIED = 8
-# What protobuf can hold; larger weights are external data.
-_MAX_BYTES = (1 << 31) - 1
 
 
-def read_checkpoint(config: BuildConfig) -> onnx.ModelProto:
-    """The exported graph that a build file names, with its weights in memory.
+def read_checkpoint(config: BuildConfig) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph that a build file names, with its weights in memory, and what there is to say about it.
 
-    Raises ModelError where it is no ONNX file, is cut, lacks its external data, has another opset than those built
-    here, more than one input, or an input that is not the one that the build file describes.
+    One of the exporter's form is taken as it is, any other is imported (:mod:`mnasbench.model.onnx_import`). Raises
+    ModelError where it is no ONNX file, is none that can be imported, or has another input than the build file says.
     """
     path = config.checkpoint
     where = one_line(path)
     if config.frontend != "onnx":
         raise SettingsError(f"{where}: frontend '{one_line(config.frontend)}' is the card's; ort-vamc builds onnx only")
+    model = read_onnx(path)
     try:
-        content = read_regular(path, _MAX_BYTES)
-    except OSError as error:
-        raise ModelError(f"{where}: cannot be read ({error.strerror or error})") from error
-    try:
-        model = onnx.load_model_from_string(content)
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (FileNotFoundError, onnx.checker.ValidationError) as error:
-        # onnx itself refuses a location outside the folder: an absolute one, one with `..`, a symbolic link.
-        raise ModelError(
-            f"{where}: its external data cannot be taken ({one_line(error)}); they belong beside the file"
-        ) from error
-    except Exception as error:  # protobuf and onnx raise several unrelated types for damaged files
-        raise ModelError(f"{where}: is not an ONNX file, or is damaged; export it again") from error
-    try:
-        _check_classifier(model, config)
+        image = image_input(model, where)
+        if image.name != config.input_name:
+            raise ModelError(
+                f"{where}: its input is '{one_line(image.name)}', the build file says '{one_line(config.input_name)}'"
+            )
+        if is_exported(model, config.shape[2:]):
+            check_graph(model, where)
+            return model, ()
     except UnicodeDecodeError as error:  # names are decoded when they are asked for
         raise ModelError(f"{where}: is not an ONNX file, or is damaged; export it again") from error
-    return model
-
-
-def _check_classifier(model: onnx.ModelProto, config: BuildConfig) -> None:
-    """Raise ModelError where the graph is not one that is built here."""
-    where = one_line(config.checkpoint)
-    if not model.graph.node:
-        raise ModelError(f"{where}: holds no graph; export it again")
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset not in _OPSETS:
-        raise ModelError(f"{where}: is of opset {opset}, expected {_OPSETS[0]} to {_OPSETS[-1]}; export it again")
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(model.graph.output) != 1:
-        raise ModelError(
-            f"{where}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; a classifier has one of each"
-        )
-    if inputs[0].name != config.input_name:
-        raise ModelError(
-            f"{where}: its input is '{one_line(inputs[0].name)}', the build file says '{config.input_name}'"
-        )
-    sides = [dim.dim_value or dim.dim_param for dim in inputs[0].type.tensor_type.shape.dim]
-    if len(sides) != 4 or sides[1:] != list(config.shape[1:]):
-        raise ModelError(f"{where}: its input is {sides}, the build file says {list(config.shape)}")
-    if isinstance(sides[0], int):
-        raise ModelError(f"{where}: its batch is fixed to {sides[0]}; export it with a free batch")
-    try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # ValidationError, and what the checker's own reading meets
-        message = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{where}: is not a valid ONNX graph ({one_line(message[:200])})") from error
+    imported = import_onnx(path, config.shape[2:], config.output, config.preprocessing)
+    return imported.model, imported.notes
 
 
 def build(
@@ -100,10 +64,10 @@ def build(
 
     ``sources`` are further digests to record. Raises a MnasbenchError, and leaves no files, where anything is wrong.
     """
-    model = read_checkpoint(config)
+    model, notes = read_checkpoint(config)
     preprocessing = config.preprocessing or Preprocessing(resize=config.shape[2:], crop=config.shape[2:])
     runtime = choose(config.runtime, config.precision)
-    digests = {"checkpoint": sha256_of_file(config.checkpoint), **(sources or {})}
+    digests = {"checkpoint": digest_of_files(files_of_onnx(config.checkpoint)), **(sources or {})}
     with ExitStack() as stack:
         batches = None
         if config.is_quantized:
@@ -132,6 +96,7 @@ def build(
     graph = prepared.model
     if config.softmax:
         graph = _with_softmax(graph)
+    prepared.notes[:0] = notes
     info = _model_info(config, preprocessing, graph, prepared, made.quantization, digests)
     as_run = {"runtime": runtime.name, "operators_as_run": counts.as_json()}
     return write_package(config.prefix, graph, info | as_run), made.layers

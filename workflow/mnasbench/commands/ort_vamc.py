@@ -19,6 +19,7 @@ from mnasbench.build.package import read_package
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
+from mnasbench.errors import one_line
 from mnasbench.files import write_json, write_text
 
 _GENERATIONS = {"build": 1, "compile": 2, "check": None}
@@ -60,6 +61,11 @@ def act(arguments: argparse.Namespace) -> None:
     for line in config.assumed:
         print(f"ort-vamc: {arguments.file}: {line}", file=sys.stderr)
     if arguments.command == "check":
+        if config.checkpoint.exists():
+            from mnasbench.build.vamc import read_checkpoint
+
+            for note in read_checkpoint(config)[1]:
+                print(f"{one_line(config.checkpoint)}: {note}")
         print(f"{arguments.file}: generation {config.generation}, {config.name} {config.precision} -> {config.prefix}")
         return
     from mnasbench.build.vamc import build, layers_file

@@ -268,7 +268,9 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     files = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
     if settings["engine"] == "vacc":
         files["vacc.hwconfig"] = settings["vacc"]["hwconfig"]
-    files |= {f"models.{m.variant}.weights": m.weights for m in settings.models.values() if m.weights_are_file}
+    for model in settings.models.values():
+        if model.weights_are_file:
+            files[f"models.{model.variant}.{'onnx' if model.is_onnx else 'weights'}"] = model.weights
     codes = {m.variant: m.preprocessing.code for m in settings.models.values() if m.preprocessing.code}
     files |= {f"models.{variant}.preprocess": split_code(code)[0] for variant, code in codes.items()}
     folders = {"calibration.source": settings["calibration"]["source"]}

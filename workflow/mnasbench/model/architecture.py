@@ -319,15 +319,6 @@ def _family_member(library: str, name: str, state: Mapping[str, torch.Tensor], c
     return None
 
 
-def require_digest(where: str, actual: str, expected: str | None) -> None:
-    """WeightsError where weights have another SHA-256 than the one that was asked for (None: any will do)."""
-    if expected is not None and actual != expected.lower():
-        raise WeightsError(
-            f"{one_line(where)}: its SHA-256 is {actual}, but {one_line(expected)} is wanted (--sha256, "
-            "models.<variant>.sha256); these are other weights"
-        )
-
-
 def download(
     library: str, name: str, weights: str, size: int | Size | None = None, transform_input: bool = True
 ) -> tuple[torch.nn.Module, str]:

@@ -5,10 +5,12 @@ from pathlib import Path
 import torch
 
 from mnasbench.errors import InputError, SettingsError, one_line
-from mnasbench.model.architecture import check_file, create, require_digest, require_published, require_size
+from mnasbench.model.architecture import check_file, create, require_published, require_size
+from mnasbench.model.onnx_import import import_onnx
 from mnasbench.model.train_demo import classifier_of
+from mnasbench.onnx_file import files_of_onnx
 from mnasbench.settings import DEMO, DEMO_CLASSES, ModelSettings, Settings
-from mnasbench.weight_shards import digest_of_weights
+from mnasbench.weight_shards import digest_of_files, digest_of_weights, require_digest
 
 
 def check_models(settings: Settings, classes: int | None = None) -> list[str]:
@@ -31,7 +33,12 @@ def _check(model: ModelSettings, classes: int | None) -> str:
     notes: tuple[str, ...] = ()
     own: int | None = None
     try:
-        if model.weights_are_file and path.exists():
+        if model.is_onnx:
+            imported = import_onnx(path, model.size, model.output, model.preprocessing)
+            own, notes = imported.classes, imported.notes
+            if model.sha256 is not None:
+                require_digest(str(path), digest_of_files(files_of_onnx(path)), model.sha256)
+        elif model.weights_are_file and path.exists():
             own, notes = check_file(model.library, model.name, path, model.size, model.weights_key)
             if model.sha256 is not None:
                 require_digest(str(path), digest_of_weights(path), model.sha256)

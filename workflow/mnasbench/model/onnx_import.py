@@ -41,7 +41,7 @@ _ONNX_DOMAINS = ("", "ai.onnx")
 _WORKING = frozenset({"Conv", "Gemm", "MatMul"})
 # Nodes that leave values and their order as they are.
 _PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-_FLOATS = {
+_FLOATS: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
     TensorProto.BFLOAT16: "bf16",
@@ -129,6 +129,23 @@ def import_onnx(
         raise ModelError(f"{where}: is not an ONNX file, or is damaged; export it again") from error
 
 
+def is_exported(model: ModelProto, size: Size) -> bool:
+    """Whether a graph has the form that the exporter writes, for images of ``size``: then nothing is to be done."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in _ONNX_DOMAINS), 1)
+    ends = [*model.graph.input, *model.graph.output]
+    if opset not in OPSETS or len(ends) != 2 or any(v.type.tensor_type.elem_type != TensorProto.FLOAT for v in ends):
+        return False
+    (batch, *sides), scores = (list(value.type.tensor_type.shape.dim) or [None] for value in ends)
+    return (
+        [dim.dim_value for dim in sides] == [3, *size]
+        and bool(batch and batch.dim_param)
+        and len(scores) == 2
+        and _ending(model, opset) is None
+        and {node.domain for node in model.graph.node} <= set(_ONNX_DOMAINS)
+        and not {node.op_type for node in model.graph.node} & _REFUSED.keys()
+    )
+
+
 def _import(
     model: ModelProto, where: str, asked: Size | None, output: str | None, preprocessing: Preprocessing | None
 ) -> Imported:
@@ -151,11 +168,14 @@ def _import(
     model.graph.output[0].ClearField("type")
     changed = _converted(model, opset, where, notes)
     _to_single_precision(changed, kind, notes)
-    changed = free_batch(_with_known_shapes(changed, original), image.name, original.batch)
+    freed = free_batch(changed, image.name, original.batch)
+    if not _knows_shapes(freed):
+        freed = free_batch(_folded(changed, original.batch), image.name, original.batch)
+    changed = freed
     if image.batch is not None:
         notes.append(f"its batch, fixed to {image.batch}, is freed")
     _new_ends(changed, image, kind, size, classes, notes)
-    _check(changed, where)
+    check_graph(changed, where)
     _compare(original, changed, images, expected, where)
     notes += _about_values(changed, kind, preprocessing, where)
     return Imported(changed, size, classes, tuple(notes))
@@ -320,7 +340,7 @@ def _reason(error: Exception) -> str:
 
 def _to_single_precision(model: ModelProto, kind: int, notes: list[str]) -> None:
     """Weights and computation in fp32, whatever float the graph has."""
-    others = set(_FLOATS) - {TensorProto.FLOAT}
+    others = {int(kind) for kind in _FLOATS} - {int(TensorProto.FLOAT)}
     changed: set[int] = set()
     for tensor in _tensors(model):
         if tensor.data_type in others:
@@ -337,17 +357,17 @@ def _to_single_precision(model: ModelProto, kind: int, notes: list[str]) -> None
         notes.append(f"its {kinds} values are computed with as fp32, which the fp32 row is of")
 
 
-def _with_known_shapes(model: ModelProto, original: _Original) -> ModelProto:
-    """The graph with the shapes of all its tensors told by constants: the quantizer and the count of work need them.
+def _knows_shapes(model: ModelProto) -> bool:
+    """Whether the shapes are told of all that the quantizer works on and the work is counted of."""
+    shapes = _shapes(model)
+    computed = (node for node in model.graph.node if node.op_type != "Constant")
+    return all(name in shapes for node in computed for name in node.output if name)
 
-    An exporter that computes shapes inside the graph leaves inference without them. Of a known batch ONNX Runtime
-    folds all that; the batch is freed later.
-    """
+
+def _folded(model: ModelProto, batch: int) -> ModelProto:
+    """The graph for one batch size, with what it computes of shapes folded to constants by ONNX Runtime."""
     fixed = _copy(model)
-    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = original.batch
-    shapes = _shapes(fixed)
-    if all(name in shapes for node in fixed.graph.node if node.op_type in _WORKING for name in node.output):
-        return model
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     return optimized(fixed, "basic")
 
 
@@ -467,7 +487,8 @@ def _session(model: ModelProto, where: str) -> "onnxruntime.InferenceSession":
         raise ModelError(f"{where}: {str(error).partition(': ')[2]}") from error
 
 
-def _check(model: ModelProto, where: str) -> None:
+def check_graph(model: ModelProto, where: str) -> None:
+    """ModelError where onnx's own checker finds fault."""
     try:
         onnx.checker.check_model(model)
     except Exception as error:

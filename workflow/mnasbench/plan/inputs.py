@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mnasbench.onnx_file import files_of_onnx
 from mnasbench.plan import names
 from mnasbench.plan.dataset_look import label_files
 from mnasbench.plan.steps import has_reference, judged_precision
@@ -76,9 +77,12 @@ class Inputs:
 
     # -------------------------------------------------------------------------------------------------------- model
     def get_weights(self, wildcards: Any) -> list[str]:
-        """The file of the variant's weights (and its shards), where they are not downloaded."""
+        """The file of the variant's weights (and its shards or external data), where they are not downloaded."""
         file = names.weights(self._settings, wildcards.variant)
-        return [] if file is None else [str(path) for path in files_of_weights(Path(file))]
+        if file is None:
+            return []
+        files = files_of_onnx if self._settings.models[wildcards.variant].is_onnx else files_of_weights
+        return [str(path) for path in files(Path(file))]
 
     def get_graph(self, wildcards: Any) -> str:
         """The graph that is compiled."""

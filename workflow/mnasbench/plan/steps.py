@@ -12,7 +12,7 @@ from typing import Any
 from mnasbench.files import canonical_json, sha256_of_bytes, sha256_of_file
 from mnasbench.plan import names
 from mnasbench.precisions import BASELINE, is_quantized
-from mnasbench.settings import Settings
+from mnasbench.settings import ModelSettings, Settings
 
 _WORKFLOW = Path(__file__).resolve().parents[2]
 # By name of the rule.
@@ -149,7 +149,9 @@ def train_demo(settings: Settings, variant: str) -> Step:
 def export_model(settings: Settings, variant: str, name: str, size: str) -> Step:
     """Write a variant's graph as ONNX."""
     model, file = settings.models[variant], names.weights(settings, variant)
-    arguments = ["--model_library", model.library]
+    if model.is_onnx:
+        return _import_onnx(model, name, size)
+    arguments = ["--model_library", model.library, "--model_name", name, "--size", size]
     arguments += ["--weights", model.weights] if file is None else ["--pretrained_weights", file]
     arguments += ["--sha256", model.sha256] if model.sha256 else []
     arguments += ["--weights_key", model.weights_key] if model.weights_key else []
@@ -169,7 +171,17 @@ def export_model(settings: Settings, variant: str, name: str, size: str) -> Step
             "preset": model.preset.entry,
         },
         arguments,
+        ["export_timm_torchvision_model.py"],
     )
+
+
+def _import_onnx(model: ModelSettings, name: str, size: str) -> Step:
+    """Make the user's own ONNX file what the exporter would have written."""
+    values = canonical_json(model.preprocessing.to_json())  # for a word about what the graph itself does to values
+    arguments = ["--model", model.weights, "--name", name, "--size", size, "--preprocessing", values]
+    arguments += _flags("", {"output": model.output, "sha256": model.sha256})
+    settings = {"name": name, "size": size, "output": model.output, "sha256": model.sha256, "values": values}
+    return Step("scripts/import_onnx.py", settings, arguments, ["import_onnx.py"])
 
 
 # ------------------------------------------------------------------------------------------------------------ build
@@ -347,7 +359,8 @@ def _summary_row(settings: Settings, variant: str, precision: str) -> dict[str, 
     """What ``_summary_rows`` says of one row."""
     files = names.compiled_files(settings, variant, precision)
     layers = next((file for file in files if file.endswith("/quantization.csv")), None)
-    return {"precision": precision, "engine": settings.engine_of(precision), "files": {"layers": layers}}
+    parity = {"parity": None} if settings.models[variant].is_onnx else {}
+    return {"precision": precision, "engine": settings.engine_of(precision), "files": {"layers": layers} | parity}
 
 
 @_step
