@@ -30,6 +30,7 @@ DECIDING = {
     "scripts/image2npz.py": {"mnasbench/data/npz_inputs.py:write_input_shard", "mnasbench/data/preprocess.py:pixels_of_bytes", "opencv-python-headless"},
     "scripts/train_demo.py": {"mnasbench/model/architecture.py:create", "torch", "torchvision"},
     "scripts/export_timm_torchvision_model.py": {"mnasbench/model/export.py:export_onnx", "torch", "timm", "onnx"},
+    "scripts/import_onnx.py": {"mnasbench/model/onnx_import.py:import_onnx", "mnasbench/model/onnx_batch.py:free_batch", "onnx", "onnxruntime"},
     "scripts/write_build_config.py": {"mnasbench/build/config.py:build_file", "mnasbench/build/vdsp_params.py:vdsp_params"},
     "scripts/call_vamc.py": {"mnasbench/build/vendor.py:compile_model"},
     "mnasbench/commands/ort_vamc.py": {"mnasbench/build/equalize.py:equalize", "mnasbench/build/rounding.py", "numpy", "onnxruntime", "openvino"},

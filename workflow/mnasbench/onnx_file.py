@@ -5,6 +5,7 @@ stands in :mod:`mnasbench.model.onnx_import`.
 """
 
 import functools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from mnasbench.preprocessing import Size
 
 # Loaded where a file is read: planning reads none where nobody brings one.
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 # What protobuf can hold; larger weights are external data.
 _MAX_BYTES = (1 << 31) - 1
+# Of a constant that may be a shape.
+_MOST_NUMBERS = 64
 _TO_NCHW = [0, 3, 1, 2]
 # They leave height, width and channels where they are.
 _ELEMENTWISE = frozenset({"Add", "BatchNormalization", "Cast", "Div", "Identity", "Mul", "Sub"})
@@ -102,6 +105,31 @@ def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
+
+
+def inferred_values(model: "ModelProto") -> "list[ValueInfoProto]":
+    """Names, types and shapes of all tensors of a graph, as far as onnx can infer them.
+
+    Weights are shown to it by their shapes alone, so that none of hundreds of megabytes is copied.
+    """
+    import onnx
+    from onnx import helper
+
+    lean = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    lean.graph.name = "lean"
+    lean.graph.node.extend(model.graph.node)
+    for field in ("input", "output", "value_info"):
+        getattr(lean.graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= _MOST_NUMBERS:
+            lean.graph.initializer.append(tensor)
+        else:
+            lean.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    try:
+        graph = onnx.shape_inference.infer_shapes(lean, data_prop=True).graph
+    except Exception:
+        graph = lean.graph
+    return [*graph.input, *graph.value_info, *graph.output]
 
 
 @dataclass(frozen=True)

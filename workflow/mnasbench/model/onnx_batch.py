@@ -1,8 +1,9 @@
 """A graph that was exported for one batch size, made to take any: the batch stands in constants, too."""
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from mnasbench.onnx_file import inferred_values
 
 
 def free_batch(model: ModelProto, image: str, batch: int) -> ModelProto:
@@ -49,13 +50,9 @@ def _shapes(model: ModelProto, image: str, batch: int) -> dict[str, list[int | N
     fixed.CopyFrom(model)
     source = next(value for value in fixed.graph.input if value.name == image)
     source.type.tensor_type.shape.dim[0].dim_value = batch
-    try:
-        inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
-    except Exception:
-        return {}
     return {
         value.name: [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim]
-        for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+        for value in inferred_values(fixed)
         if value.type.tensor_type.HasField("shape")
     } | {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
 
@@ -93,10 +90,10 @@ class _Mender:
         sides = [int(side) for side in target]
         if sides[0] % self._batch:
             return
-        known = self._shapes.get(node.output[0], [])
+        output = self._shapes.get(node.output[0], [])
         if -1 in sides:
             place = sides.index(-1)
-            side = known[place] if len(known) == len(sides) else None
+            side = output[place] if len(output) == len(sides) else None
             if side is None:  # the first side of what comes in is the batch, and is copied
                 node.input[1] = self._constant([0, *sides[1:]])
                 return

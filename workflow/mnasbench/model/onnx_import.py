@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, inl
 
 from mnasbench.errors import ModelError, SettingsError, named, one_line
 from mnasbench.model.onnx_batch import free_batch
-from mnasbench.onnx_file import ImageInput, image_input, read_onnx
+from mnasbench.onnx_file import ImageInput, image_input, inferred_values, read_onnx
 from mnasbench.preprocessing import Preprocessing, Size, as_pair
 from mnasbench.runtimes.onnxruntime import open_session, optimized
 
@@ -103,7 +103,7 @@ class _Original:
             batch = np.repeat(image[None], self.batch, axis=0)
             batch = batch.transpose(0, 2, 3, 1) if self.image.channels_last else batch
             try:
-                rows.append(np.asarray(session.run(None, {self.image.name: batch.astype(dtype)})[0])[:1])
+                rows.append(_run(session, self.image.name, batch.astype(dtype))[:1])
             except Exception as error:  # ONNX Runtime's exceptions have no common base
                 raise ModelError(f"{where}: ONNX Runtime cannot run it ({_reason(error)})") from error
         return np.concatenate(rows)
@@ -277,11 +277,7 @@ def _ending(model: ModelProto, opset: int) -> NodeProto | None:
 def _shapes(model: ModelProto, kind: int | None = None) -> dict[str, tuple[int, ...]]:
     """Shapes that inference knows (of tensors of an element type), a free batch counted as 1."""
     shapes = {}
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:
-        return {}
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+    for value in inferred_values(model):
         dims = value.type.tensor_type.shape.dim
         if kind is not None and value.type.tensor_type.elem_type != kind:
             continue
@@ -419,11 +415,11 @@ def _new_ends(model: ModelProto, image: ImageInput, kind: int, size: Size, class
     model.producer_name, model.producer_version, graph.name = "mnasbench", "", "classifier"
 
 
-def _free_name(wanted: str, names: set[str]) -> str:
-    while wanted in names or wanted in (INPUT_NAME, OUTPUT_NAME):
-        wanted += "_"
-    names.add(wanted)
-    return wanted
+def _free_name(name: str, names: set[str]) -> str:
+    while name in names or name in (INPUT_NAME, OUTPUT_NAME):
+        name += "_"
+    names.add(name)
+    return name
 
 
 def _rename(model: ModelProto, old: str, new: str) -> None:
@@ -487,6 +483,16 @@ def _session(model: ModelProto, where: str) -> "onnxruntime.InferenceSession":
         raise ModelError(f"{where}: {str(error).partition(': ')[2]}") from error
 
 
+def _run(session: "onnxruntime.InferenceSession", name: str, images: Array) -> Array:
+    """The first output; what ONNX Runtime has to say against it is raised, and printed nowhere."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    answers: Array = np.asarray(session.run(None, {name: images}, options)[0])
+    return answers
+
+
 def check_graph(model: ModelProto, where: str) -> None:
     """ModelError where onnx's own checker finds fault."""
     try:
@@ -505,7 +511,7 @@ def _compare(original: _Original, changed: ModelProto, images: Array, expected: 
     session = _session(changed, where)
     for count in (1, 3):
         try:
-            scores = session.run(None, {INPUT_NAME: images[:count]})[0]
+            scores = _run(session, INPUT_NAME, images[:count])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(f"{where}: {freed}, and it runs no {count} images ({_reason(error)}); {advice}") from error
         answers, alone = ending(scores.astype(np.float64)), expected[:count]
