@@ -217,7 +217,7 @@ def _preprocessing(place: str, entry: Mapping[str, Any], published: Preset) -> P
         other = next((key for key in _OWN[1:-1] if entry[key] is not None), None)
         if other is not None:
             raise SettingsError(f"{place}.{other}: preprocess makes the net's input; leave {other} out")
-        size = sides_from_json(entry["size"] or published.size, f"{place}.size")
+        size = sides_from_json(entry["size"] or published.preprocessing.crop, f"{place}.size")
         try:
             return Preprocessing(EXACT, size, code=entry["preprocess"])
         except SettingsError as error:

@@ -24,7 +24,9 @@ def check_models(settings: Settings, classes: int | None = None) -> list[str]:
 
 
 def classes_of(model: ModelSettings) -> int:
-    """How many classes a model's file of weights is for; WeightsError or SettingsError where it cannot be read."""
+    """How many classes a model's file is for; WeightsError, ModelError or SettingsError where it cannot be read."""
+    if model.is_onnx:
+        return import_onnx(Path(model.weights), model.size, model.output, model.preprocessing).classes
     return check_file(model.library, model.name, Path(model.weights), model.size, model.weights_key)[0]
 
 

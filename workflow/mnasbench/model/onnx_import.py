@@ -203,6 +203,8 @@ def _refuse_nodes(model: ModelProto, where: str) -> None:
             raise ModelError(
                 f"{where}: node {_named(node)} is of the domain '{one_line(node.domain)}', not of ONNX; {advice}"
             )
+        if (node.domain, node.op_type) not in own and not onnx.defs.has(node.op_type, node.domain):
+            raise ModelError(f"{where}: node {_named(node)} is no operator of ONNX; export it with standard ones only")
         if node.op_type in _REFUSED:
             raise ModelError(f"{where}: node {_named(node)}: {_REFUSED[node.op_type]}")
         if node.op_type in ("BatchNormalization", "Dropout") and _attribute(node, "training_mode", 0):
@@ -555,7 +557,7 @@ def _about_values(model: ModelProto, kind: int, preprocessing: Preprocessing | N
     """What the graph itself does to the values of its input, and whether the preprocessing suits that."""
     as_they_are = "mean: [0, 0, 0], std: [1, 1, 1], scale: [0, 255]"
     if kind in _WHOLE:
-        if preprocessing is not None and not _gives_pixels(preprocessing):
+        if preprocessing is not None and preprocessing.code is None and not _gives_pixels(preprocessing):
             raise SettingsError(
                 f"{where}: its input is {_WHOLE[kind]}, pixels as they are, but the preprocessing normalises them; "
                 f"write {as_they_are}"

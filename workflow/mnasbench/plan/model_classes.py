@@ -27,7 +27,7 @@ def model_classes(settings: Settings) -> dict[str, int]:
 
 
 def _remembered_as(model: ModelSettings) -> str:
-    return f"classes of {model.library} {model.name} {model.weights_key or ''} {model.weights}"
+    return f"classes of {model.library} {model.name} {model.weights_key or model.output or ''} {model.weights}"
 
 
 def _number_of(model: ModelSettings) -> int | None:
