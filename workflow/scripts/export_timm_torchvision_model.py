@@ -58,6 +58,7 @@ def export(arguments: argparse.Namespace) -> None:
 
     from mnasbench.model import architecture, complexity
     from mnasbench.model.export import export_onnx, export_torchscript
+    from mnasbench.model.fusion import fuse_branches
 
     transformed, notes = not arguments.no_transform_input, []
     if file is not None:
@@ -69,6 +70,8 @@ def export(arguments: argparse.Namespace) -> None:
         model, digest = architecture.download(library, name, arguments.weights, size, transformed)
         require_digest(f"{library} {name} {arguments.weights}", digest, arguments.sha256)
     classes = architecture.require_size(library, name, model, size)
+    model, fused = fuse_branches(model, size)
+    notes += [f"{library} {name}: {fused}"] if fused else []
     path = arguments.save_dir / f"{name}_{sides_label(size)}.{arguments.convert_mode}"
     (export_onnx if arguments.convert_mode == "onnx" else export_torchscript)(model, size, path)
     multiply_adds, card = None, None
