@@ -5,6 +5,7 @@ user's file is; the export, the build, the npz of eight drawn images and the acc
 answers are held against torch's, the multiply-adds against those that torchvision publishes with its weights and
 timm in its repository (zoo.csv: infer_gmacs of results/benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv, commit
 aa4b5850). timm counts nets with branches of training as they are trained, so that is compared; what is run is fused.
+Its counter adds two operations for each value that a BatchNorm gives; so does the comparison.
 
 A net of more than 2 G multiply-adds is counted and not run, but for the smallest of a family. A net that fails stands
 there with the reason. Each net's row is kept in --folder, and a further call goes on where the last one ended. Some
@@ -39,7 +40,7 @@ from mnasbench.data.preprocess import normalise, pixels_of
 from mnasbench.data.shard import read_scores
 from mnasbench.files import read_json, read_yaml, write_json
 from mnasbench.model.architecture import create, load_file
-from mnasbench.model.complexity import multiply_adds, parameter_count
+from mnasbench.model.complexity import card_flops, multiply_adds, parameter_count
 from mnasbench.model.export import export_onnx
 from mnasbench.model.fusion import fuse_branches
 from mnasbench.model.torchvision_import import import_timm, torchvision
@@ -52,8 +53,10 @@ IMAGES = 8
 MOST_GMACS = 2.0
 # Logits of fp32, in shares of the largest: the export's own limit, times what a runtime's other kernels may add.
 AGREES = 1e-3
-# Of their published count: it is given in hundredths of a G, and some counts hold normalisations.
-COUNTED = 0.03
+# G multiply-adds are published in hundredths; of LayerNorms each counter makes what it will.
+COUNTED, ROUNDED = 0.015, 0.006
+# What timm's counter adds for a value that a BatchNorm gives, and what card_flops does, which tells how many there are.
+TIMM_PER_VALUE, CARD_PER_VALUE, CARD_FACTOR = 2, 4, 2 / 0.9
 
 
 @dataclass
@@ -63,8 +66,10 @@ class Net:
     family: str
     library: str
     name: str
+    size: int
     published: float | None = None  # G multiply-adds, as those below
     counted: float | None = None
+    as_publisher: float | None = None  # counted as the publisher does
     run: float | None = None
     params: int | None = None
     steps: str = ""
@@ -80,9 +85,14 @@ class Net:
 
     @property
     def counts_as_published(self) -> bool | None:
-        if self.published is None or self.counted is None:
+        if self.published is None or self.as_publisher is None:
             return None
-        return abs(self.counted - self.published) <= max(COUNTED * self.published, 0.006)
+        return abs(self.as_publisher - self.published) <= max(COUNTED * self.published, ROUNDED)
+
+
+def net_of(library: str, name: str, family: str = "", size: int | None = None) -> Net:
+    """A net at its published size, where no other is given."""
+    return Net(family, library, name, size or preset(library, name).size)
 
 
 def nets() -> list[Net]:
@@ -92,10 +102,11 @@ def nets() -> list[Net]:
         rows = list(csv.DictReader(stream))
     made = []
     for row in rows:
-        library = models[row["model"]]["library"]
-        net = Net(row["family"], library, row["model"], float(row["published_gmacs"] or 0) or None)
-        if library == "torchvision":
-            weights = torchvision.models.get_model_weights(net.name)[models[net.name]["weights"]]
+        model = models[row["model"]]
+        net = net_of(model["library"], row["model"], row["family"], model.get("size"))
+        net.published = float(row["published_gmacs"] or 0) or None
+        if net.library == "torchvision":
+            weights = torchvision.models.get_model_weights(net.name)[model["weights"]]
             net.published = weights.meta["_ops"]
         made.append(net)
     return made
@@ -104,8 +115,11 @@ def nets() -> list[Net]:
 def count(net: Net, device: str) -> None:
     """Multiply-adds and parameters as published: not fused, at the published size; without weights on ``meta``."""
     with torch.device(device):
-        model = create(net.library, net.name)
-    net.counted = multiply_adds(model, preset(net.library, net.name).size) / 1e9
+        model = create(net.library, net.name, size=net.size)
+    counted = multiply_adds(model, net.size)
+    normalised = (card_flops(model, net.size) / CARD_FACTOR - counted) / CARD_PER_VALUE
+    net.counted = counted / 1e9
+    net.as_publisher = (counted + TIMM_PER_VALUE * normalised) / 1e9 if net.library == "timm" else net.counted
     net.params = parameter_count(model)
 
 
@@ -127,23 +141,22 @@ def settled(model: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
 
 def work(net: Net, drawn: Sequence[Path], folder: Path) -> None:
     """Export, prepare, build and run one net; what came of it goes into ``net``."""
-    how = preset(net.library, net.name).preprocessing
-    height, width = how.size
+    how = preset(net.library, net.name).preprocessing_for(net.size)
     torch.manual_seed(0)
     pixels = np.stack([pixels_of(path, how) for path in drawn])
     images = torch.from_numpy(normalise(pixels, how))
     weights = folder / "weights.pth"
-    torch.save(settled(create(net.library, net.name), images).state_dict(), weights)
-    model = load_file(net.library, net.name, weights, height).model
-    fused, _ = fuse_branches(model, height)
+    torch.save(settled(create(net.library, net.name, size=net.size), images).state_dict(), weights)
+    model = load_file(net.library, net.name, weights, net.size).model
+    fused, _ = fuse_branches(model, net.size)
     net.fused = fused is not model
-    export_onnx(fused, height, folder / "net.onnx")
+    export_onnx(fused, net.size, folder / "net.onnx")
     net.steps = "exported"
-    net.run, net.params = multiply_adds(fused, height) / 1e9, parameter_count(fused)
+    net.run, net.params = multiply_adds(fused, net.size) / 1e9, parameter_count(fused)
     inputs = [folder / f"{number}.npz" for number in range(len(pixels))]
     for path, image in zip(inputs, pixels, strict=True):
         write_npz(path, image)
-    compiled = built(folder, how, (1, 3, height, width))
+    compiled = built(folder, how, (1, 3, net.size, net.size))
     net.steps = "prepared"
     run_accuracy(compiled, how.without_resize(), inputs, folder / "scores.npz", batch=4)
     net.steps = "run"
@@ -203,8 +216,8 @@ def worked(todo: Sequence[Net], folder: Path) -> Iterator[Net]:
                 write_json(target, asdict(net))
         if not net.left_out:
             # The count is made anew each time, what was run is not.
-            anew = {"family": net.family, "published": net.published}
-            anew |= {} if net.counted is None else {"counted": net.counted}
+            anew = {"family": net.family, "published": net.published, "size": net.size}
+            anew |= {} if net.counted is None else {"counted": net.counted, "as_publisher": net.as_publisher}
             net = Net(**(read_json(target) | anew))
         yield net
 
@@ -248,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     begin = time.perf_counter()
     import_timm()
-    all_nets = [Net("", *model.split(":", 1)) for model in arguments.models or ()] or nets()
+    all_nets = [net_of(*model.split(":", 1)) for model in arguments.models or ()] or nets()
     for net in all_nets:
         with suppress(Exception):  # some compute with values while they are made; they are counted with weights
             count(net, "meta")

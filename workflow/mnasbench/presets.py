@@ -31,7 +31,8 @@ class Preset:
     """How a model wants its images, and what its publisher says that it then scores (percent; None: not said).
 
     ``entry``: which of the published weights this is of: torchvision's name (``IMAGENET1K_V1``) or timm's tag
-    (``ra_in1k``). ``reason``: why this one. ``classes``: of the published weights; 0 where they classify nothing.
+    (``ra_in1k``). ``reason``: why this one; ``is_guess``: whether a file's weights may be others. ``classes``: of the
+    published weights; 0 where they classify nothing.
     """
 
     preprocessing: Preprocessing
@@ -40,6 +41,7 @@ class Preset:
     source: str = ""
     entry: str = ""
     reason: str = ""
+    is_guess: bool = False
     classes: int = IMAGENET_CLASSES
 
     @property
@@ -140,7 +142,7 @@ def preset_of_file(library: str, name: str, file: Path, sha256: str | None = Non
     if by_content is not None:
         return _preset(library, architecture, by_content, "by the file's digest")
     reason = f"{_first_reason(library)}, as neither name nor digest says which"
-    return _preset(library, architecture, next(iter(entries)), reason)
+    return replace(_preset(library, architecture, next(iter(entries)), reason), is_guess=True)
 
 
 def _tag_in_path(architecture: str, entries: dict[str, Any], file: Path) -> str | None:

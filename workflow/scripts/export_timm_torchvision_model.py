@@ -89,7 +89,7 @@ def export(arguments: argparse.Namespace) -> None:
         "macs": multiply_adds,
         "card_flops": card,
         "weights": {"sha256": digest} | ({"published": arguments.weights} if file is None else {}),
-        "preset": {"entry": published.entry, "reason": published.reason},
+        "preset": {"entry": published.entry, "reason": published.reason, "is_guess": published.is_guess},
         "notes": notes,
         "file": path.name,
         "sha256": sha256_of_file(path),

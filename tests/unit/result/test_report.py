@@ -23,7 +23,7 @@ from mnasbench.result import columns
 from mnasbench.result import report_sections as sections
 from mnasbench.result.decision import pareto_front, recommend
 from mnasbench.result.page import number, p_value
-from mnasbench.result.report import make_report
+from mnasbench.result.report import _published, make_report
 from mnasbench.result.results_folder import Results, read_results
 from mnasbench.result.summary import Row
 
@@ -315,6 +315,25 @@ def test_published_results_stand_beside_imagenet_only_and_pages_are_the_same_eac
     first, second = (make_report(read_results(made.results)) for _ in range(2))
     assert first == second
     assert "7,934 images/s" in page and "7,934 images/s" not in first
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"size": 160},
+        {"preset": {"entry": "IMAGENET1K_V2", "reason": "as named", "is_guess": False}},
+        {"preset": {"entry": "IMAGENET1K_V1", "reason": "the first published", "is_guess": True}},
+        {"library": "timm"},
+    ],
+    ids=["size", "weights", "guessed", "library"],
+)
+def test_published_results_are_of_the_same_weights_at_the_same_size(tmp_path: Path, other: dict) -> None:
+    made = make_results(tmp_path, variants=("mnasnet0_5",), precisions=("fp32",), extras=False)
+    exported = made.results / "model/mnasnet0_5/mnasnet0_5_224.json"
+    beside = _published(read_results(made.results).rows)
+    assert {(point["model"], point["weights"]) for point in beside} == {("mnasnet0_5", "IMAGENET1K_V1")}
+    exported.write_text(json.dumps({**json.loads(exported.read_text()), **other}))
+    assert not _published(read_results(made.results).rows)
 
 
 def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

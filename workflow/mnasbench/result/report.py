@@ -1,12 +1,14 @@
 """The report: one HTML file that says which row to ship, how sure that is, and what it rests on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from mnasbench.data.layouts import Dataset
 from mnasbench.files import read_json
+from mnasbench.presets import split_tag
 from mnasbench.result import columns
 from mnasbench.result import report_plots as plots
 from mnasbench.result import report_sections as sections
@@ -114,10 +116,19 @@ def _svg(text: str) -> Markup:
     return Markup(text)  # noqa: S704 - Matplotlib escapes the text in its plots
 
 
-def _published(rows: Sequence[RowResults]) -> list[dict[str, object]]:
-    """Published points of the architectures that were measured."""
-    measured = {result.architecture for result in rows}
-    return [point for point in read_json(_PUBLISHED)["points"] if point["model"] in measured]
+def _published(rows: Sequence[RowResults]) -> list[dict[str, Any]]:
+    """Published points of the very weights that were measured, at their size; none of weights that are guessed."""
+    measured = [_weights_of(result.description) for result in rows]
+    points = read_json(_PUBLISHED)["points"]
+    return [point for point in points if [point[key] for key in ("library", "model", "weights", "size")] in measured]
+
+
+def _weights_of(description: Mapping[str, Any]) -> list[Any] | None:
+    """Library, architecture, published weights and size of an exported model; None where the weights are guessed."""
+    library, preset = description.get("library"), description.get("preset") or {}
+    if library is None or preset.get("is_guess", True):
+        return None
+    return [library, split_tag(library, description["name"])[0], preset["entry"], description["size"]]
 
 
 def _latency_plots(results: Results) -> list[tuple[str, Markup]]:
