@@ -130,5 +130,9 @@ def test_the_cards_options_are_known_in_both_generations(tmp_path: Path) -> None
         file.write_text(yaml.safe_dump(content))
         config = read_build_config(file)
         assert {name.rpartition(".")[2] for name in config.ignored} == COMPILE | QUANTIZE
+    second["backend"]["quantize"]["exclude_layers"] = [15, "conv_03"]
+    file.write_text(yaml.safe_dump(second))
+    config = read_build_config(file)
+    assert config.skip_layers == (15, "conv_03") and "exclude_layers' has numbers; taken as those" in config.assumed[1]
     # Which mode it is decides the numbers, so that one is taken is said.
     assert config.precision == "int8-percentile" and "calibrate_mode' is left out; taken as perc" in config.assumed[0]

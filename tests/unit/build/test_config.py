@@ -217,7 +217,7 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory: pytest.TempPathFa
     file.write_text(yaml.safe_dump(build_file(config)))
     read = read_build_config(file, config.generation)
     assert set(read.skip_layers) == set(config.skip_layers)
-    assert replace(read, ignored=(), skip_layers=config.skip_layers) == config
+    assert replace(read, ignored=(), assumed=(), skip_layers=config.skip_layers) == config
     if config.generation == 1:
         assert ("ort" in build_file(config)) and "ort" not in build_file(replace(config, backend="vacc"))
 

@@ -111,7 +111,7 @@ def test_what_stays_in_float_and_what_is_the_cards(tmp_path: Path) -> None:
             "calibrate_chunk_by": -1,
         },
     )
-    assert config.skip_layers == (0, 3)
+    assert config.skip_layers == (0, 3) and config.assumed == ()
     assert set(config.ignored) == {
         "backend.compile.cluster_mode",
         "backend.compile.data_transport_mode",

@@ -313,6 +313,9 @@ class _Reader:
         lines = []
         if is_quantized and self.get(mode, str) is None:
             lines.append(f"'{mode}' is left out; taken as {_DEFAULT_MODE}, as most published files have it")
+        numbered = [layer for layer in self.layers("backend.quantize.exclude_layers") if isinstance(layer, int)]
+        if is_quantized and numbered:
+            lines.append("'backend.quantize.exclude_layers' has numbers; taken as those of skip_conv_layers, from 0")
         if self.get(operations, list) is None:
             lines.append(
                 f"'{operations}' is left out; images are taken as scaled by their short side to the input, with "
