@@ -319,7 +319,7 @@ COLUMNS: tuple[Column, ...] = (
         "params",
         int,
         "",
-        "trainable values",
+        "trainable values of the net as it is exported",
         "exported.params",
         display=Display("M params", scale=1e-6, where=PAGE),
     ),
