@@ -34,6 +34,7 @@ rule index_shard:
         labels=inputs.get_label_files,
     output:
         manifest=f"{DATA}/manifests/{{shard}}.csv",
+        classes=f"{DATA}/manifests/{{shard}}.classes.json",
         receipt=f"{DATA}/manifests/{{shard}}.receipt.json",
     log:
         "results/logs/data/index_shard-{shard}.log",
@@ -54,8 +55,10 @@ rule index_dataset:
     input:
         current=get_current("index_dataset"),
         shards=inputs.get_shard_manifests,
+        classes=inputs.get_shard_classes,
     output:
         manifest=f"{DATA}/manifest.csv",
+        classes=f"{DATA}/manifest.classes.json",
         receipt=f"{DATA}/manifest.receipt.json",
     log:
         "results/logs/data/index_dataset.log",

@@ -69,6 +69,7 @@ rule summarize:
     input:
         current=get_current("summarize"),
         rows=inputs.get_rows,
+        classes=f"{DATA}/manifest.classes.json",
     output:
         csv=report("results/summary.csv", caption="../report/summary.rst", category="Results"),
         markdown="results/summary.md",
@@ -91,6 +92,7 @@ rule make_report:
         summary="results/summary.csv",
         files="results/summary.json",
         manifest=f"{DATA}/manifest.csv",
+        classes=f"{DATA}/manifest.classes.json",
         peaks=inputs.get_peaks,
     output:
         page=report("results/report.html", caption="../report/report.rst", category="Decision"),

@@ -21,9 +21,9 @@ from mnasbench.result.outputs import read_outputs
 from mnasbench.result.pairing import (
     excluded_images,
     images_of_contents,
-    labels_by_key,
     labels_left_out,
     labels_of,
+    labels_of_file,
     listed_inputs,
 )
 
@@ -51,7 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Pair, rank, count."""
-    all_labels, excluded = labels_by_key(arguments.label), excluded_images(arguments.label)
+    (all_labels, order), excluded = labels_of_file(arguments.label), excluded_images(arguments.label)
+    if order is not None and order.is_guess:
+        print(f"eval_imagenet.py: {arguments.label}: {len(order.indices)} classes {order.reason}", file=sys.stderr)
     labels = all_labels
     if arguments.datalist is not None:
         labels = labels_of(listed_inputs(arguments.datalist), all_labels, arguments.label)

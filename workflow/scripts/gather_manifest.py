@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
+from mnasbench.data.class_file import gather_class_files
 from mnasbench.data.manifest import gather_manifests
 
 
@@ -21,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
 def gather(arguments: argparse.Namespace) -> None:
     """Put them together and say what was found."""
     images = gather_manifests(arguments.shards, arguments.manifest)
+    gather_class_files(arguments.shards, arguments.manifest)
     classes, excluded = len({p.class_index for p in images}), sum(bool(p.fault) for p in images)
     print(f"{arguments.manifest}: {len(images)} images of {classes} classes, {excluded} excluded")
 

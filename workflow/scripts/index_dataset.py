@@ -13,6 +13,7 @@ from mnasbench.commands.arguments import parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.dataset_arguments import add_dataset_arguments, dataset_of
 from mnasbench.commands.progress import Shown
+from mnasbench.data.class_file import write_class_file
 from mnasbench.data.layouts import labelled
 from mnasbench.data.manifest import index_dataset
 
@@ -46,6 +47,7 @@ def index(arguments: argparse.Namespace) -> None:
         images_in_all=images_in_all,
         progress=Shown(),
     )
+    write_class_file(arguments.manifest, images_in_all)
     excluded = [image for image in images if image.fault]
     for image in excluded:
         print(f"excluded: {image.name}: {image.fault}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
+from mnasbench.data.class_file import reason_of_classes
 from mnasbench.files import read_json, write_json, write_text
 from mnasbench.precisions import BASELINE, precision_named
 from mnasbench.result.columns import Sources
@@ -96,7 +97,9 @@ def summarize(arguments: argparse.Namespace) -> None:
     write_text(arguments.csv, to_csv([make_row(one) for one in sources]))
     rows = rows_of(read_summary(arguments.csv))
     judged = sources[0]["accuracy"]
-    notes = [*exclusion_notes(judged), *calibration_notes(rows, judged), *deviations(rows), *notes_on(sources)]
+    about = reason_of_classes(Path(arguments.rows["data"]["classes"])) if "classes" in arguments.rows["data"] else ""
+    notes = [f"the dataset: {about}"] if about else []
+    notes += [*exclusion_notes(judged), *calibration_notes(rows, judged), *deviations(rows), *notes_on(sources)]
     write_text(arguments.markdown, to_markdown(rows, notes))
     write_json(arguments.files, files)
 

@@ -237,6 +237,15 @@ def require_outputs(order: ClassOrder, outputs: Mapping[str, int], where: str) -
             )
 
 
+def require_answers_of(order: ClassOrder, greatest: int, where: Path) -> None:
+    """DatasetError where a model answered with a class that an order of so many classes does not have."""
+    if order.classes is not None and greatest >= order.classes:
+        raise DatasetError(
+            f"{one_line(where)}: {len(order.indices)} classes {order.reason}; but an answer is class {greatest}, so "
+            "the model has others, too; give --wnids, a file of the names of all its classes in order"
+        )
+
+
 def is_wnid(word: str) -> bool:
     """Whether ``word`` has the form of a WordNet id."""
     return _WNID.fullmatch(word) is not None

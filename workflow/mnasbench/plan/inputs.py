@@ -32,6 +32,10 @@ class Inputs:
         """The manifests of all shards, in their order."""
         return [names.shard_manifest(self._settings, shard) for shard in names.shards(self._settings)]
 
+    def get_shard_classes(self, wildcards: Any) -> list[str]:
+        """What stands beside them: why the classes have their indices."""
+        return [names.shard_classes(self._settings, shard) for shard in names.shards(self._settings)]
+
     def get_shard_manifest(self, wildcards: Any) -> str:
         """The manifest of the job's shard."""
         return names.shard_manifest(self._settings, wildcards.shard)

@@ -42,9 +42,19 @@ def shard_manifest(settings: Settings, shard: int | str) -> str:
     return f"{data_folder(settings)}/manifests/{shard}.csv"
 
 
+def shard_classes(settings: Settings, shard: int | str) -> str:
+    """The order of the classes, beside the manifest of one shard."""
+    return f"{data_folder(settings)}/manifests/{shard}.classes.json"
+
+
 def manifest(settings: Settings) -> str:
     """The manifest of all shards."""
     return f"{data_folder(settings)}/manifest.csv"
+
+
+def classes(settings: Settings) -> str:
+    """The order of the classes, beside the manifest."""
+    return f"{data_folder(settings)}/manifest.classes.json"
 
 
 def calibration_list(settings: Settings) -> str:

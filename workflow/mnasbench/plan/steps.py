@@ -325,7 +325,7 @@ def _summary_rows(settings: Settings) -> dict[str, Any]:
     return {
         "dataset": settings["dataset"]["name"],
         "shards": len(names.shards(settings)),
-        "data": {"manifest": names.manifest(settings)}
+        "data": {"manifest": names.manifest(settings), "classes": names.classes(settings)}
         | ({"calibration": names.calibration_list(settings)} if quantized else {}),
         "files": {
             "compiled": names.compiled(*row),

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mnasbench.data.class_file import class_file, reason_of_classes
 from mnasbench.data.layouts import Dataset
 from mnasbench.files import read_json
 from mnasbench.presets import split_tag
@@ -89,6 +90,7 @@ def make_report(
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
         "parity": sections.parity(results),
         "times_plots": _times_plots(results),
+        "dataset": reason_of_classes(class_file(results.manifest)),
         "origins": sections.origins(results),
         "acceptances": sections.acceptances(results),
         "machines": sections.distinct(results.receipts, "machine"),
