@@ -310,7 +310,8 @@ def _params(
     if "MEAN" in norma and on_another_scale(mean, std, divided=divided):
         values, right = ("0 to 255", "MINUSMEAN_DIVSTD") if divided else ("0 to 1", "DIV255_MINUSMEAN_DIVSTD")
         raise SettingsError(
-            f"the mean is {list(mean)}, of values of {values}, but the normalisation is {norma}; write {right}"
+            f"the mean is {list(mean)}, of values of {values}, but the normalisation is {norma}; write {right} "
+            f"(norma_type {next(code for code, name in _NORMA_CODES.items() if name == right)} in sdk1.0)"
         )
     if norma == "EQUAL":  # x
         mean, std = (0.0,) * 3, (1 / 255,) * 3
