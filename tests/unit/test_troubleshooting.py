@@ -21,11 +21,14 @@ from mnasbench.data.manifest import look_at
 from mnasbench.disk_room import require_room
 from mnasbench.errors import MnasbenchError
 from mnasbench.files import refusal_named, sha256_of_bytes
-from mnasbench.model.architecture import create, load, require_digest
+from mnasbench.model.architecture import create, load
+from mnasbench.model.onnx_import import import_onnx
 from mnasbench.receipts import FileRecord, write_receipt
 from mnasbench.result.results_folder import read_results
 from mnasbench.run.interference import Observation, verdict
 from mnasbench.settings import load_settings
+from mnasbench.weight_shards import require_digest
+from unit.model import test_onnx_import as foreign
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -60,6 +63,12 @@ def _weights(folder: Path, library: str, name: str, content: Any) -> str:
     else:
         torch.save(content, folder / "w.pth")
     return _raised(lambda: load(library, name, folder / "w.pth"))
+
+
+def _own_onnx(folder: Path, content: Any) -> str:
+    model = content if isinstance(content, bytes) else content[0]().SerializeToString()
+    (folder / "net.onnx").write_bytes(model)
+    return _raised(lambda: import_onnx(folder / "net.onnx"))
 
 
 def _cut_weights(folder: Path) -> bytes:
@@ -138,6 +147,12 @@ BROUGHT_ABOUT: dict[str, Callable[[Path], str]] = {
     "is not a plain state dict": lambda folder: _weights(folder, "torchvision", "mnasnet1_0", b"<!doctype html>"),
     "not weights of torchvision mnasnet1_0": lambda folder: _weights(
         folder, "torchvision", "mnasnet1_0", create("torchvision", "mnasnet0_5", 24).state_dict()
+    ),
+    "is not an ONNX file, or is damaged": lambda folder: _own_onnx(folder, b"hello"),
+    "height and width of its input": lambda folder: _own_onnx(folder, foreign.REFUSED["no size"]),
+    "say which has the scores, by output": lambda folder: _own_onnx(folder, foreign.REFUSED["two outputs"]),
+    "it answers otherwise than alone": lambda folder: _own_onnx(
+        folder, foreign.REFUSED["answers that depend on other images"]
     ),
     "is cut short or damaged": _cut_image,
     "was changed after the workflow made it": _recorded,

@@ -17,6 +17,7 @@ from mnasbench.model import architecture
 from mnasbench.model.check import check_models
 from mnasbench.model.torchvision_import import torchvision
 from mnasbench.settings import load_settings
+from mnasbench.weight_shards import require_digest
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +165,10 @@ def test_what_timm_fetches_is_compared_with_its_digest(tmp_path: Path, monkeypat
 
 
 def test_weights_of_another_digest_than_was_asked_for_are_refused() -> None:
-    architecture.require_digest("w.pth", "ab" * 32, None)
-    architecture.require_digest("w.pth", "ab" * 32, "AB" * 32)
+    require_digest("w.pth", "ab" * 32, None)
+    require_digest("w.pth", "ab" * 32, "AB" * 32)
     with pytest.raises(WeightsError, match=r"w\.pth: its SHA-256 is abab.*, but cdcd.* is wanted .*; these are other"):
-        architecture.require_digest("w.pth", "ab" * 32, "cd" * 32)
+        require_digest("w.pth", "ab" * 32, "cd" * 32)
 
 
 class _Answer:
