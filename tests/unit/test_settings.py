@@ -100,7 +100,7 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
             "vacc.quantize.exclude_layers: contradicts quantize.skip_layers",
         ),
         ({**CARD, "vacc": {"compile": {"x": date(2026, 1, 1)}}}, "vacc.compile.x: .* is not of type"),
-        ({**CARD, "vacc": {"extra_ops": "nms"}}, "vacc.extra_ops: 'nms' is not one of"),
+        ({**CARD, "vacc": {"extra_ops": "nms"}}, "vacc.extra_ops: 'nms' does not fit. `softmax`"),
         ({"models": {None: {}}}, "models.None: a name is expected here"),
         ({"models": {"mnasnet0_5": {}}, True: 1}, "True: a name is expected here; put it in quotes"),
         ({}, "models: is missing; name at least one variant"),

@@ -123,6 +123,7 @@ def test_the_cards_own_options_reach_its_build_file_and_make_stale_what_they_dec
         ({"compile": {"data_transport_mode": 1}}, {"fp16": [0], "int8-max": [0]}),
         ({"quantize": {"calibrate_chunk_by": -1}}, {"int8-max": [0]}),
         ({"extra_ops": "softmax"}, {"fp16": [0, 2], "int8-max": [0, 2]}),
+        ({"extra_ops": {"type": "softmax"}}, {"fp16": [0, 2], "int8-max": [0, 2]}),
     ):
         for precision in ("fp32", "fp16", "int8-max"):
             before, after = steps(precision), steps(precision, **options)

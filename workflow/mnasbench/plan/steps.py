@@ -212,7 +212,11 @@ def _card_options(settings: Settings, precision: str) -> list[str]:
     sections = ("compile", "quantize") if is_quantized(precision) else ("compile",)
     options = {section: card[section] for section in sections if card[section]}
     arguments = ["--card_options", canonical_json(options)] if options else []
-    return arguments + (["--softmax"] if card["extra_ops"] == "softmax" else [])
+    return arguments + (["--softmax"] if _adds_softmax(settings, precision) else [])
+
+
+def _adds_softmax(settings: Settings, precision: str) -> bool:
+    return settings.on_card(precision) and settings["vacc"]["extra_ops"] in ("softmax", {"type": "softmax"})
 
 
 @_step
@@ -282,7 +286,7 @@ def has_reference(settings: Settings, precision: str) -> bool:
 @_step
 def evaluate_outputs(settings: Settings, variant: str, precision: str) -> Step:
     """Turn a row's scores into answers and accuracies."""
-    probabilities = settings.on_card(precision) and settings["vacc"]["extra_ops"] == "softmax"
+    probabilities = _adds_softmax(settings, precision)
     arguments = ["--probabilities"] if probabilities else []
     used: dict[str, Any] = {"probabilities": True} if probabilities else {}
     if any(map(is_quantized, settings["precisions"])):
