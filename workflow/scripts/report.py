@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.data.class_names import read_class_names
+from mnasbench.data.class_names import read_class_names, require_names_of
 from mnasbench.data.class_order import NUMBERINGS
 from mnasbench.data.layouts import Dataset
 from mnasbench.files import write_text
@@ -42,11 +42,16 @@ def report(arguments: argparse.Namespace) -> None:
             arguments.calibration_wnids,
             arguments.calibration_classes,
         )
+    results = read_results(arguments.results)
+    names = read_class_names(arguments.class_names) if arguments.class_names else []
+    for row in results.rows if names else ():
+        if row.classes is not None:
+            require_names_of(names, arguments.class_names, row.classes, row.name)
     page = make_report(
-        read_results(arguments.results),
+        results,
         dataset_root=arguments.dataset_path,
         calibration=calibration,
-        class_names=read_class_names(arguments.class_names) if arguments.class_names else (),
+        class_names=names,
         imagenet=arguments.imagenet,
     )
     write_text(arguments.html, page)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnasbench.commands.arguments import parser_for
 from mnasbench.commands.command_line import run
-from mnasbench.data.class_names import read_class_names
+from mnasbench.data.class_names import read_class_names, require_names_of
 from mnasbench.data.image_keys import ImageKeys
 from mnasbench.result.answers import TOP
 from mnasbench.result.outputs import read_outputs, require_outputs_of
@@ -39,6 +39,7 @@ def decode(arguments: argparse.Namespace) -> None:
     images = ImageKeys(inputs)
     predictions: dict[str, Prediction] = {}
     for part in read_outputs([arguments.npz_dir]):
+        require_names_of(names, arguments.label_txt, part.scores.shape[1], str(arguments.npz_dir))
         keys = [images[name] for name in part.names]
         require_outputs_of(inputs.keys() & set(keys), keys)
         scores = softmax(part.scores) if arguments.softmax else part.scores

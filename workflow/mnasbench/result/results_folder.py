@@ -49,6 +49,13 @@ class RowResults:
         return str(self.description.get("name", self.row.model))
 
     @property
+    def classes(self) -> int | None:
+        """How many classes its model has; None where what was compiled does not say."""
+        outputs = self.model_info.get("outputs") or [{}]
+        shape = outputs[0].get("shape") or [None]
+        return shape[-1] if isinstance(shape[-1], int) else None
+
+    @property
     def layers(self) -> tuple[dict[Hashable, str], ...]:
         """The rows of ``quantization``; none where there is no such table."""
         return () if self.quantization is None else tuple(self.quantization.to_dict("records"))
