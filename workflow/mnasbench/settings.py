@@ -182,6 +182,11 @@ def _model(variant: str, entry: Mapping[str, Any], given: Mapping[str, Any]) -> 
     if entry["output"] is not None:
         raise SettingsError(f"models.{variant}.output: belongs to an onnx file, and there is none")
     library, name, weights = entry["library"], entry["name"] or variant, entry["weights"]
+    if weights.endswith(".onnx"):
+        raise SettingsError(
+            f"models.{variant}.weights: {one_line(weights)} is an ONNX file; write onnx: in place of library, name and "
+            "weights"
+        )
     named = None if weights in {DEMO, TIMM_PRETRAINED} or _is_path(weights) else weights
     try:
         file = Path(weights) if _is_path(weights) else None

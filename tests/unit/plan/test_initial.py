@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import init
@@ -37,10 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _init(folder: Path, made: Path, data: Path, model: str = "torchvision:mnasnet0_5") -> tuple[Settings, str]:
     """The settings that are written, checked as `make check` does, and their text."""
     output = folder / "mine.yaml"
-    assert (
-        init.main(["--data", str(data), "--model", model, "--weights", str(made / "net.pth"), "--output", str(output)])
-        == 0
-    )
+    weights = [] if model.endswith(".onnx") else ["--weights", str(made / "net.pth")]
+    assert init.main(["--data", str(data), "--model", model, *weights, "--output", str(output)]) == 0
     settings = load_settings(read_yaml(output))
     assert look_ahead(settings, check_data(settings))
     assert Image.open(output.with_suffix(".png")).format == "PNG"
@@ -91,6 +91,47 @@ def test_names_that_yaml_would_read_otherwise(made: Path, tmp_path: Path) -> Non
         (tmp_path / "mine.png").unlink()
 
 
+def _graph(path: Path, height: int | str, kind: int, normalised: bool) -> None:
+    """The mean of each channel, times 3 x 3: a classifier of three classes."""
+    constants = {"mean": np.full((1, 3, 1, 1), 127.5, np.float32), "head": np.eye(3, dtype=np.float32)}
+    if kind == TensorProto.FLOAT:
+        nodes = [helper.make_node("Identity", ["image"], ["x"])]
+    else:
+        nodes = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT)]
+    if normalised:
+        nodes = [helper.make_node("Sub", ["image", "mean"], ["y"]), helper.make_node("Div", ["y", "mean"], ["x"])]
+    nodes += [
+        helper.make_node("GlobalAveragePool", [nodes[-1].output[0]], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "head"], ["scores"]),
+    ]
+    image = helper.make_tensor_value_info("image", kind, ["n", 3, height, height])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "net", [image], [scores], initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+
+
+@pytest.mark.parametrize(
+    ("height", "kind", "normalised", "mean", "std"),
+    [
+        (64, TensorProto.FLOAT, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("h", TensorProto.FLOAT, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        (64, TensorProto.FLOAT, True, (0.0, 0.0, 0.0), (1 / 255,) * 3),
+        (64, TensorProto.UINT8, False, (0.0, 0.0, 0.0), (1 / 255,) * 3),
+    ],
+)
+def test_an_onnx_file_and_what_it_shows_of_its_images(
+    made: Path, tmp_path: Path, height: int | str, kind: int, normalised: bool, mean: object, std: object
+) -> None:
+    _graph(tmp_path / "net of-mine.onnx", height, kind, normalised)
+    settings, text = _init(tmp_path, made, made / "photos", str(tmp_path / "net of-mine.onnx"))
+    model = settings.models["net_of_mine"]
+    assert model.is_onnx and (model.preprocessing.mean, model.preprocessing.std) == (mean, std)
+    assert model.size == (64 if height == 64 else 224) and ("size: 224  # a guess" in text) == (height == "h")
+    assert "resize, mean, std and colours are a guess" in " ".join(text.replace("#", " ").split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -105,6 +146,11 @@ def test_names_that_yaml_would_read_otherwise(made: Path, tmp_path: Path) -> Non
             ["--data", "{made}/photos", "--model", "{made}/net.pth"],
             "MODEL: .*net.pth is a file, but no .onnx; for weights",
         ),
+        (
+            ["--data", "{made}/photos", "--model", "timm:resnet18", "--weights", "x.onnx"],
+            "x.onnx is an ONNX file; write onnx:",
+        ),
+        (["--data", "{made}/photos", "--model", "{made}/gone.onnx"], "gone.onnx: "),
         (["--data", "{made}/photos", "--model", "torchvision:mnasnet9"], "has no classifier 'mnasnet9'"),
         (
             ["--data", "{made}/photos", "--model", "torchvision:mnasnet1_0", "--weights", "{made}/net.pth"],

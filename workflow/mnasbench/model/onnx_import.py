@@ -72,12 +72,16 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Imported:
-    """The graph, (height, width) and number of its classes, and what is worth a line about how it was made."""
+    """The graph, (height, width) and number of its classes, and what is worth a line about how it was made.
+
+    ``most``: the greatest value of the image that it takes without normalisation, 255 or 1, where the graph shows it.
+    """
 
     model: ModelProto
     size: Size
     classes: int
     notes: tuple[str, ...]
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,8 @@ def _import(
     _new_ends(changed, image, kind, size, classes, notes)
     check_graph(changed, where)
     _compare(original, changed, images, expected, where)
-    notes += _about_values(changed, kind, preprocessing, where)
-    return Imported(changed, size, classes, tuple(notes))
+    most, about = _about_values(changed, kind, preprocessing, where)
+    return Imported(changed, size, classes, (*notes, *about), most)
 
 
 # ------------------------------------------------------------------------------------------------ what it is made of
@@ -553,8 +557,10 @@ _ENDINGS: dict[str, Callable[[Array], Array]] = {"Softmax": _softmax, "LogSoftma
 
 
 # -------------------------------------------------------------------------------------------------- what is said of it
-def _about_values(model: ModelProto, kind: int, preprocessing: Preprocessing | None, where: str) -> Sequence[str]:
-    """What the graph itself does to the values of its input, and whether the preprocessing suits that."""
+def _about_values(
+    model: ModelProto, kind: int, preprocessing: Preprocessing | None, where: str
+) -> tuple[int | None, Sequence[str]]:
+    """What the graph itself does to the values of its input (see ``Imported.most``), where the preprocessing suits."""
     as_they_are = "mean: [0, 0, 0], std: [1, 1, 1], scale: [0, 255]"
     if kind in _WHOLE:
         if preprocessing is not None and preprocessing.code is None and not _gives_pixels(preprocessing):
@@ -562,15 +568,15 @@ def _about_values(model: ModelProto, kind: int, preprocessing: Preprocessing | N
                 f"{where}: its input is {_WHOLE[kind]}, pixels as they are, but the preprocessing normalises them; "
                 f"write {as_they_are}"
             )
-        return []
+        return 255, []
     line = _normalisation(model)
     if line is None:
-        return []
+        return None, []
     names, slope, offset = line
     mean, std = -offset / slope, 1 / slope
     whole = max(np.abs(mean).max(), np.abs(std).max()) > 1.5
     values = ", ".join(f"{value:.6g}" for value in mean), ", ".join(f"{value:.6g}" for value in std)
-    return [
+    return 255 if whole else 1, [
         f"its first nodes ({', '.join(names)}) normalise the image themselves, as mean {values[0]} and std {values[1]} "
         f"would: before them the preprocessing should be {as_they_are if whole else 'mean: [0, 0, 0], std: [1, 1, 1]'}"
     ]

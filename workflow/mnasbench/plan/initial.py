@@ -19,7 +19,9 @@ from mnasbench.data.contact_sheet import contact_sheet
 from mnasbench.data.labels import is_table
 from mnasbench.data.layouts import Dataset, Labelled, labelled
 from mnasbench.errors import DatasetError, SettingsError, did_you_mean, one_line
+from mnasbench.model.onnx_import import import_onnx
 from mnasbench.model.torchvision_import import import_timm
+from mnasbench.onnx_file import image_input, read_onnx
 from mnasbench.plan import steps
 from mnasbench.plan.configured import numbered, require_free_names
 from mnasbench.plan.early import look_ahead
@@ -28,6 +30,8 @@ from mnasbench.presets import IMAGENET_CLASSES, LIBRARIES, TIMM_PRETRAINED, pres
 from mnasbench.settings import DEMO, IMAGENET_NAMES, Settings, load_settings
 
 SHEET_IMAGES = 6
+# Of a graph that takes images of any size: that of most classifiers.
+GUESSED_SIZE = 224
 # As the model card calibrates; of fewer images a fifth, which leaves most of them to be judged.
 CALIBRATION_IMAGES, CALIBRATION_SHARE = 1000, 5
 IMAGENET_IMAGES = 50_000
@@ -78,12 +82,14 @@ def initial_configuration(data: Path, model: str, weights: Path | None = None) -
         "dataset.classes": [f"classes are numbered {images.order.reason}"],
         "calibration.images": [on_number],
         "calibration.split": [on_split],
-        f"models.{variant}": [on_model, *on_entry],
+        f"models.{variant}": [on_model],
+        **{f"models.{variant}.{key}": lines for key, lines in on_entry.items()},
         "precisions": ["fp32 is what the others are compared with; int8-max, -mse, -kl_divergence: config/README.md"],
     }
     sheet = contact_sheet(described(dataset).root, _six(settings, images), settings.models[variant].preprocessing)
     calibrated = f"calibration: {calibration['images']} images, {on_number}; {on_split}"
-    lines = (f"data: {extent.images} images, {images.message}", f"model: {on_model}", calibrated)
+    guesses = [f"{key}: {line}" for key, texts in on_entry.items() for line in texts]
+    lines = (f"data: {extent.images} images, {images.message}", f"model: {on_model}", *guesses, calibrated)
     return Initial(_text(values, comments), sheet, lines)
 
 
@@ -94,16 +100,16 @@ def described(dataset: Mapping[str, Any]) -> Dataset:
 
 
 # ------------------------------------------------------------------------------------------------------------- model
-def _model(model: str, weights: Path | None) -> tuple[str, dict[str, Any], list[str]]:
-    """The variant's name, its entry in ``models``, and comments on that."""
+def _model(model: str, weights: Path | None) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    """The variant's name, its entry in ``models``, and comments on its keys."""
     library, colon, name = model.partition(":")
     if colon and library in LIBRARIES:
         entry: dict[str, Any] = {"library": library, "name": name}
         if weights is not None:
             entry["weights"] = _absolute(weights)
-            return _variant(name), entry, []
+            return _variant(name), entry, {}
         entry["weights"] = TIMM_PRETRAINED if library == "timm" else preset(library, name).entry
-        return _variant(name), entry, ["weights: the published ones, which the run downloads; or the path of a file"]
+        return _variant(name), entry, {"weights": ["the published ones, which the run downloads"]}
     if model.endswith(".onnx") or Path(model).is_file():
         if not model.endswith(".onnx"):
             raise SettingsError(
@@ -112,11 +118,30 @@ def _model(model: str, weights: Path | None) -> tuple[str, dict[str, Any], list[
             )
         if weights is not None:
             raise SettingsError("WEIGHTS: belongs to MODEL=timm:<name> or torchvision:<name>; an ONNX file has its own")
-        return _variant(Path(model).stem), {"onnx": _absolute(Path(model))}, []
+        return _variant(Path(model).stem), *_onnx(Path(model))
     near = did_you_mean(library, LIBRARIES) if colon else ""
     raise SettingsError(
         f"MODEL: {one_line(model)!r} is neither an ONNX file nor timm:<name> or torchvision:<name>{near}"
     )
+
+
+def _onnx(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The entry of an ONNX file, and comments on its keys: what the graph shows of its images, and what is a guess."""
+    image = image_input(read_onnx(path, with_weights=False), one_line(path))
+    entry: dict[str, Any] = {"onnx": _absolute(path)}
+    guess = (
+        "how its images are prepared stands in no ONNX file: resize, mean, std and colours are a guess until you say"
+    )
+    comments = {"onnx": [f"{guess} what it was trained with (config/README.md)"]}
+    height, width = image.height or GUESSED_SIZE, image.width or GUESSED_SIZE
+    if image.height is None or image.width is None:
+        entry["size"] = height if height == width else [height, width]
+        comments["size"] = ["a guess: the graph takes images of any size, and does not say which it was trained on"]
+    most = import_onnx(path, (height, width)).most
+    if most is not None:
+        entry |= {"mean": [0, 0, 0], "std": [1, 1, 1], "scale": [0, most]}
+        comments["mean"] = ["no guess: the graph takes values as they are, and normalises them itself if at all"]
+    return entry, comments
 
 
 def _variant(name: str) -> str:
