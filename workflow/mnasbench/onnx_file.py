@@ -107,10 +107,11 @@ def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
                 yield attribute.t
 
 
-def inferred_values(model: "ModelProto") -> "list[ValueInfoProto]":
+def inferred_values(model: "ModelProto", batch: int | None = None) -> "list[ValueInfoProto]":
     """Names, types and shapes of all tensors of a graph, as far as onnx can infer them.
 
-    Weights are shown to it by their shapes alone, so that none of hundreds of megabytes is copied.
+    ``batch``: of so many images, whatever the graph itself says of shapes. Weights are shown to onnx by their shapes
+    alone, so that none of hundreds of megabytes is copied.
     """
     import onnx
     from onnx import helper
@@ -120,6 +121,11 @@ def inferred_values(model: "ModelProto") -> "list[ValueInfoProto]":
     lean.graph.node.extend(model.graph.node)
     for field in ("input", "output", "value_info"):
         getattr(lean.graph, field).extend(getattr(model.graph, field))
+    if batch is not None:
+        lean.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+        del lean.graph.value_info[:]
+        for value in lean.graph.output:
+            value.type.tensor_type.ClearField("shape")
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= _MOST_NUMBERS:
             lean.graph.initializer.append(tensor)

@@ -125,6 +125,13 @@ def _class_token() -> ModelProto:
     return graph.head().model()
 
 
+def _pixels_first() -> ModelProto:
+    """As attention is written: the batch stands behind the pixels, and is one with them before a product."""
+    graph = Graph().add("Conv", CONV, pads=[1, 1, 1, 1]).add("Relu").add("Reshape", integers(1, WIDE, -1))
+    graph.add("Transpose", perm=[2, 0, 1]).add("Reshape", integers(HEIGHT * WIDTH, WIDE)).add("MatMul", HEAD.T.copy())
+    return graph.add("Reshape", integers(-1, 1, CLASSES)).add("ReduceMean", axes=[0], keepdims=0).model()
+
+
 def _computed_shape() -> ModelProto:
     """A target that is computed from the shape of the tensor, as older exporters of other frameworks write it."""
     graph = Graph(11, batch="b").stem()
@@ -180,6 +187,7 @@ TAKEN: dict[str, tuple[Callable[[], ModelProto], str, dict[str, Any]]] = {
     "a batch in a target": (lambda: Graph().stem().add("Reshape", integers(1, -1)).head().model(), "is freed", {}),
     "whole targets": (lambda: Graph().stem().add("Reshape", integers(1, WIDE)).head().model(), "is freed", {}),
     "a class token": (_class_token, "is freed", {}),
+    "pixels before the batch": (_pixels_first, "is freed", {}),
     "a computed target": (_computed_shape, "converted from opset 11", {}),
     "free height and width": (_free_size, "", {"size": (HEIGHT, WIDTH)}),
     "colours last": (_channels_last, "[batch, height, width, 3]", {}),
@@ -363,6 +371,7 @@ def test_work_and_weights_are_counted(tmp_path: Path) -> None:
     model = imported(plain().model(), tmp_path).model
     assert multiply_adds(model) == HEIGHT * WIDTH * CONV.size + HEAD.size
     assert parameter_count(model) == CONV.size + HEAD.size + CLASSES
+    assert multiply_adds(imported(_pixels_first(), tmp_path).model) == HEIGHT * WIDTH * (CONV.size + HEAD.size)
 
 
 @pytest.mark.parametrize(("name", "params"), [("squeezenet", 1235496), ("shufflenet", None)])

@@ -1,5 +1,7 @@
 """A graph that was exported for one batch size, made to take any: the batch stands in constants, too."""
 
+import math
+
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -12,7 +14,7 @@ def free_batch(model: ModelProto, image: str, batch: int) -> ModelProto:
     Targets of Reshape and Expand, sizes of Resize, and constants that are joined to the image's tensors. That the
     answers stay the same is for the caller to try.
     """
-    shapes = _shapes(model, image, batch)
+    shapes = _shapes(model, batch)
     freed = ModelProto()
     freed.CopyFrom(model)
     graph = freed.graph
@@ -27,13 +29,14 @@ def free_batch(model: ModelProto, image: str, batch: int) -> ModelProto:
         for attribute in node.attribute
         if attribute.name == "value" and _is_small(attribute.t)
     }
-    mender = _Mender(freed, shapes, constants, batch)
+    mender = _Mender(freed, image, shapes, constants, batch)
     following = {image}
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
         if following & set(node.input):
             following.update(node.output)
+            mender.follow(node)
             graph.node.extend(mender.before(node, following))
         graph.node.append(node)
     return freed
@@ -44,25 +47,46 @@ def _is_small(tensor: TensorProto) -> bool:
     return tensor.data_type == TensorProto.INT64 and int(np.prod(tensor.dims)) <= 16
 
 
-def _shapes(model: ModelProto, image: str, batch: int) -> dict[str, list[int | None]]:
+def _shapes(model: ModelProto, batch: int) -> dict[str, list[int | None]]:
     """Shapes at the batch that the graph was exported for; a side that inference does not know is None."""
-    fixed = ModelProto()
-    fixed.CopyFrom(model)
-    source = next(value for value in fixed.graph.input if value.name == image)
-    source.type.tensor_type.shape.dim[0].dim_value = batch
     return {
         value.name: [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim]
-        for value in inferred_values(fixed)
+        for value in inferred_values(model, batch)
         if value.type.tensor_type.HasField("shape")
     } | {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
 
 
+def _place(before: int, sides: list[int], batch: int) -> tuple[int, int]:
+    """The side of a reshaped tensor that holds the batch, and what stands before the batch within it.
+
+    ``before``: the product of all sides before the batch. A side that is the batch alone is it; else it has become part
+    of the side behind, or, as that is the last one, which products are summed along, of the one before.
+    """
+    products = [math.prod(sides[:axis]) for axis in range(len(sides) + 1)]
+    for axis, side in enumerate(sides):
+        if products[axis] == before and side == batch:
+            return axis, 1
+    for axis in range(len(sides) - 1):
+        if products[axis] == before:
+            return axis, 1
+    for axis in range(len(sides)):
+        if products[axis] < before <= products[axis + 1] and before % products[axis] == 0:
+            return axis, before // products[axis]
+    return 0, 1
+
+
 class _Mender:
     def __init__(
-        self, model: ModelProto, shapes: dict[str, list[int | None]], constants: dict[str, np.ndarray], batch: int
+        self,
+        model: ModelProto,
+        image: str,
+        shapes: dict[str, list[int | None]],
+        constants: dict[str, np.ndarray],
+        batch: int,
     ) -> None:
         self._model, self._shapes, self._constants, self._batch = model, shapes, constants, batch
         self._made = 0
+        self._places = {image: (0, 1)}
 
     def before(self, node: NodeProto, following: set[str]) -> list[NodeProto]:
         """Mend ``node``; gives the nodes that must stand before it."""
@@ -83,22 +107,43 @@ class _Mender:
         return name
 
     def _reshape(self, node: NodeProto) -> None:
-        """The first side is left to be reckoned: then it is as much larger as the batch is."""
+        """The side that holds the batch is left to be reckoned: then it is as much larger as the batch is."""
         target = self._constants.get(node.input[1])
-        if target is None or not target.size or target[0] in (0, -1):
+        if target is None or not target.size:
             return
-        sides = [int(side) for side in target]
-        if sides[0] % self._batch:
+        output, place = self._shapes.get(node.output[0], []), self._places.get(node.output[0])
+        sides = [int(side or 0) for side in output]
+        if len(sides) == len(target) and all(sides) and place is not None:
+            axis = place[0]
+        elif target[0] % self._batch or target[0] in (0, -1):
             return
-        output = self._shapes.get(node.output[0], [])
-        if -1 in sides:
-            place = sides.index(-1)
-            side = output[place] if len(output) == len(sides) else None
-            if side is None:  # the first side of what comes in is the batch, and is copied
+        else:
+            sides, axis = [int(side) for side in target], 0
+            if -1 in sides:  # the first side of what comes in is the batch, and is copied
                 node.input[1] = self._constant([0, *sides[1:]])
                 return
-            sides[place] = side
-        node.input[1] = self._constant([-1, *sides[1:]])
+        node.input[1] = self._constant([*sides[:axis], -1, *sides[axis + 1 :]])
+
+    def follow(self, node: NodeProto) -> None:
+        """Note where the batch stands in what a node makes: its side, and what stands before it within that side."""
+        source = next((name for name in node.input if name in self._places), None)
+        shape = self._shapes.get(source or "", [])
+        if source is None or not shape or None in shape:
+            return
+        sides = [int(side or 0) for side in shape]
+        axis, within = self._places[source]
+        for name in node.output:
+            output = self._shapes.get(name, [])
+            if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+                if output and None not in output:
+                    before = math.prod(sides[:axis]) * within
+                    self._places[name] = _place(before, [int(side or 0) for side in output], self._batch)
+            elif node.op_type == "Transpose":
+                permutation = next((list(one.ints) for one in node.attribute if one.name == "perm"), [])
+                self._places[name] = (permutation.index(axis) if permutation else len(sides) - 1 - axis, within)
+            else:
+                # What joins, computes or takes out leaves the sides behind the batch where they are.
+                self._places[name] = (max(0, axis + len(output) - len(sides)), within)
 
     def _expand(self, node: NodeProto) -> None:
         target = self._constants.get(node.input[1])

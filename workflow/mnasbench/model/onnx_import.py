@@ -281,14 +281,12 @@ def _ending(model: ModelProto, opset: int) -> NodeProto | None:
 
 
 def _shapes(model: ModelProto, kind: int | None = None) -> dict[str, tuple[int, ...]]:
-    """Shapes that inference knows (of tensors of an element type), a free batch counted as 1."""
+    """Shapes for one image (of tensors of an element type), as far as inference knows them."""
     shapes = {}
-    for value in inferred_values(model):
-        dims = value.type.tensor_type.shape.dim
-        if kind is not None and value.type.tensor_type.elem_type != kind:
-            continue
-        if len(dims) and all(dim.dim_value > 0 for dim in dims[1:]):
-            shapes[value.name] = (dims[0].dim_value or 1, *(dim.dim_value for dim in dims[1:]))
+    for value in inferred_values(model, model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1):
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if dims and all(side > 0 for side in dims) and kind in (None, value.type.tensor_type.elem_type):
+            shapes[value.name] = tuple(dims)
     return shapes
 
 
@@ -360,8 +358,13 @@ def _to_single_precision(model: ModelProto, kind: int, notes: list[str]) -> None
 
 
 def _knows_shapes(model: ModelProto) -> bool:
-    """Whether the shapes are told of all that the quantizer works on and the work is counted of."""
-    shapes = _shapes(model)
+    """Whether the shapes of all tensors are told, but for the free batch: the quantizer needs them."""
+    shapes = {
+        value.name
+        for value in inferred_values(model)
+        if len(value.type.tensor_type.shape.dim)
+        and all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim[1:])
+    }
     computed = (node for node in model.graph.node if node.op_type != "Constant")
     return all(name in shapes for node in computed for name in node.output if name)
 
