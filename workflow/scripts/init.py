@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of this command."""
     parser = parser_for(__doc__)
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with val/, a folder a class or with val_label.txt; or a CSV")
+    add("--data", type=Path, required=True, help="folder of a dataset, in a layout of docs/data.md; or a table of it")
     add("--model", required=True, help="an ONNX file, timm:NAME or torchvision:NAME")
     add("--weights", type=Path, help="file of weights of timm:NAME or torchvision:NAME; default: the published ones")
     add("--output", type=Path, default=Path("mine.yaml"), help="file to write; the sheet is beside it, as .png")
