@@ -33,14 +33,17 @@ class ImageKeys:
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._keys = {composed(key): key for key in keys}
-        self._by_file: dict[str, list[str]] = {}
-        for key in self._keys:
-            file = key.rpartition("/")[2]
-            for form in {file, without_suffix(file)}:
-                self._by_file.setdefault(form, []).append(key)
         # What lies before the folders in which the images differ says nothing of an image.
         folders = [key.split("/")[:-1] for key in self._keys]
         self._shared = _alike(min(folders), max(folders)) if folders else 0
+        # By file name, with its folder (thousands may be called 0001) and without; the suffix may be missing.
+        self._by_file: dict[str, list[str]] = {}
+        self._by_folder: dict[tuple[str, str], list[str]] = {}
+        for key in self._keys:
+            *before, file = key.split("/")[self._shared :]
+            for form in {file, without_suffix(file)}:
+                self._by_file.setdefault(form, []).append(key)
+                self._by_folder.setdefault((before[-1] if before else "", form), []).append(key)
 
     def find(self, name: str) -> str | None:
         """The key of the image that ``name`` means; None where it is none of them.
@@ -52,7 +55,7 @@ class ImageKeys:
         if name in self._keys:
             return self._keys[name]
         *folders, file = name.removesuffix(".npz").split("/")
-        candidates = self._by_file.get(file) or self._by_file.get(without_suffix(file)) or []
+        candidates = self._candidates(folders, file) or self._candidates(folders, without_suffix(file))
         agreeing = [(self._agreeing(key.split("/")[self._shared : -1], folders), key) for key in candidates]
         most = max((length for length, _ in agreeing), default=-1)
         best = [key for length, key in agreeing if length == most]
@@ -69,6 +72,11 @@ class ImageKeys:
         """As ``find``, but ``name`` itself where it is none of the images."""
         key = self.find(name)
         return name if key is None else key
+
+    def _candidates(self, folders: Sequence[str], file: str) -> list[str]:
+        if not folders:
+            return self._by_file.get(file, [])
+        return [*self._by_folder.get((folders[-1], file), []), *self._by_folder.get(("", file), [])]
 
     @staticmethod
     def _agreeing(mine: list[str], theirs: list[str]) -> int:

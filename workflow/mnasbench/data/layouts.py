@@ -218,7 +218,7 @@ class _LayoutWithTable:
             root = _normal(self._dataset.root)
             labels = read_labels(self._file, self._rule())
             first = next(iter(labels.classes))
-            bases = [_Base(_normal(base)) for base in self._bases()]
+            bases = [_Base(folder) for folder in dict.fromkeys(map(_normal, self._bases()))]
             base = next((base for base in bases if base.path_of(first)), bases[0])
             names: dict[str, str] = {}
             lines: dict[str, int] = {}
@@ -255,11 +255,12 @@ class _Base:
         path = self.joined(written)
         if "\0" in path:
             return None
+        path = os.path.normpath(path)
+        if self._by_stem is not None and path in self._by_stem:  # as the names before it
+            return self._by_stem[path]
         forms = [path] if path.isascii() else [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
         existing = next((form for form in forms if os.path.lexists(form)), None)
-        if existing is None and not has_image_suffix(path):
-            existing = self._stems().get(os.path.normpath(path))
-        return None if existing is None else os.path.normpath(existing)
+        return self._stems().get(path) if existing is None and not has_image_suffix(path) else existing
 
     def _stems(self) -> dict[str, str]:
         """Paths of the images below the folder by themselves without their suffix, where only one has it."""
@@ -398,9 +399,15 @@ class _LayoutWithLabelFile:
         for name in files:
             whole = composed(name)
             below = whole.removeprefix(f"{dataset.folder}/")
-            forms = (below, whole, below.rpartition("/")[2])
-            key = next((key for key in (*forms, *map(without_suffix, forms)) if key in labels.classes), None)
-            if key is None:
+            key = below
+            if below not in labels.classes:
+                forms = (
+                    whole,
+                    below.rpartition("/")[2],
+                    *map(without_suffix, (below, whole, below.rpartition("/")[2])),
+                )
+                key = next((form for form in forms if form in labels.classes), "")
+            if not key:
                 without.append(name)
             elif key in used:
                 raise DatasetError(f"{one_line(label_file)}: {one_line(key)} names two images, one is {one_line(name)}")
