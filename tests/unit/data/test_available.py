@@ -107,7 +107,10 @@ def test_what_files_take_on_a_disk_is_known_before_they_are_written(tmp_path: Pa
         ({"dataset": {"limit": 5}, "shards": 6}, "shards: 6 parts of 5 images; give at most 5"),
         ({"dataset": {"limit": 5}, "shards": 5}, "shards: no image falls into part 4 of 5; give fewer"),
         ({"dataset": {"root": "results/data/demo/images"}}, "dataset.root: .*images lies in results/, where"),
-        ({"models": {"m": {"name": "mnasnet0_5", "weights": "results/w.pth"}}}, "m.weights: .*w.pth lies in results/"),
+        (
+            {"models": {"m": {"name": "mnasnet0_5", "weights": "./results/model/m/weights.pth"}}},
+            "m.weights: .*weights.pth lies in results/",
+        ),
         (
             {"engine": "vacc", "vamp": {"instances": 8}, "vacc": {"hwconfig": "gone.bin"}, "precisions": ["fp16"]},
             "vacc.hwconfig: gone.bin does not exist",

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -264,6 +264,14 @@ def mode_of(key: str, path: Path) -> int | None:
     return mode
 
 
+def _is_made(path: str, is_folder: bool, variants: Collection[str]) -> bool:
+    """Whether a folder lies in results/, or Snakemake would take a file for what it makes of a variant."""
+    if is_folder:
+        return Path(os.path.abspath(path)).is_relative_to(Path("results").absolute())  # noqa: PTH100 - a link stays one
+    parts = Path(os.path.normpath(path)).parts
+    return parts[:2] == ("results", "model") and not set(parts[2:3]).isdisjoint(variants)
+
+
 def _check_files(settings: Settings, on_cluster: bool) -> None:
     files = {f"dataset.{key}": settings["dataset"][key] for key in ("labels", "wnids", "class_names")}
     if settings["engine"] == "vacc":
@@ -279,7 +287,7 @@ def _check_files(settings: Settings, on_cluster: bool) -> None:
     for key, value in (files | folders).items():
         if value is not None and _ADDRESS.match(value):  # which may hold a password, and so is not repeated
             raise SettingsError(f"{key}: is an address; download what is there and give its path")
-        if value is not None and Path(os.path.abspath(value)).is_relative_to(Path("results").absolute()):  # noqa: PTH100
+        if value is not None and _is_made(value, key in folders, settings.models):
             raise SettingsError(
                 f"{key}: {one_line(value)} lies in results/, where the workflow makes, replaces and removes files; "
                 "copy it elsewhere"
