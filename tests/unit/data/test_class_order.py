@@ -30,6 +30,8 @@ def test_numbered_classes_are_in_the_order_of_numbers(names: list[str], first: l
     [
         (["1", "3"], "numbered from 1 to 3 with 2 numbers, .* give dataset.wnids"),
         (["2", "3"], "numbered from 2 to 3"),
+        (["0.0", "2.0", "10.0"], r"classes are numbers, but 0\.0 is no class index"),
+        (["-1", "0", "1"], "classes are numbers, but -1 is no class index"),
         (["1", "01"], "names two of them"),
     ],
 )
@@ -80,3 +82,10 @@ def test_only_a_line_end_ends_a_class_name(tmp_path: Path) -> None:
     # Python's splitlines ends lines at these as well, and every later class would get another's name.
     (tmp_path / "classes.txt").write_text("a\u2028b\nc\x0cd\ne\x85f\n", encoding="utf-8")
     assert read_class_names(tmp_path / "classes.txt") == ["a\u2028b", "c\x0cd", "e\x85f"]
+
+
+def test_numbers_within_names_are_sorted_as_texts_and_that_is_said() -> None:
+    order = class_order(["class_1", "class_2", "class_10", "²"])
+    assert order.indices == {"class_1": 0, "class_10": 1, "class_2": 2, "²": 3}
+    assert "as texts (class_10 before class_2)" in order.reason and order.is_guess
+    assert "as texts" not in class_order(["a1b", "a2", "b10"]).reason

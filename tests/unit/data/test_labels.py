@@ -124,3 +124,11 @@ def test_no_content_gives_anything_but_labels_or_our_error(
         assert all(0 <= index < 1_000_000 for index in read_labels(path).classes.values())
     except MnasbenchError as error:
         assert "\n" not in str(error)
+
+
+def test_numbers_with_a_point_are_no_names(tmp_path: Path) -> None:
+    # pandas writes a column of integers so where one is missing; as texts 10.0 stands before 2.0.
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\na.jpg,2.0\nb.jpg,10.0\n")
+    with pytest.raises(MnasbenchError, match=r"labels\.csv: classes are numbers, but 10\.0 is no class index"):
+        read_labels(table)

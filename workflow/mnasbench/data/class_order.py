@@ -22,6 +22,7 @@ NUMBERINGS: tuple[Numbering, ...] = get_args(Numbering)
 _WNID = re.compile(r"n\d{8}")
 # At most 6 digits: no dataset has a million classes, and int() of a huge literal is slow.
 _NUMBER = re.compile(r"[0-9]{1,6}")
+_DIGITS = re.compile(r"([0-9]{1,18})")
 IMAGENET_CLASSES = 1000
 # Of nets with a class for the background before ImageNet's own.
 WITH_BACKGROUND = IMAGENET_CLASSES + 1
@@ -135,8 +136,28 @@ def _order_of_imagenet(present: list[str]) -> ClassOrder:
 def _order_of_names(present: list[str]) -> ClassOrder:
     if present and all(map(is_number, present)):
         return _order_of_numbers(present)
+    if len(present) > 1 and all(map(is_numeric, present)):
+        other = next(name for name in present if not is_number(name))
+        raise DatasetError(
+            f"classes are numbers, but {one_line(other)} is no class index, and sorted as texts they would be in no "
+            "order of theirs; number them from 0, or give dataset.wnids, a file with all their names in class order"
+        )
     ranks = {name: rank for rank, name in enumerate(present)}
-    return ClassOrder(ranks, "in the sorted order of their names", True, "folders", len(present))
+    return ClassOrder(ranks, f"in the sorted order of their names{_by_text(present)}", True, "folders", len(present))
+
+
+def _by_text(present: Sequence[str]) -> str:
+    """Two names with numbers in them that are sorted as texts, not by their numbers; empty where it is the same."""
+    pairs = zip(present, sorted(present, key=_numbers_apart), strict=True)
+    other = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    return (
+        f" as texts ({one_line(other[0])} before {one_line(other[1])}), as torchvision's ImageFolder" if other else ""
+    )
+
+
+def _numbers_apart(name: str) -> list[str | int]:
+    """Texts and numbers in turn, a text first."""
+    return [int(part) if place % 2 else part for place, part in enumerate(_DIGITS.split(name))]
 
 
 def _order_of_file(wnids: Path, present: list[str]) -> ClassOrder:
@@ -254,6 +275,15 @@ def is_wnid(word: str) -> bool:
 def is_number(word: str) -> bool:
     """Whether ``word`` is a class index, or a name that is a number."""
     return _NUMBER.fullmatch(word) is not None
+
+
+def is_numeric(word: str) -> bool:
+    """Whether ``word`` is a number of any kind, and so no name: -1, 1.0, 10000000."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def imagenet_wnids() -> list[str]:

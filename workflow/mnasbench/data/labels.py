@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnasbench.data.class_order import ClassOrder, ClassRule, class_order, is_number, is_wnid, order_of_indices
+from mnasbench.data.class_order import (
+    ClassOrder,
+    ClassRule,
+    class_order,
+    is_number,
+    is_numeric,
+    is_wnid,
+    order_of_indices,
+)
 from mnasbench.data.image_files import has_image_suffix
 from mnasbench.data.image_keys import composed
 from mnasbench.errors import DatasetError, did_you_mean, one_line
@@ -203,7 +211,7 @@ def _order(path: Path, words: Mapping[str, tuple[int, str]], rule: ClassRule) ->
         is_alike, expected = is_number, "a class index"
     elif is_wnid(first):
         is_alike, expected = is_wnid, "a WordNet id as in n01440764"
-    elif is_table(path) or not _is_numeric(first):
+    elif is_table(path) or not is_numeric(first):
         is_alike, expected = _is_name, "a class name, as the lines before have"
     else:
         is_alike, expected = is_number, "a class index"
@@ -220,15 +228,6 @@ def _order(path: Path, words: Mapping[str, tuple[int, str]], rule: ClassRule) ->
 
 def _is_name(word: str) -> bool:
     return not is_number(word) and not is_wnid(word)
-
-
-def _is_numeric(word: str) -> bool:
-    """Whether a word is a number of any kind, and so no name: -1, 1.0, 10000000."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _at(path: Path, line: int) -> str:
