@@ -182,7 +182,7 @@ def _model(variant: str, entry: Mapping[str, Any], given: Mapping[str, Any]) -> 
     if entry["output"] is not None:
         raise SettingsError(f"models.{variant}.output: belongs to an onnx file, and there is none")
     library, name, weights = entry["library"], entry["name"] or variant, entry["weights"]
-    if weights.endswith(".onnx"):
+    if weights.lower().endswith(".onnx"):
         raise SettingsError(
             f"models.{variant}.weights: {one_line(weights)} is an ONNX file; write onnx: in place of library, name and "
             "weights"

@@ -35,6 +35,8 @@ def init(arguments: argparse.Namespace) -> None:
     sheet = output.with_suffix(".png")
     if _NOT_PLAIN.search(str(output)):
         raise SettingsError(f"{one_line(output)}: make takes no file of this name for CONFIG; give it a plain one")
+    if output.suffix not in (".yaml", ".yml"):
+        raise SettingsError(f"{output}: expected the name of a file that ends in .yaml (CONFIG, --output)")
     for path in (output, sheet):
         if path.exists() or path.is_symlink():
             raise OutputError(

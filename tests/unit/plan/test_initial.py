@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _init(folder: Path, made: Path, data: Path, model: str = "torchvision:mnasnet0_5") -> tuple[Settings, str]:
     """The settings that are written, checked as `make check` does, and their text."""
     output = folder / "mine.yaml"
-    weights = [] if model.endswith(".onnx") else ["--weights", str(made / "net.pth")]
+    weights = [] if model.endswith("ONNX") else ["--weights", str(made / "net.pth")]
     assert init.main(["--data", str(data), "--model", model, *weights, "--output", str(output)]) == 0
     settings = load_settings(read_yaml(output))
     assert look_ahead(settings, check_data(settings))
@@ -124,8 +124,8 @@ def _graph(path: Path, height: int | str, kind: int, normalised: bool) -> None:
 def test_an_onnx_file_and_what_it_shows_of_its_images(
     made: Path, tmp_path: Path, height: int | str, kind: int, normalised: bool, mean: object, std: object
 ) -> None:
-    _graph(tmp_path / "net of-mine.onnx", height, kind, normalised)
-    settings, text = _init(tmp_path, made, made / "photos", str(tmp_path / "net of-mine.onnx"))
+    _graph(tmp_path / "net of-mine.ONNX", height, kind, normalised)
+    settings, text = _init(tmp_path, made, made / "photos", str(tmp_path / "net of-mine.ONNX"))
     model = settings.models["net_of_mine"]
     assert model.is_onnx and (model.preprocessing.mean, model.preprocessing.std) == (mean, std)
     assert model.size == (64 if height == 64 else 224) and ("size: 224  # a guess" in text) == (height == "h")
@@ -151,6 +151,7 @@ def test_an_onnx_file_and_what_it_shows_of_its_images(
             "x.onnx is an ONNX file; write onnx:",
         ),
         (["--data", "{made}/photos", "--model", "{made}/gone.onnx"], "gone.onnx: "),
+        (["--data", "{made}/photos", "--model", "timm:resnet18", "--output", "x.png"], "ends in .yaml"),
         (["--data", "{made}/photos", "--model", "torchvision:mnasnet9"], "has no classifier 'mnasnet9'"),
         (
             ["--data", "{made}/photos", "--model", "torchvision:mnasnet1_0", "--weights", "{made}/net.pth"],

@@ -110,8 +110,9 @@ def _model(model: str, weights: Path | None) -> tuple[str, dict[str, Any], dict[
             return _variant(name), entry, {}
         entry["weights"] = TIMM_PRETRAINED if library == "timm" else preset(library, name).entry
         return _variant(name), entry, {"weights": ["the published ones, which the run downloads"]}
-    if model.endswith(".onnx") or Path(model).is_file():
-        if not model.endswith(".onnx"):
+    is_onnx = model.lower().endswith(".onnx")
+    if is_onnx or Path(model).is_file():
+        if not is_onnx:
             raise SettingsError(
                 f"MODEL: {one_line(model)} is a file, but no .onnx; for weights name their architecture, too: "
                 "MODEL=torchvision:<name> (or timm:<name>) WEIGHTS=<file>"
@@ -146,7 +147,9 @@ def _onnx(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
 
 def _variant(name: str) -> str:
     """A name that results can be called by."""
-    word = _NO_WORD.sub("_", name).replace("-", "_").strip("_.")[:100]
+    word = _NO_WORD.sub("_", name).replace("-", "_").strip("_.")[:90]
+    if word in {"all", *steps.STEPS}:  # both would be targets
+        return f"{word}_net"
     return word if word and word[0].isalnum() else f"net{word}"
 
 
@@ -179,8 +182,10 @@ def _name(data: Path, images: Labelled) -> tuple[str, str]:
     is_whole = len(images.files) == IMAGENET_IMAGES and set(images.order.indices) >= set(imagenet_wnids())
     if is_whole:
         return "imagenet", "all of ImageNet's validation set, so published accuracies stand beside"
-    if word.lower() in IMAGENET_NAMES or word.lower() == DEMO:
-        return f"{word}-{len(images.files)}", "not what is published as such, so published accuracies do not compare"
+    if word.lower() in IMAGENET_NAMES:
+        return f"{word}-{len(images.files)}", "a part of ImageNet, so published accuracies do not compare"
+    if word.lower() == DEMO:
+        return f"{word}-{len(images.files)}", "as it is called; demo is the set that the project makes"
     return word, "as it is called; a name of its own keeps its results apart"
 
 
