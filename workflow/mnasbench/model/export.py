@@ -103,12 +103,17 @@ def _compare_with_torch(model: torch.nn.Module, exported: onnx.ModelProto, size:
     difference = float(np.abs(logits - expected).max()) / scale
     if difference <= LOGITS_TOLERANCE:
         return
-    exact = logits_in_double(model, images).numpy()
+    differ = (
+        f"the exported graph's logits differ from torch's by {difference:.2e} of the largest logit "
+        f"(allowed: {LOGITS_TOLERANCE:.0e}"
+    )
+    try:
+        exact = logits_in_double(model, images).numpy()
+    except BuildError as error:
+        raise BuildError(f"{differ}; {error}); nothing was written") from error
     rounding = float(np.abs(expected - exact).max()) / scale
-    error = float(np.abs(logits - exact).max()) / scale
-    if rounding > _MOST_ROUNDING or not error <= max(LOGITS_TOLERANCE, _AS_ROUNDED * rounding):
+    error_of_graph = float(np.abs(logits - exact).max()) / scale
+    if rounding > _MOST_ROUNDING or not error_of_graph <= max(LOGITS_TOLERANCE, _AS_ROUNDED * rounding):
         raise BuildError(
-            f"the exported graph's logits differ from torch's by {difference:.2e} of the largest logit "
-            f"(allowed: {LOGITS_TOLERANCE:.0e}; torch's own float32 differs by {rounding:.0e} from double precision); "
-            "nothing was written"
+            f"{differ}; torch's own float32 differs by {rounding:.0e} from double precision); nothing was written"
         )
