@@ -99,6 +99,7 @@ def test_the_crop_is_the_input() -> None:
         ({"resampling": "opencv", "interpolation": "box"}, r"m: .*'box', which is Pillow's alone"),
         ({"crop": "none"}, r"m\.crop: none, but resize \(short side 256\) does not give .*write resize: \[224, 224\]"),
         ({"crop": 192, "size": 224}, r"m\.crop: 192 is not size \(224\)"),
+        ({"crop": 5000}, r"m\.crop is 5000, expected 8 to 1024 pixels"),
         ({"crop": "half"}, r"m\.crop is 'half', expected a number"),
         ({"resize": {"fit": 200}}, r"m: .*is smaller than the crop of 224 x 224 pixels"),
         ({"resize": {"fit": 224, "colour": 3}}, r"m\.resize: unknown key 'colour'"),

@@ -228,7 +228,9 @@ def _preprocessing(place: str, entry: Mapping[str, Any], published: Preset) -> P
         except SettingsError as error:
             raise SettingsError(f"{place}.preprocess: {error}") from None
     crop = None if entry["crop"] in (None, UNRESIZED) else sides_from_json(entry["crop"], f"{place}.crop")
-    size = sides_from_json(entry["size"] or crop or published.preprocessing.crop, f"{place}.size")
+    if crop is not None and not all(8 <= side <= 1024 for side in as_pair(crop)):
+        raise SettingsError(f"{place}.crop is {one_line(entry['crop'])}, expected 8 to 1024 pixels, as of size")
+    size = sides_from_json(entry["size"] or crop or published.size, f"{place}.size")
     resize: Resize = published.resize_for(size)
     if entry["resize"] is not None:
         resize = resize_from_json(entry["resize"], f"{place}.resize")
@@ -241,7 +243,7 @@ def _preprocessing(place: str, entry: Mapping[str, Any], published: Preset) -> P
     try:
         preprocessing = replace(published.preprocessing, **own)
     except SettingsError as error:
-        raise SettingsError(f"{place}: {error} (resize, crop and size)") from None
+        raise SettingsError(f"{place}: {error}") from None
     if crop is not None and as_pair(crop) != preprocessing.size:
         raise SettingsError(
             f"{place}.crop: {one_line(entry['crop'])} is not size ({one_line(entry['size'])}), which the net takes; "

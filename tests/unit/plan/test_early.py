@@ -111,9 +111,8 @@ def test_code_of_ones_own_is_tried_and_sizes_are_looked_at(look: Callable[..., l
     own.write_text("import numpy as np\ndef prepare(image):\n    return np.zeros((3, 64, 48), np.float32)\n")
     (line,) = look(model={"preprocess": "own.py:prepare", "size": [64, 48]})
     assert "but with your own size, preprocess: made by own.py:prepare, 64 x 48" in line
-    with pytest.raises(
-        SettingsError, match=r"m\.preprocess: own\.py:prepare: gave float32 \(3, 64, 48\), expected .*224"
-    ):
+    gave = r"m\.preprocess: images/val/.*JPEG: own\.py:prepare: gave float32 \(3, 64, 48\), expected .*224"
+    with pytest.raises(SettingsError, match=gave):
         look({"write_npz"}, model={"preprocess": "own.py:prepare"})
     with pytest.raises(SettingsError, match=r"models\.m\.preprocess: gone\.py does not exist"):
         look(model={"preprocess": "gone.py:prepare"})

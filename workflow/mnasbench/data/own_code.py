@@ -45,18 +45,6 @@ def input_by(code: str, pixels: UInt8Array, size: Size) -> Float32Array:
     return np.ascontiguousarray(made)
 
 
-def try_code(code: str, size: Size) -> None:
-    """Have a function prepare an image of noise, so that what is wrong with it is told before anything runs.
-
-    SettingsError with the line.
-    """
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    try:
-        input_by(code, noise, size)
-    except DatasetError as error:
-        raise SettingsError(f"{error} (tried on 240 x 320 pixels of noise)") from error
-
-
 @functools.cache
 def function_of(code: str) -> Callable[[UInt8Array], Any]:
     """The function that ``file.py:function`` names; SettingsError where there is none, or the file does not run."""

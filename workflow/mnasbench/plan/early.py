@@ -8,7 +8,7 @@ from mnasbench.data.available import Extent
 from mnasbench.data.choice import sample_of
 from mnasbench.data.image_files import images_among
 from mnasbench.data.layouts import Dataset, labelled
-from mnasbench.errors import DatasetError, SettingsError, named, one_line
+from mnasbench.errors import DatasetError, InputError, SettingsError, named, one_line
 from mnasbench.plan import names
 from mnasbench.precisions import is_quantized
 from mnasbench.runtimes import choose
@@ -86,26 +86,26 @@ def _look_at(root: Path, images: Iterable[str]) -> None:
 
 def _require_inputs(settings: Settings, extent: Extent) -> None:
     """Raise where a model's own code does not run, or images that are not resized have another size than it takes."""
-    by_size = []
-    for model in settings.models.values():
-        p = model.preprocessing
-        if p.code is not None:
-            from mnasbench.data.own_code import try_code
-
-            try:
-                try_code(p.code, p.size)
-            except SettingsError as error:
-                raise SettingsError(f"models.{model.variant}.preprocess: {error}") from error
-        elif isinstance(p.resize, str):
-            by_size.append((model.variant, p))
-    if not by_size or settings.is_demo:
+    asked = [m for m in settings.models.values() if m.preprocessing.code or isinstance(m.preprocessing.resize, str)]
+    if not asked or settings.is_demo:
         return
     from mnasbench.data.manifest import look_at
+    from mnasbench.data.preprocess import pixels_of
 
     root = Path(names.dataset_root(settings))
+    tried = False
     for name in sample_of(list(extent.files or ()), IMAGES_LOOKED_AT):
         _, width, height, _, fault = look_at(root, name)
-        for variant, p in by_size:
-            refusal = None if fault else p.refuses(height, width)
+        if fault:
+            continue
+        for model in asked:
+            p, place = model.preprocessing, f"models.{model.variant}"
+            refusal = p.refuses(height, width)
             if refusal is not None:
-                raise DatasetError(f"models.{variant}: {one_line(root / name)} {refusal}")
+                raise DatasetError(f"{place}: {one_line(root / name)} {refusal}")
+            if p.code is not None and not tried:
+                try:
+                    pixels_of(root / name, p)
+                except InputError as error:
+                    raise SettingsError(f"{place}.preprocess: {error}") from error
+        tried = True
