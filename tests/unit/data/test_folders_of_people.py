@@ -15,6 +15,8 @@ from mnasbench.data.class_names import read_class_names
 from mnasbench.data.class_order import imagenet_wnids
 from mnasbench.data.layouts import Dataset, labelled
 from mnasbench.errors import DatasetError, MnasbenchError
+from mnasbench.plan.configured import numbered
+from mnasbench.plan.steps import sample_calibration
 from mnasbench.settings import load_settings
 
 TEN = [
@@ -328,6 +330,22 @@ def test_ids_of_imagenet_are_numbered_as_the_models_are(
     _imagenette(tmp_path)
     extent = _check(tmp_path, outputs or {"m": 1000}, classes=setting)
     assert (extent.numbering, extent.classes) == (numbering, 1 + (IMAGENET[TEN[-1]] if classes > 10 else 9))
+
+
+def test_a_source_of_calibration_images_is_numbered_as_the_dataset_is(tmp_path: Path) -> None:
+    _imagenette(tmp_path)
+    _touch(tmp_path, *(f"train/{wnid}/x.JPEG" for wnid in TEN))
+    for classes in (10, 1000):
+        config = {
+            "dataset": {"name": "set", "root": str(tmp_path)},
+            "calibration": {"images": 10, "source": str(tmp_path / "train")},
+            "models": {"m": {"name": "mnasnet0_5", "weights": "IMAGENET1K_V1"}},
+        }
+        settings = load_settings(config)
+        numbering = check_data(settings, outputs=lambda classes=classes: {"m": classes}).numbering
+        step = sample_calibration(numbered(settings, numbering or ""))
+        flags = ["--classes", "folders"] if classes == 10 else []
+        assert [*step.arguments][step.arguments.index("--root") + 2 :][: len(flags)] == flags
 
 
 def _labels(root: Path, first: int, last: int) -> None:

@@ -15,7 +15,7 @@ from mnasbench.data.choice import calibration_choice, sample_of, shard_of
 from mnasbench.data.class_names import read_class_names, require_names_of
 from mnasbench.data.class_order import ClassOrder, Numbering, require_outputs
 from mnasbench.data.image_keys import composed
-from mnasbench.data.layouts import Dataset, Labelled, labelled, layout_of
+from mnasbench.data.layouts import Dataset, Labelled, beside, labelled, layout_of
 from mnasbench.data.listing import Listing
 from mnasbench.disk_room import free_bytes, on_disk
 from mnasbench.errors import DatasetError, OutputError, SettingsError, named, one_line
@@ -77,7 +77,7 @@ def check_data(settings: Settings, on_cluster: bool = False, outputs: Callable[[
     if isinstance(settings["shards"], int) and not settings.is_demo:
         _require_images_in_shards(scored, settings["shards"], chosen["limit"])
     if any(map(is_quantized, settings["precisions"])):
-        where, available = _calibration_source(settings, scored)
+        where, available = _calibration_source(settings, scored, numbering)
         check_calibration(where, available, settings["calibration"]["images"], scored.values())
         if available is scored:
             message += _on_overlap(settings, scored)
@@ -177,11 +177,13 @@ def whole_input_bytes(dataset: Dataset) -> int:
     return sum(sizes) // max(1, len(sizes))
 
 
-def _calibration_source(settings: Settings, scored: Mapping[str, int]) -> tuple[str, Mapping[str, int]]:
+def _calibration_source(
+    settings: Settings, scored: Mapping[str, int], numbering: Numbering | None
+) -> tuple[str, Mapping[str, int]]:
     """Where calibration images are chosen from, as messages name it, and their classes by name."""
     source = settings["calibration"]["source"]
     if source is not None:
-        dataset = Dataset(Path(source))
+        dataset = beside(replace(_dataset_of(settings), numbering=numbering), Path(source))
         return one_line(dataset.images_folder), labelled(dataset).classes
     if settings.is_demo:
         return "the demo set's training part", _classes_of_demo("train")

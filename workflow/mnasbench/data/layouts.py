@@ -88,6 +88,13 @@ class Dataset:
         return ClassRule(self.wnids_file(), self.wnids is not None, self.numbering, self.outputs)
 
 
+def beside(dataset: Dataset, root: Path) -> Dataset:
+    """Another dataset whose classes have the same indices: by the same file, or by the order of their names."""
+    if dataset.numbering == "file":
+        return Dataset(root, wnids=dataset.wnids_file(), numbering="file")
+    return Dataset(root, numbering="folders" if dataset.numbering == "folders" else None)
+
+
 def _if_file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
@@ -609,6 +616,7 @@ __all__: Sequence[str] = (
     "Labelled",
     "LabelledFile",
     "Layout",
+    "beside",
     "chosen_images",
     "deciding",
     "files_of_classes",

@@ -7,7 +7,7 @@ from pathlib import Path
 from mnasbench.data.available import Extent
 from mnasbench.data.choice import sample_of
 from mnasbench.data.image_files import images_among
-from mnasbench.data.layouts import Dataset, labelled
+from mnasbench.data.layouts import Dataset, layout_of
 from mnasbench.errors import DatasetError, InputError, SettingsError, named, one_line
 from mnasbench.plan import names
 from mnasbench.precisions import is_quantized
@@ -66,7 +66,7 @@ def _look_at_images(settings: Settings, extent: Extent) -> None:
     _look_at(Path(names.dataset_root(settings)), judged if limit is None else sample_of(judged, limit))
     source = settings["calibration"]["source"]
     if source is not None and any(map(is_quantized, settings["precisions"])):
-        _look_at(Path(source), labelled(Dataset(Path(source))).files)
+        _look_at(Path(source), layout_of(Dataset(Path(source))).files())
 
 
 def _look_at(root: Path, images: Iterable[str]) -> None:

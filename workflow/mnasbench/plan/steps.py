@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mnasbench.data.layouts import beside
 from mnasbench.files import canonical_json, sha256_of_bytes, sha256_of_file
 from mnasbench.plan import names
+from mnasbench.plan.dataset_look import described_dataset
 from mnasbench.precisions import BASELINE, is_quantized
 from mnasbench.settings import ModelSettings, Settings
 
@@ -87,7 +89,8 @@ def _calibration_source(settings: Settings) -> dict[str, Any]:
     """The dataset that calibration images are chosen from, and where its classes stand."""
     source, dataset = settings["calibration"]["source"], settings["dataset"]
     if source is not None:
-        return {"root": source}
+        other = beside(described_dataset(settings), Path(source))
+        return {"root": source, "wnids": other.wnids, "classes": other.numbering}
     if settings.is_demo:
         return {"root": names.DEMO_ROOT, "part": "train"}
     # The dataset's own label files belong to its validation images, not to another source.
