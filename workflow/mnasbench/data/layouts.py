@@ -575,7 +575,7 @@ def labelled(dataset: Dataset, files: Listing | None = None) -> Labelled:
 
 def _on_part(dataset: Dataset) -> list[str]:
     """Which folder of images was taken where several are there, or it is not the usual one."""
-    if dataset.part is not None:
+    if dataset.part is not None or (dataset.labels is not None and is_table(dataset.labels)):
         return []
     others = [part for part in PARTS if part != dataset.folder and (dataset.root / part).is_dir()]
     if not others and dataset.folder == PARTS[0]:

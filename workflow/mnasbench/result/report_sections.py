@@ -279,8 +279,8 @@ def digests_of(results: Results, result: RowResults) -> dict[str, str]:
     digests |= {name: str(value) for name, value in (result.model_info.get("sources") or {}).items()}
     for receipt in chain_of(results, result):
         if receipt.rule == "index_dataset":
-            (manifest,) = receipt.content["outputs"].values()
-            digests["manifest"] = str(manifest["sha256"])
+            outputs = receipt.content["outputs"].items()
+            digests["manifest"] = next(str(file["sha256"]) for name, file in outputs if name.endswith(".csv"))
         if receipt.variant:
             digests[f"code of {receipt.rule}"] = str(receipt.content["code_sha256"])
     return digests
