@@ -316,6 +316,10 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
         r"gives 2 outputs \(Gemm_4.tmp_0, Flatten_3.tmp_0\); say which has the scores, by output",
     ),
     "answers that depend on other images": (_mixing, "3 at a time it answers otherwise than alone"),
+    "no batch": (
+        lambda: plain().add("Squeeze").model([CLASSES]),
+        r"is \[5\] for a batch of 1, expected \[1, classes\]",
+    ),
     "in training": (
         lambda: (
             Graph(14).add("Conv", CONV).add("BatchNormalization", ONES, ZEROS, ZEROS, ONES, training_mode=1).model()

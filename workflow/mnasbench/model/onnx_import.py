@@ -107,9 +107,15 @@ class _Original:
             batch = np.repeat(image[None], self.batch, axis=0)
             batch = batch.transpose(0, 2, 3, 1) if self.image.channels_last else batch
             try:
-                rows.append(_run(session, self.image.name, batch.astype(dtype))[:1])
+                answer = _run(session, self.image.name, batch.astype(dtype))
             except Exception as error:  # ONNX Runtime's exceptions have no common base
                 raise ModelError(f"{where}: ONNX Runtime cannot run it ({_reason(error)})") from error
+            if answer.ndim < 2 or len(answer) != self.batch:
+                raise ModelError(
+                    f"{where}: its output '{one_line(self.model.graph.output[0].name)}' is {list(answer.shape)} for a "
+                    f"batch of {self.batch}, expected [{self.batch}, classes]; export it without a squeeze of the batch"
+                )
+            rows.append(answer[:1])
         return np.concatenate(rows)
 
 
@@ -295,7 +301,7 @@ def _classes(answers: Array, name: str, where: str) -> int:
     said = f"{where}: its output '{one_line(name)}' is {list(answers.shape[1:])} for an image"
     if answers.dtype.kind != "f":
         raise ModelError(f"{said} of {answers.dtype}, expected a score for each class")
-    if answers.ndim < 2 or max(answers.shape[1:]) != math.prod(answers.shape[1:]):
+    if max(answers.shape[1:]) != math.prod(answers.shape[1:]):
         detector = "; that is a detector's or a segmenter's" if answers.ndim > 2 else ""
         raise ModelError(f"{said}, expected a score for each class, [classes] or [classes, 1, 1]{detector}")
     count = math.prod(answers.shape[1:])
