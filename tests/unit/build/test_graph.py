@@ -111,3 +111,29 @@ def _single(operator: str, axes: list[int], keeps: int) -> object:
         [numpy_helper.from_array(np.array(axes, np.int64), "axes")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize("automatic", ["SAME_UPPER", "SAME_LOWER", "VALID", None])
+def test_kernels_and_pads_stand_in_numbers(automatic: str | None) -> None:
+    """As a graph may leave them to be inferred; the sequential pass reads them."""
+    model = small_mnasnet()
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            kept = [one for one in node.attribute if one.name not in ("kernel_shape", "pads")]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            if automatic:
+                node.attribute.append(helper.make_attribute("auto_pad", automatic))
+    if automatic in (
+        "VALID",
+        None,
+    ):  # the later depthwise layers would be left without pixels, and a sum without a pair
+        del model.graph.node[3:]
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info(model.graph.node[-1].output[0], 1, None))
+    done = prepare(model)
+    images = random_images(2)
+    np.testing.assert_allclose(logits_of(done, images), logits_of(model, images), atol=1e-4)
+    for node in done.graph.node:
+        if node.op_type == "Conv":
+            names = {one.name for one in node.attribute}
+            assert "kernel_shape" in names and "auto_pad" not in names

@@ -88,6 +88,7 @@ def prepare(model: ModelProto) -> ModelProto:
     simple = optimized(model, "basic")
     _pool_instead_of_mean(simple)
     _own_weights(simple)
+    _say_kernels(simple)
     _merge_pointwise(simple)
     _rename(simple)
     del simple.graph.value_info[:]
@@ -110,6 +111,38 @@ def _pool_instead_of_mean(model: ModelProto) -> None:
         else:
             model.graph.node.append(node)
     drop_unused_constants(model)
+
+
+def _say_kernels(model: ModelProto) -> None:
+    """Give each convolution its kernel_shape and pads in numbers, which a graph may leave to be inferred."""
+    shapes = tensor_shapes(model)
+    sides = {tensor.name: list(tensor.dims)[2:] for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or node.input[1] not in sides:
+            continue
+        kernel = sides[node.input[1]]
+        said = {"kernel_shape": kernel}
+        automatic = attribute(node, "auto_pad", b"NOTSET")
+        if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+            if node.input[0] not in shapes:
+                raise ModelError(f"{node.name}: pads by {automatic!r} an image of unknown size; export it with numbers")
+            ones = [1] * len(kernel)
+            steps = zip(
+                shapes[node.input[0]][2:],
+                kernel,
+                integers(node, "strides", ones),
+                integers(node, "dilations", ones),
+                strict=True,
+            )
+            whole = [
+                max(0, (-(-side // stride) - 1) * stride + (size - 1) * dilation + 1 - side)
+                for side, size, stride, dilation in steps
+            ]
+            less, more = [pad // 2 for pad in whole], [pad - pad // 2 for pad in whole]
+            said["pads"] = [*less, *more] if automatic == b"SAME_UPPER" else [*more, *less]
+        kept = [one for one in node.attribute if one.name not in {*said, "auto_pad"}]
+        del node.attribute[:]
+        node.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in said.items())])
 
 
 def _axes(node: NodeProto, values: Mapping[str, np.ndarray]) -> list[int]:
