@@ -145,6 +145,31 @@ def test_a_publisher_who_squeezes_is_torchvisions_resize_to_a_size(compiled: Com
     assert (own["different_pixels"], own["max_difference"]) == (0, 0) and other["different_images"] > 20
 
 
+def test_what_is_the_users_own_is_held_against_the_publishers(
+    compiled: CompiledModel, images: Images, tmp_path: Path
+) -> None:
+    code = tmp_path / "own.py"
+    code.write_text(
+        "import numpy as np\nfrom PIL import Image\ndef prepare(image):\n    image = Image.fromarray(image)\n"
+        "    left, top = (round((side - 32) / 2) for side in image.size)\n"
+        "    values = np.asarray(image.crop((left, top, left + 32, top + 32)), np.float32) / np.float32(255)\n"
+        f"    return ((values - np.float32({REFERENCE.mean})) / np.float32({REFERENCE.std})).transpose(2, 0, 1)\n"
+    )
+    cropped = Preprocessing(resize="none", crop=SIZE)
+    ways = [
+        Way("another mean", decoded, replace(REFERENCE, mean=(0.5, 0.5, 0.5))),
+        Way("another order", decoded, replace(REFERENCE, colours="BGR")),
+        Way("only cropped", decoded, cropped),
+        Way("the same by code", decoded, Preprocessing("exact", SIZE, code=f"{code}:prepare")),
+    ]
+    mean, order, none, own = certificate(compiled, REFERENCE, ways, images)["ways"]
+    assert (mean["different_pixels"], mean["max_difference"]) == (0, 0)
+    assert mean["max_input_difference"] == pytest.approx(255 * (0.5 - 0.406), rel=1e-3)
+    assert order["different_images"] >= 23  # a grey image has one order
+    same = ("different_images", "different_pixels", "mean_difference", "max_difference", "different_answers", "top1")
+    assert {key: own[key] for key in same} == {key: none[key] for key in same} and own["different_images"] == 24
+
+
 def test_what_cannot_be_compared_is_refused(compiled: CompiledModel, images: Images) -> None:
     squeezed = Preprocessing(resize=(40, 40), crop=SIZE)
     with pytest.raises(SettingsError, match="name a short side with --resize"):
