@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from mnasbench.data.layouts import Dataset
+from mnasbench.data.class_file import write_class_file
+from mnasbench.data.layouts import Dataset, labelled
 from mnasbench.data.manifest import index_dataset
 from mnasbench.result.answers import Answer, answers_table, write_answers
 from mnasbench.result.evaluation import accuracy
@@ -52,7 +53,8 @@ def make_results(
     _write_dataset(root, images)
     data = results / "data" / "small"
     index_dataset(Dataset(root), data / "manifest.csv", workers=1)
-    _receipt(data / "manifest", "index_dataset", [data / "manifest.csv"])
+    write_class_file(data / "manifest.csv", labelled(Dataset(root)))
+    _receipt(data / "manifest", "index_dataset", [data / "manifest.classes.json", data / "manifest.csv"])
     names = sorted(path.stem for path in (root / "val").iterdir())
     rows = []
     for number, variant in enumerate(variants):

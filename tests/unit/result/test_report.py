@@ -343,6 +343,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report_script.main([str(made.results), *arguments, "--calibration_root", str(made.root)]) == 0
     assert "MB" in capsys.readouterr().out
     assert "<title>Which model to ship: small</title>" in target.read_text()
+    assert "<p>The dataset: a label file, " in target.read_text()
     assert report_script.main([str(tmp_path / "nowhere"), *arguments]) == 2
     assert "nowhere" in capsys.readouterr().err
 
