@@ -8,8 +8,9 @@ aa4b5850). timm counts nets with branches of training as they are trained, so th
 Its counter adds two operations for each value that a BatchNorm gives; so does the comparison.
 
 A net of more than 2 G multiply-adds is counted and not run, but for the smallest of a family. A net that fails stands
-there with the reason. Each net's row is kept in --folder, and a further call goes on where the last one ended. Some
-ten minutes on two idle cores. The last line is JSON: how many were run, agree, and are counted as published.
+there with the reason. Each net's row is kept in --folder, and a further call goes on where the last one ended. The 37
+nets that are run take some 15 s of processor time each. The last line is JSON: how many were run, how many agree with
+torch, and how many are counted as published.
 
     python benchmarks/zoo.py --folder results/zoo
     python benchmarks/zoo.py --models timm:levit_128s torchvision:googlenet
@@ -225,8 +226,8 @@ def worked(todo: Sequence[Net], folder: Path) -> Iterator[Net]:
 def choose(all_nets: Sequence[Net], most: float) -> None:
     """Mark the nets that are not run: those above ``most`` G, but for the smallest of a family."""
     for net in all_nets:
-        smallest = min(other.counted or 0.0 for other in all_nets if other.family == net.family)
-        net.left_out = (net.counted or 0.0) > most and net.counted != smallest
+        smallest = min((other for other in all_nets if other.family == net.family), key=lambda one: one.counted or 0.0)
+        net.left_out = (net.counted or 0.0) > most and net is not smallest
 
 
 def line_of(net: Net) -> list[str]:

@@ -1,5 +1,6 @@
 """Published figures: of weights that exist, and torchvision's as torchvision says them."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -41,3 +42,12 @@ def test_every_net_of_the_zoo_has_its_publishers_figure(repository: Path) -> Non
         if point["precision"] == "fp32"
     }
     assert set(models) <= named
+
+
+def test_the_zoos_benchmark_knows_its_nets(repository: Path) -> None:
+    models = yaml.safe_load((repository / "config/zoo.yaml").read_text())["models"]
+    with (repository / "benchmarks/zoo.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["model"] for row in rows] == list(models)
+    # torchvision's counts are those of its weights.
+    assert [bool(row["published_gmacs"]) for row in rows] == [m["library"] == "timm" for m in models.values()]
