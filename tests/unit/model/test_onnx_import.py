@@ -150,7 +150,7 @@ def _free_size() -> ModelProto:
 def _half() -> ModelProto:
     graph = plain(kind=TensorProto.FLOAT16)
     graph.constants = {name: array.astype(np.float16) for name, array in graph.constants.items()}
-    return graph.model()
+    return onnx.shape_inference.infer_shapes(graph.model())
 
 
 def _dangling() -> ModelProto:

@@ -3,15 +3,19 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 
+from mnasbench.errors import ModelError, SettingsError
 from mnasbench.plan import names
 from mnasbench.plan.inputs import Inputs
 from mnasbench.plan.shards import split
 from mnasbench.plan.steps import STEPS, accuracy_sessions
 from mnasbench.settings import Settings, load_settings
+from readers import tiny_onnx
 
 RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^(?:rule|for|localrules)\b|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -167,3 +171,33 @@ def test_the_compiler_names_its_folder(generation: int) -> None:
     prefix = names.compiled_prefix(settings, "m", "int8-max")
     assert prefix == f"results/build/m/int8-max/{('m-int8-max-3_224_224-vacc/m', 'm/mod')[generation - 1]}"
     assert names.compiled_prefix(settings, "m", "fp32") == "results/build/m/fp32/m-fp32-none-3_224_224-ort/m"
+
+
+def test_an_own_onnx_is_imported_and_has_no_publisher(tmp_path: Path) -> None:
+    file = tmp_path / "net.v2.onnx"
+    onnx.save_model(tiny_onnx(), file, save_as_external_data=True, location="net.data", size_threshold=0)
+    own = {"onnx": str(file), "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    settings = load_settings({"models": {"mine": own}})
+    step = STEPS["export_model"](settings, variant="mine", name="mine", size="8")
+    assert step.command == ["import_onnx.py"] and step.arguments[:6] == [
+        "--model",
+        str(file),
+        "--name",
+        "mine",
+        "--size",
+        "8",
+    ]
+    assert names.graph(settings, "mine") == "results/model/mine/mine_8"
+    assert names.parity("mine") not in names.row_results(settings, "mine", "fp32")
+    inputs = Inputs(settings).get_weights(SimpleNamespace(variant="mine"))
+    assert inputs == [str(file), str(tmp_path / "net.data")]
+    assert (
+        "an ONNX file does not say its own), but with your own mean, std" in settings.models["mine"].preprocessing_text
+    )
+    for key, value in (("name", "mnasnet0_5"), ("weights", "w.pth")):
+        with pytest.raises(SettingsError, match=f"models.mine: onnx stands in place of {key}; leave one"):
+            load_settings({"models": {"mine": own | {key: value}}})
+    with pytest.raises(ModelError, match=r"models.mine.onnx: .* takes 8 x 8 pixels, but size is 224 x 224"):
+        load_settings({"models": {"mine": own | {"size": 224}}})
+    with pytest.raises(SettingsError, match=r"models.mnasnet0_5.output: belongs to an onnx file"):
+        load_settings({"models": {"mnasnet0_5": {"output": "scores"}}})

@@ -202,6 +202,8 @@ def _opset(model: ModelProto, where: str) -> int:
 
 def _refuse_nodes(model: ModelProto, where: str) -> None:
     """ModelError for the first node that cannot be compiled here."""
+    if model.graph.sparse_initializer:
+        raise ModelError(f"{where}: has sparse weights; export it again with dense ones")
     own = {(function.domain, function.name) for function in model.functions}
     for node in model.graph.node:
         if node.domain not in _ONNX_DOMAINS and (node.domain, node.op_type) not in own:
@@ -359,6 +361,7 @@ def _to_single_precision(model: ModelProto, kind: int, notes: list[str]) -> None
                 attribute.i = TensorProto.FLOAT
     changed |= {kind} & others
     if changed:
+        del model.graph.value_info[:]
         kinds = ", ".join(sorted(_FLOATS[one] for one in changed))
         notes.append(f"its {kinds} values are computed with as fp32, which the fp32 row is of")
 
