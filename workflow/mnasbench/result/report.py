@@ -90,7 +90,7 @@ def make_report(
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
         "parity": sections.parity(results),
         "times_plots": _times_plots(results),
-        "dataset": reason_of_classes(class_file(results.manifest)),
+        "class_order": reason_of_classes(class_file(results.manifest)),
         "origins": sections.origins(results),
         "acceptances": sections.acceptances(results),
         "machines": sections.distinct(results.receipts, "machine"),
