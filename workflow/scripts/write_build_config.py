@@ -70,6 +70,8 @@ def write(arguments: argparse.Namespace) -> None:
         equalize=arguments.quantize.get("equalize", True),
         bias_correction=arguments.quantize.get("bias_correction", True),
         max_drop=arguments.quantize.get("max_drop"),
+        percentile=arguments.quantize.get("percentile", 99.9999),
+        headroom=arguments.quantize.get("headroom", 10.0),
         runtime=arguments.runtime,
         # Else logits, on the card, too: SQNR is measured on them, and probabilities in fp16 round low ranks to ties.
         softmax=arguments.softmax,

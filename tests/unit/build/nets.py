@@ -5,6 +5,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 SIZE = 16
 CLASSES = 10
+# What Clip lets through at most; many values meet it.
+CEILING = 1.5
 
 
 class Net:
@@ -49,6 +51,8 @@ def small_mnasnet(seed: int = 0, activation: str = "Relu") -> ModelProto:
     net = Net(seed)
 
     def act(x: str) -> str:
+        if activation == "Clip":
+            return net.add("Clip", x, *(net.constant(np.array(bound, np.float32)) for bound in (0, CEILING)))
         return net.add("Mul", x, net.add("Sigmoid", x)) if activation == "SiLU" else net.add(activation, x)
 
     x = act(net.conv("input", 3, 8, 3, stride=2))

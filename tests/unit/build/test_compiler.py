@@ -5,6 +5,7 @@ import pytest
 from onnx import ModelProto
 
 from mnasbench.build import compiler, gate
+from mnasbench.build.bounds import FREE, bounds
 from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.build.gate import check_exact, check_levels, check_operators, logits_of, sqnr_db
 from mnasbench.build.graph import constants, prepare, with_constants
@@ -14,7 +15,7 @@ from mnasbench.build.sensitivity import sensitivities
 from mnasbench.errors import BuildError, DatasetError, ModelError, SettingsError
 from mnasbench.precisions import PRECISIONS
 from mnasbench.runtimes.onnxruntime import Level, optimized
-from unit.build.nets import random_images, small_mnasnet
+from unit.build.nets import CEILING, random_images, small_mnasnet
 
 CALIBRATION, UNSEEN = random_images(64, seed=1), random_images(200, seed=2)
 
@@ -140,6 +141,32 @@ def test_other_activations_build(activation: str) -> None:
     assert quality(compiled("int8-percentile", model), model) > 20
 
 
+def test_a_channel_of_tiny_weights_keeps_its_constant() -> None:
+    model = small_mnasnet()
+    values = constants(model)
+    names = next(node.input[1:3] for node in model.graph.node if node.op_type == "Conv" and len(node.input) == 3)
+    weight, bias = (values[name].copy() for name in names)
+    weight[:3], bias[:3] = 1e-9, 1.0
+    tiny = with_constants(model, dict(zip(names, (weight, bias), strict=True)))
+    for recipe in ({}, {"equalize": False}, {"equalize": False, "per_channel": False}):
+        assert quality(compiled(model=tiny, **recipe), tiny) > quality(compiled(model=model, **recipe), model) - 4
+
+
+def test_headroom_ends_at_the_ceiling_of_a_clip() -> None:
+    net = small_mnasnet(activation="Clip")
+    made = compiled("int8-max", net, headroom=64.0)
+    rows = {row["layer"]: row for row in made.layers}
+    assert rows["conv_05"]["range_high"] == CEILING  # behind it stands a Clip
+
+
+def test_an_int8_model_of_no_use_goes_back_to_float_and_says_so() -> None:
+    crude = {"equalize": False, "gptq": False, "correct_bias": False, "per_channel": False, "headroom": 1e5}
+    made = compiled(**crude)
+    assert quality(made) > 10 and made.quantization["float_layers"]
+    assert any("put back to float" in note for note in made.quantization["notes"])
+    assert made.quantization["kept"]["agreement"] > 80
+
+
 def test_no_images_and_unknown_precisions_are_errors() -> None:
     with pytest.raises(DatasetError, match="no image"):
         compile_model(small_mnasnet(), "int8-max", lambda: iter(()))
@@ -160,7 +187,8 @@ def test_weights_that_are_no_numbers_are_an_error() -> None:
 
 
 def _plain_int8(model: ModelProto) -> ModelProto:
-    ranges = {name: Range(-8.0, 8.0) for name in quantized_tensors(model)}
+    limits = bounds(model)
+    ranges = {name: Range(max(-8.0, limits.get(name, FREE)[0]), 8.0) for name in quantized_tensors(model)}
     values = constants(model)
     scales = {
         node.input[1]: weight_scales(node, values[node.input[1]], FULL_STEPS, per_channel=True)

@@ -7,15 +7,33 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+from mnasbench.build.bounds import bounds
 from mnasbench.build.calibration import Batches, observe, sample
 from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.build.equalize import Equalized, equalize
-from mnasbench.build.gate import agreement, check_exact, check_levels, check_operators, logits_of
-from mnasbench.build.graph import WEIGHTED, prepare, tensor_shapes, with_constants
+from mnasbench.build.gate import (
+    agreement,
+    check_exact,
+    check_levels,
+    check_operators,
+    computed_in_float,
+    logits_of,
+    sqnr_db,
+)
+from mnasbench.build.graph import consumers, layers, prepare, producers, tensor_shapes, with_constants
 from mnasbench.build.half import to_half_weights
 from mnasbench.build.layers import layer_rows
 from mnasbench.build.observer import Histogram, Moments
-from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, float_closure, quantized_tensors, write_qdq
+from mnasbench.build.plain_layers import with_plain_layers, with_softmax, without_softmax
+from mnasbench.build.quantize import (
+    FULL_STEPS,
+    REDUCED_STEPS,
+    float_closure,
+    quantized_tensors,
+    source_of,
+    visible_output,
+    write_qdq,
+)
 from mnasbench.build.ranges import Range, range_of
 from mnasbench.build.sensitivity import sensitivities
 from mnasbench.build.sequential import Corrected, correct
@@ -29,6 +47,8 @@ _CORRECTION_BYTES = 128 << 20
 _GATE_IMAGES = 32
 # Every fifth calibration image is held out where a budget is to be judged.
 _HOLD_OUT = 5
+# SQNR of the logits below which int8 is of no use (half of what they say is error), and from which it is of some.
+_USELESS_DB, _USEFUL_DB = 3.0, 10.0
 # Held-out images on which layers are ranked.
 _RANKING_IMAGES = 32
 
@@ -48,6 +68,8 @@ class Recipe:
     max_drop: points of top-1 agreement with fp32, on held-out calibration images, that int8 may cost; the most
     sensitive layers go back to fp32 until it holds. None: no budget.
     reduce_range: 7-bit weights, for CPUs whose int8 sums saturate. None: as this CPU needs it.
+    gates_are_fused: for a runtime that computes HardSwish, SiLU and the like within the convolution before them; what
+    stands between the two is not quantized then, while ONNX Runtime computes such a convolution in float.
     """
 
     per_channel: bool = True
@@ -60,6 +82,7 @@ class Recipe:
     float_layers: tuple[str | int, ...] = ()
     max_drop: float | None = None
     reduce_range: bool | None = None
+    gates_are_fused: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,9 +133,15 @@ class _Int8Build:
     def __init__(
         self, exported: ModelProto, prepared: ModelProto, precision: Precision, recipe: Recipe, progress: Progress
     ) -> None:
-        self.exported, self.float_model = exported, prepared
+        logits, self.softmax = without_softmax(prepared)
+        self.exported, ending = without_softmax(exported)
+        # What stands behind a Softmax in the exported graph hides it; then probabilities are compared.
+        self.is_hidden = self.softmax is not None and ending is None
+        self.float_model = with_plain_layers(logits)
+        self.limits = bounds(self.float_model)
         self.precision, self.recipe, self.progress = precision, recipe, progress
-        self.floats = float_closure(prepared, _resolve_layers(prepared, recipe.float_layers))
+        self.floats = float_closure(self.float_model, _resolve_layers(self.float_model, recipe.float_layers))
+        self.notes: list[str] = []
         self.reduced = not sums_int8_exactly() if recipe.reduce_range is None else recipe.reduce_range
         self.exact_change: dict[str, float] = {}
         self.equalized: Equalized | None = None
@@ -122,25 +151,30 @@ class _Int8Build:
         held_out, calibration = (None, batches) if self.recipe.max_drop is None else _split(batches)
         self._calibrate(calibration)
         quantized, corrected = self._quantize(self.floats)
+        quantized, corrected = self._leave_to_float(quantized, corrected)
         budget = None
         if held_out is not None:
             quantized, corrected, budget = self._keep_budget(quantized, corrected, held_out)
         self.progress.step("checking the build")
         images = self.images[:_GATE_IMAGES]
-        operators = check_operators(self.float_model, quantized, self.floats)
-        between = check_levels(quantized, images, logits_of(self.float_model, images))
+        reference = logits_of(self.float_model, images)
+        quantized, corrected = self._keep_answers(quantized, corrected, images, reference)
+        operators = check_operators(self.float_model, quantized, self.floats, self._fused())
+        between = check_levels(quantized, images, reference)
         rows = layer_rows(
             self.float_model, corrected.values, self._ranges(self.floats), self.histograms, self.moments, self.floats
         )
-        int8_convs = len(set(_convolutions(self.float_model)) - self.floats)
+        int8_convs = sum(node.op_type == "Conv" and node.name not in self.floats for node in layers(self.float_model))
         quantization = self._description(corrected, operators, between, budget)
-        return Built(quantized, quantization, rows, images, int8_convs)
+        model = with_softmax(quantized, self.softmax) if self.softmax is not None else quantized
+        return Built(model, quantization, rows, images, int8_convs)
 
     def _calibrate(self, batches: Batches) -> None:
-        tensors = quantized_tensors(self.float_model)
+        entry = self.float_model.graph.input[0].name
+        tensors = list(dict.fromkeys([entry, *quantized_tensors(self.float_model)]))
         self.progress.step("observing the channels' extremes")
         self.moments = _observe_moments(self.float_model, tensors, batches)
-        self.count = self.moments[tensors[0]].images
+        self.count = self.moments[entry].images
         prepared = self.float_model
         if self.recipe.equalize:
             self.equalized = equalize(prepared, self.moments)
@@ -150,19 +184,30 @@ class _Int8Build:
         observe(self.float_model, {name: [histogram] for name, histogram in self.histograms.items()}, batches)
         self.images = sample(batches, self.count, _correction_images(self.float_model, self.recipe))
         few = self.images[:_GATE_IMAGES]
-        logits = [logits_of(graph, few) for graph in (self.exported, prepared, self.float_model)]
-        self.exact_change["preparation"] = check_exact(logits[0], logits[1], "preparation")
+        hidden = self.softmax if self.is_hidden else None
+        compared = prepared if hidden is None else with_softmax(prepared, hidden)
+        before, after = (logits_of(graph, few) for graph in (self.exported, compared))
+        self.exact_change["preparation"] = check_exact(before, after, "preparation")
         if self.equalized:
-            self.exact_change["equalization"] = check_exact(logits[1], logits[2], "equalization")
+            before, after = (logits_of(graph, few) for graph in (prepared, self.float_model))
+            self.exact_change["equalization"] = check_exact(before, after, "equalization")
 
     def _ranges(self, floats: frozenset[str]) -> dict[str, Range]:
         recipe = self.recipe
         factor = 1 + recipe.headroom / self.count
         chosen = {
             name: range_of(self.histograms[name], self.precision.calibrator or "", recipe.percentile)
-            for name in quantized_tensors(self.float_model, floats)
+            for name in quantized_tensors(self.float_model, floats, recipe.gates_are_fused)
         }
-        return {name: Range(value.low * factor, value.high * factor) for name, value in chosen.items()}
+        made_by = producers(self.float_model)
+        for name in chosen:
+            chosen[name] = chosen.get(source_of(name, made_by), chosen[name])
+        return {name: self._widened(name, value, factor) for name, value in chosen.items()}
+
+    def _widened(self, name: str, chosen: Range, factor: float) -> Range:
+        """A range with headroom, which ends where no value of the tensor can be."""
+        low, high = self.limits.get(name, (-np.inf, np.inf))
+        return Range(max(chosen.low * factor, low), min(chosen.high * factor, high))
 
     def _quantize(self, floats: frozenset[str]) -> tuple[ModelProto, Corrected]:
         self.progress.step("rounding weights and correcting biases")
@@ -180,35 +225,101 @@ class _Int8Build:
         )
         self.progress.step("writing the int8 graph")
         rounded = with_constants(self.float_model, corrected.values)
-        return write_qdq(rounded, ranges, corrected.scales, floats), corrected
+        return write_qdq(rounded, ranges, corrected.scales), corrected
 
     def _keep_budget(
         self, quantized: ModelProto, corrected: Corrected, held_out: np.ndarray
     ) -> tuple[ModelProto, Corrected, dict[str, Any]]:
-        """Put the most sensitive layers back to float, twice as many each time, until the agreement holds."""
+        """Put layers back to float until the agreement holds."""
         limit = float(self.recipe.max_drop or 0.0)
         reference = logits_of(self.float_model, held_out)
+        quantized, corrected, lost, put_back = self._put_back(
+            quantized, corrected, held_out, lambda logits: 100 - agreement(reference, logits), limit
+        )
+        if lost > limit:
+            raise BuildError(f"budget: even with every layer in fp32 {lost:.2f} points are lost, allowed are {limit:g}")
+        kept = {"max_drop": limit, "drop": lost, "images": len(held_out), "put_back": put_back}
+        return quantized, corrected, kept
+
+    def _keep_answers(
+        self, quantized: ModelProto, corrected: Corrected, images: np.ndarray, reference: np.ndarray
+    ) -> tuple[ModelProto, Corrected]:
+        """Hold int8 to what is of use at all: where its error comes near to the logits themselves, layers go back."""
+        kept_db = sqnr_db(reference, logits_of(quantized, images))
+        if not kept_db >= _USELESS_DB:
+            quantized, corrected, lost, put_back = self._put_back(
+                quantized, corrected, images, lambda logits: -sqnr_db(reference, logits), -_USEFUL_DB
+            )
+            if not lost <= -_USEFUL_DB:
+                raise BuildError(
+                    f"gate: int8 stands {kept_db:.1f} dB from fp32, and with every layer in float {-lost:.1f} dB; "
+                    f"expected at least {_USEFUL_DB:g} dB; build this model as fp32"
+                )
+            self.notes.append(
+                f"int8 stood {kept_db:.1f} dB from fp32 on {len(images)} calibration images, less than {_USELESS_DB:g} "
+                f"dB is of no use: {len(put_back)} layers were put back to float, {-lost:.1f} dB now"
+            )
+            kept_db = -lost
+        same = agreement(reference, logits_of(quantized, images))
+        self.kept = {"sqnr_db": kept_db if np.isfinite(kept_db) else None, "agreement": same, "images": len(images)}
+        if kept_db < _USEFUL_DB:
+            self.notes.append(
+                f"int8 is far from fp32: {kept_db:.1f} dB, {same:.1f} % of the answers of {len(images)} calibration "
+                "images; max_drop puts layers back to float"
+            )
+        return quantized, corrected
+
+    def _put_back(
+        self,
+        quantized: ModelProto,
+        corrected: Corrected,
+        images: np.ndarray,
+        loss: Callable[[np.ndarray], float],
+        limit: float,
+    ) -> tuple[ModelProto, Corrected, float, list[str]]:
+        """Put the most sensitive layers back to float, twice as many each time, until ``loss`` of the logits holds.
+
+        Gives the graph, the last loss and the layers that went back; all of them may not have been enough.
+        """
         ranked: Sequence[str] = ()
         kept_float, back = self.floats, 0
-        while (drop := 100 - agreement(reference, logits_of(quantized, held_out))) > limit:
+        while not (lost := loss(logits_of(quantized, images))) <= limit:
             if not ranked:
                 self.progress.step("ranking layers by what int8 costs them")
-                few = held_out[:_RANKING_IMAGES]
+                few = images[:_RANKING_IMAGES]
                 ranked = list(sensitivities(self.float_model, corrected.values, self._ranges(self.floats), few))
             if back >= len(ranked):
-                raise BuildError(
-                    f"budget: even with every layer in fp32 {drop:.2f} points are lost, allowed are {limit:g}"
-                )
+                break
             back = min(max(1, 2 * back), len(ranked))
             self.floats = float_closure(self.float_model, kept_float | set(ranked[:back]))
             quantized, corrected = self._quantize(self.floats)
-        kept = {"max_drop": limit, "drop": drop, "images": len(held_out), "put_back": list(ranked[:back])}
-        return quantized, corrected, kept
+        return quantized, corrected, lost, list(ranked[:back])
+
+    def _leave_to_float(self, quantized: ModelProto, corrected: Corrected) -> tuple[ModelProto, Corrected]:
+        """Keep in float, and say so, what ONNX Runtime has no int8 kernel for where it stands."""
+        asked = [n.name for n in layers(self.float_model) if n.op_type == "Conv" and n.name not in self.floats]
+        fused = self._fused()
+        left = computed_in_float(quantized, [name for name in asked if name not in fused])
+        if not left:
+            return quantized, corrected
+        self.notes.append(f"kept in float, because no int8 kernel computes them where they stand: {', '.join(left)}")
+        self.floats = float_closure(self.float_model, self.floats | set(left))
+        return self._quantize(self.floats)
+
+    def _fused(self) -> frozenset[str]:
+        """Convolutions in int8 whose output is not, because the runtime computes the gate behind them with them."""
+        if not self.recipe.gates_are_fused:
+            return frozenset()
+        ranges, readers = self._ranges(self.floats), consumers(self.float_model)
+        result = self.float_model.graph.output[0].name
+        own = [n for n in layers(self.float_model) if n.op_type == "Conv" and n.name not in self.floats]
+        visible = {node.name: visible_output(node, readers) for node in own}
+        return frozenset(name for name, output in visible.items() if output not in ranges and output != result)
 
     def _description(
         self, corrected: Corrected, operators: dict[str, int], between: float, budget: dict[str, Any] | None
     ) -> dict[str, Any]:
-        notes = []
+        notes = list(self.notes)
         if self.reduced:
             notes.append(
                 "weights have 7 bits, because without VNNI instructions the sums of 8-bit products saturate in 16 bits"
@@ -226,6 +337,7 @@ class _Int8Build:
             **recipe,
             "float_macs_share": _share_of_macs(self.float_model, self.floats),
             "budget": budget,
+            "kept": self.kept,
             "exact_change": self.exact_change,
             "levels_sqnr_db": between if np.isfinite(between) else None,
             "operators": operators,
@@ -238,12 +350,12 @@ def _convolutions(model: ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type == "Conv"]
 
 
-def _resolve_layers(model: ModelProto, layers: Sequence[str | int]) -> frozenset[str]:
+def _resolve_layers(model: ModelProto, asked: Sequence[str | int]) -> frozenset[str]:
     """Names of the layers that are given by name or by position among the Convs; SettingsError for one unknown."""
     convs = _convolutions(model)
-    names = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
+    names = [node.name for node in layers(model)]
     resolved = set()
-    for layer in layers:
+    for layer in asked:
         if isinstance(layer, int):
             if not 0 <= layer < len(convs):
                 raise SettingsError(f"skip_conv_layers: there is no Conv {layer}; the model has 0 to {len(convs) - 1}")
@@ -285,7 +397,7 @@ def _observe_moments(model: ModelProto, tensors: Sequence[str], batches: Batches
 
 
 def _layer_means(model: ModelProto, images: np.ndarray) -> dict[str, np.ndarray]:
-    outputs = [node.output[0] for node in model.graph.node if node.op_type in WEIGHTED]
+    outputs = [node.output[0] for node in layers(model)]
     moments = _observe_moments(model, outputs, lambda: iter([images]))
     return {name: moment.mean for name, moment in moments.items()}
 
@@ -295,13 +407,12 @@ def _correction_images(model: ModelProto, recipe: Recipe) -> int:
     return max(8, min(recipe.correction_images, _CORRECTION_BYTES // largest))
 
 
-def _share_of_macs(model: ModelProto, layers: frozenset[str]) -> float:
-    """Share of the model's multiply-adds that ``layers`` do."""
+def _share_of_macs(model: ModelProto, names: frozenset[str]) -> float:
+    """Share of the layers' multiply-adds that those of these names do."""
     shapes = tensor_shapes(model)
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     macs = {}
-    for node in model.graph.node:
-        if node.op_type in WEIGHTED:
-            weight = int(np.prod(sizes[node.input[1]]))
-            macs[node.name] = weight * int(np.prod(shapes[node.output[0]][2:]))
-    return sum(macs.get(name, 0) for name in layers) / sum(macs.values())
+    for node in layers(model):
+        weight = int(np.prod(sizes[node.input[1]]))
+        macs[node.name] = weight * int(np.prod(shapes[node.output[0]][2:]))
+    return sum(macs.get(name, 0) for name in names) / sum(macs.values())

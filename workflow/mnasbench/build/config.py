@@ -53,6 +53,8 @@ _ORT_SECTION = {
     "equalize": _OPTION,
     "bias_correction": _OPTION,
     "max_drop": _OPTION,
+    "percentile": _OPTION,
+    "headroom": _OPTION,
     "runtime": _OPTION,
     "output": _OPTION,
 }
@@ -147,6 +149,8 @@ class BuildConfig:
     equalize: bool = True
     bias_correction: bool = True
     max_drop: float | None = None
+    percentile: float = 99.9999
+    headroom: float = 10.0
     runtime: str = "auto"
     output: str | None = None
     compile_options: Mapping[str, Any] = field(default_factory=dict)
@@ -302,6 +306,12 @@ class _Reader:
             raise SettingsError(f"{self.where}: '{place}' is {value}, expected 0 to 100 points")
         return None if value is None else float(value)
 
+    def number(self, place: str, default: float, limits: tuple[float, float]) -> float:
+        value = self.get(place, (int, float), default)
+        if not limits[0] <= value <= limits[1]:  # NaN is not either
+            raise SettingsError(f"{self.where}: '{place}' is {value}, expected {limits[0]:g} to {limits[1]:g}")
+        return float(value)
+
     def softmax(self, place: str) -> bool:
         value = self.get(place, str, "None")
         if value not in {"softmax", "None"}:
@@ -328,6 +338,8 @@ class _Reader:
             "equalize": self.get("ort.equalize", bool, True),
             "bias_correction": self.get("ort.bias_correction", bool, True),
             "max_drop": self.points("ort.max_drop"),
+            "percentile": self.number("ort.percentile", 99.9999, (50, 100)),
+            "headroom": self.number("ort.headroom", 10.0, (0, 1000)),
             "runtime": self.get("ort.runtime", str, "auto"),
             "output": self.get("ort.output", str),
         }
@@ -551,7 +563,8 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     """The content of the build file that says what ``config`` does, in the layout of its generation."""
     content = (_write_first if config.generation == 1 else _write_second)(config)
     if config.backend == "ort":
-        options = {"equalize": config.equalize, "bias_correction": config.bias_correction, "max_drop": config.max_drop}
+        names = ("equalize", "bias_correction", "max_drop", "percentile", "headroom")
+        options = {name: getattr(config, name) for name in names}
         content["ort"] = {**(options if config.is_quantized else {"dtype": config.dtype}), "runtime": config.runtime}
         content["ort"] |= {} if config.output is None else {"output": config.output}
     return content

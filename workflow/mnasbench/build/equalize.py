@@ -10,7 +10,7 @@ The scale is chosen from what the net computes and not from how its weights happ
 any rescaling of its hidden channels come out the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from mnasbench.build.graph import (
     constants,
     consumers,
     integers,
+    layers,
     producers,
     tensor_shapes,
     with_constants,
@@ -72,17 +73,20 @@ def equalize(
     share that its term has among the terms of an output of a reader. ``linear_balance`` is that of tensors that no
     ReLU makes (projections and residual sums): they cause most of the error, so their readers' weights bear more.
     """
-    values = {name: value.astype(np.float64) for name, value in constants(model).items()}
+    # Integers are shapes and places: through floats a large one would become another.
+    held = constants(model)
+    values = {name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in held.items()}
     made_by, read_by = producers(model), consumers(model)
     changed = dict(moments)
     scaled, left = [], []
+    own = {node.name for node in layers(model)}
     ends = {model.graph.input[0].name, model.graph.output[0].name}
     for group in _tied_tensors(model, values):
         if ends & set(group):
             continue
         makers = [made_by[name] for name in group if name in made_by and not _is_inside(made_by[name], group)]
         readers = [node for name in group for node in read_by.get(name, []) if not _is_inside(node, group)]
-        if not _is_scalable(group, makers, readers, moments):
+        if not _is_scalable(group, makers, readers, moments, own):
             left.append(group)
             continue
         shift = _shifts(group, made_by, read_by, moments) if _is_movable(group, readers, made_by, moments) else {}
@@ -124,11 +128,10 @@ def _is_scalable(
     makers: list[NodeProto],
     readers: list[NodeProto],
     moments: Mapping[str, Moments],
+    own: Collection[str],
 ) -> bool:
-    tensors = set(group)
     return (
-        all(node.op_type in WEIGHTED for node in makers)
-        and all(node.op_type in WEIGHTED and not tensors & set(node.input[1:]) for node in readers)
+        all(node.name in own for node in (*makers, *readers))
         and any(name in moments for name in group)
         and bool(readers)
     )

@@ -6,7 +6,8 @@ from collections.abc import Collection
 import numpy as np
 from onnx import ModelProto
 
-from mnasbench.build.quantize import QUANTIZED_OPERATORS
+from mnasbench.build.graph import layers
+from mnasbench.build.quantize import int8_nodes
 from mnasbench.errors import BuildError
 from mnasbench.runtimes.base import OperatorCounts, Session, holds_int8
 from mnasbench.runtimes.onnxruntime import Level, open_session, optimized
@@ -47,22 +48,38 @@ def check_exact(before: np.ndarray, after: np.ndarray, step: str) -> float:
     return change
 
 
-def check_operators(model: ModelProto, quantized: ModelProto, float_nodes: Collection[str]) -> dict[str, int]:
+def computed_in_float(quantized: ModelProto, asked: Collection[str]) -> list[str]:
+    """Which of the layers of these names ONNX Runtime computes in float all the same."""
+    # Behind the name that it was given stands, for some kernels, a number.
+    names = {
+        node.name.partition("_token_")[0]
+        for node in optimized(quantized).graph.node
+        if node.op_type in ("QLinearConv", "QGemm")
+    }
+    return [name for name in asked if name not in names]
+
+
+def check_operators(
+    model: ModelProto, quantized: ModelProto, float_nodes: Collection[str], fused: Collection[str] = ()
+) -> dict[str, int]:
     """Operator counts of the graph as ONNX Runtime runs it; BuildError where a layer did not get its precision.
 
-    ``model`` is the float graph, ``float_nodes`` its layers that were to stay float. Every other Conv must run in
-    int8; where every operator has an int8 kernel nothing but the image may be quantized at run time.
+    ``model`` is the float graph, ``float_nodes`` its layers that were to stay float, ``fused`` those that only another
+    runtime, which computes the gate behind them in the same kernel, has in int8. Every other convolution must run in
+    int8; where every operator is of int8 nothing but the image may be quantized at run time.
     """
     counts = Counter(node.op_type for node in optimized(quantized).graph.node)
-    convs = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    kept = sum(name in float_nodes for name in convs)
+    every = sum(node.op_type == "Conv" for node in model.graph.node)
+    floating = {*float_nodes, *fused}
+    asked = sum(node.op_type == "Conv" and node.name not in floating for node in layers(model))
     floats = counts["Conv"] + counts["FusedConv"]
-    if counts["QLinearConv"] != len(convs) - kept or floats != kept:
+    # Beside the graph's own, the optimizer may make further ones, of what it folds.
+    if counts["QLinearConv"] != asked or floats < every - asked:
         raise BuildError(
             f"gate: {counts['QLinearConv']} Convs run in int8 and {floats} in fp32, "
-            f"expected {len(convs) - kept} and {kept}; name the Convs that cannot be int8 as float layers"
+            f"expected {asked} and {every - asked}; name the Convs that cannot be int8 as float layers"
         )
-    whole = not float_nodes and all(node.op_type in QUANTIZED_OPERATORS for node in model.graph.node)
+    whole = not floating and len(int8_nodes(model)) == len(model.graph.node)
     if whole and (counts["QuantizeLinear"] > 1 or counts["DequantizeLinear"] > 1):
         raise BuildError(
             f"gate: the optimized graph has {counts['QuantizeLinear']} QuantizeLinear and {counts['DequantizeLinear']} "

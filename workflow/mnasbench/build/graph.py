@@ -7,14 +7,32 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from mnasbench.build.shapes import settle_shapes
 from mnasbench.errors import ModelError
 from mnasbench.runtimes.onnxruntime import optimized
 
 # Layers that carry weights; everything else follows their precision.
 WEIGHTED = ("Conv", "Gemm")
+# The first opset that has HardSwish.
+_HARD_SWISH_OPSET = 14
 # Two pointwise convolutions are merged up to so many times their multiply-adds. MNASNet's first two take a fifth more,
 # and a pass over the tensor between less: int8 of mnasnet0_5 gained 3 %, of mnasnet1_0 nothing.
 _MERGED_WORK = 1.25
+
+
+def layers(model: ModelProto) -> list[NodeProto]:
+    """The nodes that carry weights of their own: constant ones, of a plain 2-D Conv or a plain Gemm, and a bias."""
+    held = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    return [node for node in model.graph.node if _is_layer(node, held)]
+
+
+def _is_layer(node: NodeProto, ranks: Mapping[str, int]) -> bool:
+    if node.op_type not in WEIGHTED or len(node.input) != 3 or not all(name in ranks for name in node.input[1:]):
+        return False
+    if node.op_type == "Conv":
+        return ranks[node.input[1]] == 4
+    plain = (("transA", 0), ("alpha", 1.0), ("beta", 1.0))
+    return ranks[node.input[2]] == 1 and all(attribute(node, name, value) == value for name, value in plain)
 
 
 def producers(model: ModelProto) -> dict[str, NodeProto]:
@@ -59,12 +77,17 @@ def integers(node: NodeProto, name: str, default: list[int]) -> list[int]:
 
 
 def tensor_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shape of each activation for one image (the batch counts as 1); tensors of unknown shape are left out."""
+    """Shape of each activation for one image (the batch counts as 1).
+
+    Left out are tensors of unknown shape, of other element types than float32, and without a batch beside other sizes.
+    """
     inferred = onnx.shape_inference.infer_shapes(model)
     shapes: dict[str, tuple[int, ...]] = {}
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if dims and all(dim.HasField("dim_value") for dim in dims[1:]):
+        kind = value.type.tensor_type
+        dims = kind.shape.dim
+        is_open = not all(dim.HasField("dim_value") for dim in dims[1:])
+        if kind.elem_type == TensorProto.FLOAT and len(dims) > 1 and not is_open:
             shapes[value.name] = (1, *(dim.dim_value for dim in dims[1:]))
     return shapes
 
@@ -73,7 +96,8 @@ def prepare(model: ModelProto) -> ModelProto:
     """The same function as a graph that quantizes well.
 
     Constants folded and BatchNorm folded into Conv (ONNX Runtime's basic optimizations, which stay within
-    standard ONNX), ReduceMean over height and width as GlobalAveragePool (it has an int8 kernel, ReduceMean has
+    standard ONNX), shapes and sizes settled (:mod:`mnasbench.build.shapes`), HardSwish, which those optimizations take
+    apart, whole again, ReduceMean over height and width as GlobalAveragePool (it has an int8 kernel, ReduceMean has
     none), each weight owned by one node, two pointwise convolutions with nothing between them as one where that
     takes hardly more multiply-adds, nodes and their outputs named by operator and position (``conv_07``), so that
     names do not depend on the exporter.
@@ -85,15 +109,34 @@ def prepare(model: ModelProto) -> ModelProto:
             f"the graph has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "
             "expected one image input and one output of logits"
         )
-    simple = optimized(model, "basic")
+    simple = settle_shapes(optimized(model, "basic"))
+    _whole_hard_swish(simple)
     _pool_instead_of_mean(simple)
     _own_weights(simple)
     _say_kernels(simple)
     _merge_pointwise(simple)
     _rename(simple)
-    del simple.graph.value_info[:]
     simple.graph.name = "classifier"
     return onnx.shape_inference.infer_shapes(simple)
+
+
+def _whole_hard_swish(model: ModelProto) -> None:
+    """x * HardSigmoid(x) as the one operator: runtimes that know it compute it behind a convolution at no cost."""
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    made_by, read_by = producers(model), consumers(model)
+    for node in list(model.graph.node) if opset >= _HARD_SWISH_OPSET else ():
+        if node.op_type != "Mul":
+            continue
+        for gate, value in (node.input, node.input[::-1]):
+            maker = made_by.get(gate)
+            if maker is None or maker.op_type != "HardSigmoid" or maker.input[0] != value:
+                continue
+            slope, middle = attribute(maker, "alpha", 0.2), attribute(maker, "beta", 0.5)
+            if np.allclose(np.array((slope, middle), float), (1 / 6, 0.5)) and len(read_by[gate]) == 1:
+                whole = helper.make_node("HardSwish", [value], list(node.output), node.name)
+                node.CopyFrom(whole)
+                model.graph.node.remove(maker)
+                break
 
 
 def _pool_instead_of_mean(model: ModelProto) -> None:
@@ -239,5 +282,5 @@ def _rename(model: ModelProto) -> None:
     for node in model.graph.node:
         for names in (node.input, node.output):
             names[:] = [new.get(name, name) for name in names]
-    for tensor in model.graph.initializer:
-        tensor.name = new.get(tensor.name, tensor.name)
+    for named in (*model.graph.initializer, *model.graph.value_info):
+        named.name = new.get(named.name, named.name)

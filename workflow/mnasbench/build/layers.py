@@ -4,12 +4,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
 from mnasbench.build.gate import sqnr_db
-from mnasbench.build.graph import WEIGHTED, constants, consumers
+from mnasbench.build.graph import constants, consumers, layers
 from mnasbench.build.observer import Histogram, Moments
-from mnasbench.build.quantize import absorbed
+from mnasbench.build.quantize import visible_output
 from mnasbench.build.ranges import Range, squared_error
 
 
@@ -29,21 +29,13 @@ def layer_rows(
     """
     weights, readers = constants(model), consumers(model)
     rows = []
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED:
-            continue
+    for node in layers(model):
         row: dict[str, Any] = {"layer": node.name, "precision": "fp32" if node.name in float_nodes else "int8"}
         rounded = quantized_weights.get(node.input[1])
         row["weight_sqnr_db"] = None if rounded is None else _finite(sqnr_db(weights[node.input[1]], rounded))
         row |= _activation(visible_output(node, readers), ranges, histograms, moments)
         rows.append(row)
     return rows
-
-
-def visible_output(node: NodeProto, readers: Mapping[str, list[NodeProto]]) -> str:
-    """The tensor that a layer leaves: its output, or that of the ReLU it absorbs."""
-    output = str(node.output[0])
-    return str(readers[output][0].output[0]) if absorbed(node, readers.get(output, [])) else output
 
 
 def _activation(

@@ -6,8 +6,8 @@ import numpy as np
 from onnx import ModelProto, helper, numpy_helper
 
 from mnasbench.build.gate import logits_of, sqnr_db
-from mnasbench.build.graph import WEIGHTED, consumers, with_constants
-from mnasbench.build.layers import visible_output
+from mnasbench.build.graph import consumers, layers, with_constants
+from mnasbench.build.quantize import visible_output
 from mnasbench.build.ranges import Range
 
 
@@ -18,8 +18,8 @@ def sensitivities(
     reference = logits_of(model, images)
     readers = consumers(model)
     kept_db: dict[str, float] = {}
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED or node.input[1] not in quantized_weights:
+    for node in layers(model):
+        if node.input[1] not in quantized_weights:
             continue
         alone = with_constants(model, {node.input[1]: quantized_weights[node.input[1]]})
         visible = visible_output(node, readers)

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from mnasbench.build.equalize import as_groups, from_groups
-from mnasbench.build.graph import WEIGHTED, constants, consumers, integers
+from mnasbench.build.graph import constants, consumers, integers, layers
 from mnasbench.build.quantize import weight_scales
 from mnasbench.build.ranges import LEVELS, Range
 from mnasbench.build.rounding import round_by_gptq, round_to_nearest
@@ -61,12 +61,14 @@ def correct(
     changed: dict[str, np.ndarray] = {}
     scales: dict[str, np.ndarray] = {}
     nearest: list[str] = []
+    own = {node.name for node in layers(model)} - float_nodes
     for node in model.graph.node:
         inputs = {name: alive[name] if name in alive else values[name] for name in node.input if name}
-        is_layer = node.op_type in WEIGHTED and node.name not in float_nodes
+        is_layer = node.name in own
         if is_layer:
             weight, bias = node.input[1:3]
-            scales[weight] = weight_scales(node, values[weight], steps, per_channel)
+            step, _ = ranges[node.input[0]].scale_and_zero_point
+            scales[weight] = weight_scales(node, values[weight], steps, per_channel, values[bias], float(step))
             rounded, was_nearest = _rounded(node, inputs[node.input[0]], values[weight], scales[weight], steps, gptq)
             nearest += [node.name] if was_nearest else []
             changed[weight] = inputs[weight] = rounded

@@ -1,7 +1,7 @@
 """What ort-vamc does: from a build file to the three files, or no file at all."""
 
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mnasbench.preprocessing import Preprocessing
 from mnasbench.progress import SILENT, Progress
 from mnasbench.runtimes import choose, reference, runtime_of
 from mnasbench.runtimes.base import InputFormat, OperatorCounts, Prepared, Runtime
+from mnasbench.runtimes.trial import try_apart
 from mnasbench.weight_shards import digest_of_files
 
 # Images that a runtime is tried with at a time.
@@ -78,21 +79,27 @@ def build(
             stream = ImageStream(paths, preprocessing, progress)
             batches = stack.enter_context(stream)
         recipe = Recipe(
+            gates_are_fused=runtime.fuses_gates,
             per_channel=config.per_channel,
             equalize=config.equalize,
             correct_bias=config.bias_correction,
             float_layers=config.skip_layers,
             max_drop=config.max_drop,
+            percentile=config.percentile,
+            headroom=config.headroom,
         )
         made = compile_model(model, config.precision, batches, recipe, progress)
-    try:
-        prepared, counts = _prepare_for(runtime, model, made)
-    except (BuildError, ModelError) as error:
-        if runtime.is_reference or config.runtime == runtime.name:
-            raise
-        runtime = reference()
-        prepared, counts = _prepare_for(runtime, model, made)
-        prepared.notes.append(f"run by {runtime.name}: {one_line(error)}")
+        try:
+            prepared, counts = _prepare_for(runtime, model, made)
+        except (BuildError, ModelError) as error:
+            if runtime.is_reference or config.runtime == runtime.name:
+                raise
+            runtime = reference()
+            if config.is_quantized and recipe.gates_are_fused:
+                plain = replace(recipe, gates_are_fused=runtime.fuses_gates)
+                made = compile_model(model, config.precision, batches, plain, progress)
+            prepared, counts = _prepare_for(runtime, model, made)
+            prepared.notes.append(f"run by {runtime.name}: {one_line(error)}")
     graph = prepared.model
     if config.softmax:
         graph = _with_softmax(graph)
@@ -110,6 +117,8 @@ def _prepare_for(runtime: Runtime, model: onnx.ModelProto, made: Built) -> tuple
     prepared = runtime.prepare(made.model)
     height, width = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim[2:])
     taken = InputFormat(model.graph.input[0].name, (height, width), prepared.blocks)
+    if not runtime.is_reference:
+        try_apart(runtime, prepared.model, taken.name, (height, width), _TRIED)
     session = runtime.open(prepared.model, taken, batch=_TRIED)
     # The reference runs the very graph that the compiler's gate has looked at, or one that answers as it does.
     if not runtime.is_reference:

@@ -109,12 +109,14 @@ class Runtime(ABC):
 
     ``name``: in settings, model_info and reports. ``title``: for people. ``distribution``: the package that is
     installed for it. ``is_reference``: whether the compiler's own gate has looked at its answers already.
+    ``fuses_gates``: whether it computes HardSwish, SiLU and the like within the int8 convolution before them.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     distribution: ClassVar[str]
     is_reference: ClassVar[bool] = False
+    fuses_gates: ClassVar[bool] = False
 
     @abstractmethod
     def suits(self, precision: Precision, machine: str) -> bool:

@@ -32,6 +32,7 @@ class OpenVino(Runtime):
     name = "openvino"
     title = "OpenVINO"
     distribution = "openvino"
+    fuses_gates = True
 
     def suits(self, precision: Precision, machine: str) -> bool:
         """int8 on x86."""
