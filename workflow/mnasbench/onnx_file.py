@@ -92,10 +92,17 @@ def _head(path: Path) -> "ModelProto":
 
 
 def files_of_onnx(path: Path) -> list[Path]:
-    """The file itself, then those beside it that its weights stand in."""
+    """The file itself, then those beside it that its weights stand in; ModelError where one of them is not there."""
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     locations = {ExternalDataInfo(one).location for one in _tensors(_head(path).graph) if uses_external_data(one)}
+    for location in sorted(locations):
+        # An absolute path, one that leaves the folder and a link are refused where the file is read.
+        if not (path.parent / location).is_file():
+            raise ModelError(
+                f"{one_line(path)}: its weights stand in {one_line(location)}, which is not beside it; copy it there, "
+                "or export the model into one file"
+            )
     return [path, *(path.parent / location for location in sorted(locations))]
 
 
@@ -172,6 +179,7 @@ class ImageInput:
 
 def own_size(path: Path, asked: Size | None) -> Size:
     """(height, width) of the image that a file's graph takes; see ``ImageInput.require_size``."""
+    files_of_onnx(path)  # what is missing of them is told before anything waits for it
     return image_input(_head(path), one_line(path)).require_size(asked, one_line(path))
 
 

@@ -254,7 +254,11 @@ def test_what_the_graph_does_to_values_is_said(tmp_path: Path, mean: Any, std: A
     graph = Graph()
     for operator, values in (("Sub", mean), ("Div", std)):
         graph.add(operator, np.array(values, np.float32).reshape(1, 3, 1, 1))
-    done = imported(graph.stem().add("Flatten", axis=1).head().model(), tmp_path)
+    model = graph.stem().add("Flatten", axis=1).head().model()
+    done = imported(model, tmp_path)
+    if mean[0] > 1:  # normalised twice, every image is black
+        with pytest.raises(SettingsError, match=r"but the preprocessing gives 2\.64 at most; write mean: \[0, 0, 0\]"):
+            imported(model, tmp_path, preprocessing=Preprocessing())
     assert done.notes[-1].startswith("its first nodes (Sub, Div) normalise the image themselves, as mean ")
     assert f"{mean[0]:g}, {mean[1]:g}" in done.notes[-1] and done.notes[-1].endswith(advice)
 
@@ -369,6 +373,8 @@ def test_external_data_belong_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "net.bin").unlink()
     with pytest.raises(ModelError, match=r"its external data cannot be taken.*belong beside the file"):
         import_onnx(path)
+    with pytest.raises(ModelError, match=r"its weights stand in net\.bin, which is not beside it; copy it there"):
+        own_size(path, None)
 
 
 def test_work_and_weights_are_counted(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ _HALF_TOLERANCE = 5e-2
 _ONNX_DOMAINS = ("", "ai.onnx")
 # What the multiply-adds are of.
 _WORKING = frozenset({"Conv", "Gemm", "MatMul"})
+# White of normalised images is 2 to 3; a graph that takes 0 to 255 sees black in all that is below this.
+_LEAST_WHITE = 16
 # Nodes that leave values and their order as they are.
 _PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _FLOATS: dict[int, str] = {
@@ -586,12 +588,22 @@ def _about_values(
         return None, []
     names, slope, offset = line
     mean, std = -offset / slope, 1 / slope
-    whole = max(np.abs(mean).max(), np.abs(std).max()) > 1.5
     values = ", ".join(f"{value:.6g}" for value in mean), ", ".join(f"{value:.6g}" for value in std)
-    return 255 if whole else 1, [
-        f"its first nodes ({', '.join(names)}) normalise the image themselves, as mean {values[0]} and std {values[1]} "
-        f"would: before them the preprocessing should be {as_they_are if whole else 'mean: [0, 0, 0], std: [1, 1, 1]'}"
-    ]
+    said = (
+        f"its first nodes ({', '.join(names)}) normalise the image themselves, as mean {values[0]} and std {values[1]}"
+    )
+    if mean.min() < 0 or std.min() < 0:  # they undo a normalisation, or change the sign of one
+        return None, [f"{said} would: mean and std of the preprocessing are those of what comes before them"]
+    whole = max(mean.max(), std.max()) > 1.5
+    advice = as_they_are if whole else "mean: [0, 0, 0], std: [1, 1, 1]"
+    if whole and "BatchNormalization" not in names and preprocessing is not None and preprocessing.code is None:
+        brightest = max((1 - one) / other for one, other in zip(preprocessing.mean, preprocessing.std, strict=True))
+        if brightest < _LEAST_WHITE:
+            raise SettingsError(
+                f"{where}: {said} do, of values of 0 to 255, but the preprocessing gives {brightest:.3g} at most; "
+                f"write {advice}"
+            )
+    return 255 if whole else 1, [f"{said} would: before them the preprocessing should be {advice}"]
 
 
 def _gives_pixels(preprocessing: Preprocessing) -> bool:
