@@ -76,6 +76,10 @@ def test_variants_of_one_geometry_share_their_inputs() -> None:
         ({**DEMO, "vamp": {"instances": "atuo"}}, "vamp.instances: 'atuo' does not fit"),
         ({"models": {"mnasnet05": {}}}, "did you mean 'mnasnet0_5'"),
         ({"models": {"mnasnet0_5": {"weights": "IMAGENET1K_V9"}}}, "did you mean 'IMAGENET1K_V1'"),
+        (
+            {"models": {"mnasnet0_5": {"weights": "IMAGENET1K_V1"}}},
+            "published weights know ImageNet's classes, not those of",
+        ),
         ({"models": {"mnasnet0_5": {"size": [48, 192, 3]}}}, r"size: \[48, 192, 3\] does not fit. The input in"),
         (
             {"models": {"mnasnet0_5": {"size": [48, 192]}}, "vdsp_params": "2023"},

@@ -344,6 +344,12 @@ def load_settings(config: Mapping[str, Any]) -> Settings:
             f"models.{demo_weights[0]}.weights: demo weights know the demo set's classes only, but dataset.root is "
             f"'{one_line(values['dataset']['root'])}'; give a weights file or a published name such as IMAGENET1K_V1"
         )
+    published = [model.variant for model in models.values() if not (model.weights == DEMO or model.weights_are_file)]
+    if published and settings.is_demo:
+        raise SettingsError(
+            f"models.{published[0]}.weights: published weights know ImageNet's classes, not those of the demo set, "
+            "which dataset.root is; name your images in dataset.root"
+        )
     return settings
 
 
