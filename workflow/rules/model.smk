@@ -44,6 +44,4 @@ rule export_model:
         **get_step("export_model"),
         folder=subpath(output.graph, parent=True),
     shell:
-        record(
-            "{params.command:q} {params.arguments:q} --save_dir {params.folder:q}"
-        )
+        record("{params.command:q} {params.arguments:q} --save_dir {params.folder:q}")
