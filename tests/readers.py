@@ -353,14 +353,14 @@ def _onnx(path: Path) -> None:
 
 
 def tiny_onnx() -> onnx.ModelProto:
-    """A valid graph of one Conv: input (batch, 3, 8, 8), output (batch, 2, 8, 8)."""
+    """A valid graph of one Conv: input (batch, 3, 8, 8), output (batch, 2, 1, 1)."""
     kind = onnx.TensorProto.FLOAT
-    weight = onnx.numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
+    weight = onnx.numpy_helper.from_array(np.ones((2, 3, 8, 8), np.float32), "w")
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Conv", ["input", "w"], ["output"], "conv")],
         "tiny",
         [onnx.helper.make_tensor_value_info("input", kind, ["batch", 3, 8, 8])],
-        [onnx.helper.make_tensor_value_info("output", kind, ["batch", 2, 8, 8])],
+        [onnx.helper.make_tensor_value_info("output", kind, ["batch", 2, 1, 1])],
         [weight],
     )
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
