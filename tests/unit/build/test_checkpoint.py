@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import yaml
@@ -36,8 +37,11 @@ def _another(values: "onnx.ValueInfoProto") -> None:
     value.name += "_2"
 
 
-def _fixed_batch(model: onnx.ModelProto) -> None:
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+def _smaller_kernel(model: onnx.ModelProto) -> None:
+    """Nine scores a class, at nine places of the image."""
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones((2, 3, 6, 6), np.float32), "w"))
+    for dim in model.graph.output[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 3
 
 
 def _named_data(model: onnx.ModelProto) -> None:
@@ -83,7 +87,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "opset 6": (_opset(6), "is of opset 6, expected 7 to"),
     "opset 99": (_opset(99), "is of opset 99"),
     "two outputs": (_changed(lambda model: _another(model.graph.output)), "gives 2 outputs (output, output_2)"),
-    "no classifier": (_changed(_fixed_batch), "a detector's or a segmenter's"),
+    "no classifier": (_changed(_smaller_kernel), "a detector's or a segmenter's"),
     "other input": (_changed(_named_data), "its input is 'data', the build file says 'input'"),
     "unknown operator": (_changed(lambda model: setattr(model.graph.node[0], "op_type", "Cnov")), "'conv' (Cnov)"),
     "external data missing": (_external("weights.bin"), "weights.bin, but it is not"),
