@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 import yaml
@@ -20,6 +21,7 @@ import yaml
 from checkout import Workflow, make_workflow
 from mnasbench.model.architecture import create
 from mnasbench.settings import load_settings
+from readers import tiny_onnx
 
 REPOSITORY = Path(__file__).parents[2]
 # What is not of this project, and why nothing is tried: its behaviour is its own, and a clean clone has shown it.
@@ -175,12 +177,20 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
-def test_the_configurations_in_the_documents_are_valid() -> None:
+def test_the_configurations_in_the_documents_are_valid(tmp_path: Path) -> None:
     recipe = (REPOSITORY / "docs/new-model.md").read_text()
     blocks = [yaml.safe_load(block) for block in _blocks(recipe, "yaml")]
-    assert [sorted(block) for block in blocks] == [["models", "precisions"], ["quantize"], ["models"]]
+    assert [sorted(block) for block in blocks] == [["models", "precisions"], ["quantize"], *[["models"]] * 2]
     load_settings(blocks[0] | blocks[1])
-    load_settings(blocks[2] | {"dataset": {"name": "mine", "root": "/path/to/images"}})
+    net = tiny_onnx()
+    for side in net.graph.input[0].type.tensor_type.shape.dim[2:]:
+        side.dim_param = "free"
+    onnx.save(net, tmp_path / "net.onnx")
+    next(model for block in blocks[2:] for model in block["models"].values() if "onnx" in model)["onnx"] = str(
+        tmp_path / "net.onnx"
+    )
+    for block in blocks[2:]:
+        load_settings(block | {"dataset": {"name": "mine", "root": "/path/to/images"}})
 
 
 def test_the_new_models_recipe_is_one(checkout: Workflow) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,7 @@ from mnasbench.errors import ModelError, SettingsError, named, one_line
 from mnasbench.model.onnx_batch import free_batch
 from mnasbench.onnx_file import ImageInput, image_input, inferred_values, read_onnx
 from mnasbench.preprocessing import Preprocessing, Size, as_pair
-from mnasbench.runtimes.onnxruntime import open_session, optimized
-
-if TYPE_CHECKING:
-    import onnxruntime
+from mnasbench.runtimes.onnxruntime import open_session, optimized, run_quietly
 
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 # Below 13 the quantizer has no per-channel scales; above 24 not all that the compiler calls reads a graph.
@@ -109,7 +106,7 @@ class _Original:
             batch = np.repeat(image[None], self.batch, axis=0)
             batch = batch.transpose(0, 2, 3, 1) if self.image.channels_last else batch
             try:
-                answer = _run(session, self.image.name, batch.astype(dtype))
+                answer = run_quietly(session, self.image.name, batch.astype(dtype))
             except Exception as error:  # ONNX Runtime's exceptions have no common base
                 raise ModelError(f"{where}: ONNX Runtime cannot run it ({_reason(error)})") from error
             if answer.ndim < 2 or len(answer) != self.batch:
@@ -496,21 +493,11 @@ def _images(size: Size, kind: int) -> Array:
     return images.astype(np.float32)
 
 
-def _session(model: ModelProto, where: str) -> "onnxruntime.InferenceSession":
+def _session(model: ModelProto, where: str) -> Any:
     try:
         return open_session(model)
     except ModelError as error:
         raise ModelError(f"{where}: {str(error).partition(': ')[2]}") from error
-
-
-def _run(session: "onnxruntime.InferenceSession", name: str, images: Array) -> Array:
-    """The first output; what ONNX Runtime has to say against it is raised, and printed nowhere."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
-    answers: Array = np.asarray(session.run(None, {name: images}, options)[0])
-    return answers
 
 
 def check_graph(model: ModelProto, where: str) -> None:
@@ -531,7 +518,7 @@ def _compare(original: _Original, changed: ModelProto, images: Array, expected: 
     session = _session(changed, where)
     for count in (1, 3):
         try:
-            scores = _run(session, INPUT_NAME, images[:count])
+            scores = run_quietly(session, INPUT_NAME, images[:count])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(f"{where}: {freed}, and it runs no {count} images ({_reason(error)}); {advice}") from error
         answers, alone = ending(scores.astype(np.float64)), expected[:count]

@@ -76,6 +76,16 @@ def open_session(
         raise ModelError(f"{where}: cannot be loaded by ONNX Runtime ({one_line(error)}); export it again") from error
 
 
+def run_quietly(session: "onnxruntime.InferenceSession", name: str, images: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
+    """The first output for images given to the input ``name``; what ONNX Runtime raises is not printed as well."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    answers: npt.NDArray[Any] = session.run(None, {name: images}, options)[0]
+    return answers
+
+
 def optimized(graph: "Path | ModelProto", level: Level = "all") -> "ModelProto":
     """The graph as ONNX Runtime runs it after its optimizations of ``level``."""
     import onnx
