@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mnasbench.data.class_names import read_class_names
-from mnasbench.data.class_order import ClassRule, class_order, imagenet_wnids
+from mnasbench.data.class_order import ClassRule, class_order, imagenet_wnids, require_outputs
 from mnasbench.errors import DatasetError
 
 
@@ -89,3 +89,11 @@ def test_numbers_within_names_are_sorted_as_texts_and_that_is_said() -> None:
     assert order.indices == {"class_1": 0, "class_10": 1, "class_2": 2, "²": 3}
     assert "as texts (class_10 before class_2)" in order.reason and order.is_guess
     assert "as texts" not in class_order(["a1b", "a2", "b10"]).reason
+
+
+def test_numbers_with_gaps_and_a_net_of_just_as_many_classes_want_a_file() -> None:
+    # As a net for upside-down lines has them, 0 and 180: its order of classes is not known.
+    with pytest.raises(
+        DatasetError, match=r"models\.m has 2 classes, 0 to 1; give dataset\.wnids, a file of the 2 names"
+    ):
+        require_outputs(class_order(["0", "180"]), {"models.m": 2}, "set: class folders")

@@ -246,6 +246,10 @@ def require_outputs(order: ClassOrder, outputs: Mapping[str, int], where: str) -
         if order.numbering is None and classes == order.greatest:
             advice = "if the labels count from 1, write them from 0" if min(order.indices.values()) > 0 else "mend them"
             raise DatasetError(f"{begin}, 0 to {classes - 1}; {advice}")
+        if order.greatest >= classes == len(order.indices):
+            raise DatasetError(
+                f"{begin}, 0 to {classes - 1}; give dataset.wnids, a file of the {classes} names in the model's order"
+            )
         if order.greatest >= classes:
             raise DatasetError(
                 f"{begin}, 0 to {classes - 1}; give the weights that were trained on these classes, or the dataset "
