@@ -33,8 +33,8 @@ _EXPECTED = "expected [batch, 3, height, width] or [batch, height, width, 3]"
 def read_onnx(path: Path, *, with_weights: bool = True) -> "ModelProto":
     """The model in a file; ``with_weights``: also what stands in other files beside it.
 
-    Raises ModelError, in one line, for what is no ONNX file (saying what it is instead, where that can be told), is
-    damaged, or lacks its external data.
+    Raises ModelError, in one line, for a file of another kind (which is named where its first bytes show it), for a
+    damaged one, and for one without its external data.
     """
     import onnx
 
