@@ -363,7 +363,7 @@ def _folders(root: Path, *names: str) -> None:
     [
         (_imagenette, {"m": 7}, None, "10 classes by ImageNet's ids, and models of 7 classes"),
         (_imagenette, {"m": 10, "n": 1000}, None, "models of 10 and of 1000 classes.*set dataset.classes"),
-        (_imagenette, {"m": 10}, "imagenet", "models.m has 10 classes, 0 to 9; give the weights"),
+        (_imagenette, {"m": 10}, "imagenet", "models.m has 10 classes, 0 to 9; give dataset.wnids, a file of the 10 names"),
         (_imagenette, {"m": 1000}, "folders", "models.m has 1000 classes, so which of them is which is not known"),
         (_imagenette, {"m": 1001}, None, "models.m has 1001 classes, as nets with a class for the background"),
         (lambda root: _labels(root, 0, 999), {"m": 1001}, None, "as nets with a class for the background"),
