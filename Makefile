@@ -75,7 +75,7 @@ verify: $(VENV)/installed
 
 # A file of tests at a time on each of two cores: what a module makes once is then used by all its tests.
 test: $(VENV)/installed
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	ruff check .
