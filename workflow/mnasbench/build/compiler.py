@@ -12,17 +12,15 @@ from mnasbench.build.calibration import Batches, observe, sample
 from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.build.equalize import Equalized, equalize
 from mnasbench.build.gate import (
-    agreement,
     check_exact,
     check_levels,
     check_operators,
-    computed_in_float,
     logits_of,
-    sqnr_db,
 )
 from mnasbench.build.graph import consumers, layers, prepare, producers, tensor_shapes, with_constants
 from mnasbench.build.half import to_half_weights
 from mnasbench.build.layers import layer_rows
+from mnasbench.build.mixed import Int8, Mixed
 from mnasbench.build.observer import Histogram, Moments
 from mnasbench.build.plain_layers import with_plain_layers, with_softmax, without_softmax
 from mnasbench.build.quantize import (
@@ -35,9 +33,8 @@ from mnasbench.build.quantize import (
     write_qdq,
 )
 from mnasbench.build.ranges import Range, range_of
-from mnasbench.build.sensitivity import sensitivities
-from mnasbench.build.sequential import Corrected, correct
-from mnasbench.errors import BuildError, SettingsError, did_you_mean, one_line
+from mnasbench.build.sequential import correct
+from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.precisions import Precision, precision_named
 from mnasbench.progress import SILENT, Progress
 
@@ -47,10 +44,6 @@ _CORRECTION_BYTES = 128 << 20
 _GATE_IMAGES = 32
 # Every fifth calibration image is held out where a budget is to be judged.
 _HOLD_OUT = 5
-# SQNR of the logits below which int8 is of no use (half of what they say is error), and from which it is of some.
-_USELESS_DB, _USEFUL_DB = 3.0, 10.0
-# Held-out images on which layers are ranked.
-_RANKING_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -141,7 +134,6 @@ class _Int8Build:
         self.limits = bounds(self.float_model)
         self.precision, self.recipe, self.progress = precision, recipe, progress
         self.floats = float_closure(self.float_model, _resolve_layers(self.float_model, recipe.float_layers))
-        self.notes: list[str] = []
         self.reduced = not sums_int8_exactly() if recipe.reduce_range is None else recipe.reduce_range
         self.exact_change: dict[str, float] = {}
         self.equalized: Equalized | None = None
@@ -150,23 +142,24 @@ class _Int8Build:
         """Calibrate, quantize, keep the budget, pass the gate."""
         held_out, calibration = (None, batches) if self.recipe.max_drop is None else _split(batches)
         self._calibrate(calibration)
-        quantized, corrected = self._quantize(self.floats)
-        quantized, corrected = self._leave_to_float(quantized, corrected)
+        mixed = Mixed(self.float_model, self._quantize, self.progress)
+        made = self._quantize(self.floats)
+        made = mixed.leave_to_float(made, self._fused(made))
         budget = None
         if held_out is not None:
-            quantized, corrected, budget = self._keep_budget(quantized, corrected, held_out)
+            made, budget = mixed.keep_budget(made, float(self.recipe.max_drop or 0.0), held_out)
         self.progress.step("checking the build")
         images = self.images[:_GATE_IMAGES]
         reference = logits_of(self.float_model, images)
-        quantized, corrected = self._keep_answers(quantized, corrected, images, reference)
-        operators = check_operators(self.float_model, quantized, self.floats, self._fused())
-        between = check_levels(quantized, images, reference)
+        made, kept = mixed.keep_answers(made, images, reference)
+        operators = check_operators(self.float_model, made.model, made.floats, self._fused(made))
+        between = check_levels(made.model, images, reference)
         rows = layer_rows(
-            self.float_model, corrected.values, self._ranges(self.floats), self.histograms, self.moments, self.floats
+            self.float_model, made.corrected.values, made.ranges, self.histograms, self.moments, made.floats
         )
-        int8_convs = sum(node.op_type == "Conv" and node.name not in self.floats for node in layers(self.float_model))
-        quantization = self._description(corrected, operators, between, budget)
-        model = with_softmax(quantized, self.softmax) if self.softmax is not None else quantized
+        int8_convs = sum(node.op_type == "Conv" and node.name not in made.floats for node in layers(self.float_model))
+        quantization = self._description(made, operators, between, budget, kept, mixed.notes)
+        model = with_softmax(made.model, self.softmax) if self.softmax is not None else made.model
         return Built(model, quantization, rows, images, int8_convs)
 
     def _calibrate(self, batches: Batches) -> None:
@@ -209,7 +202,8 @@ class _Int8Build:
         low, high = self.limits.get(name, (-np.inf, np.inf))
         return Range(max(chosen.low * factor, low), min(chosen.high * factor, high))
 
-    def _quantize(self, floats: frozenset[str]) -> tuple[ModelProto, Corrected]:
+    def _quantize(self, floats: frozenset[str]) -> Int8:
+        """The int8 graph in which the nodes of these names stay in float."""
         self.progress.step("rounding weights and correcting biases")
         ranges = self._ranges(floats)
         corrected = correct(
@@ -225,101 +219,28 @@ class _Int8Build:
         )
         self.progress.step("writing the int8 graph")
         rounded = with_constants(self.float_model, corrected.values)
-        return write_qdq(rounded, ranges, corrected.scales), corrected
+        return Int8(write_qdq(rounded, ranges, corrected.scales), corrected, ranges, floats)
 
-    def _keep_budget(
-        self, quantized: ModelProto, corrected: Corrected, held_out: np.ndarray
-    ) -> tuple[ModelProto, Corrected, dict[str, Any]]:
-        """Put layers back to float until the agreement holds."""
-        limit = float(self.recipe.max_drop or 0.0)
-        reference = logits_of(self.float_model, held_out)
-        quantized, corrected, lost, put_back = self._put_back(
-            quantized, corrected, held_out, lambda logits: 100 - agreement(reference, logits), limit
-        )
-        if lost > limit:
-            raise BuildError(f"budget: even with every layer in fp32 {lost:.2f} points are lost, allowed are {limit:g}")
-        kept = {"max_drop": limit, "drop": lost, "images": len(held_out), "put_back": put_back}
-        return quantized, corrected, kept
-
-    def _keep_answers(
-        self, quantized: ModelProto, corrected: Corrected, images: np.ndarray, reference: np.ndarray
-    ) -> tuple[ModelProto, Corrected]:
-        """Hold int8 to what is of use at all: where its error comes near to the logits themselves, layers go back."""
-        kept_db = sqnr_db(reference, logits_of(quantized, images))
-        if not kept_db >= _USELESS_DB:
-            quantized, corrected, lost, put_back = self._put_back(
-                quantized, corrected, images, lambda logits: -sqnr_db(reference, logits), -_USEFUL_DB
-            )
-            if not lost <= -_USEFUL_DB:
-                raise BuildError(
-                    f"gate: int8 stands {kept_db:.1f} dB from fp32, and with every layer in float {-lost:.1f} dB; "
-                    f"expected at least {_USEFUL_DB:g} dB; build this model as fp32"
-                )
-            self.notes.append(
-                f"int8 stood {kept_db:.1f} dB from fp32 on {len(images)} calibration images, less than {_USELESS_DB:g} "
-                f"dB is of no use: {len(put_back)} layers were put back to float, {-lost:.1f} dB now"
-            )
-            kept_db = -lost
-        same = agreement(reference, logits_of(quantized, images))
-        self.kept = {"sqnr_db": kept_db if np.isfinite(kept_db) else None, "agreement": same, "images": len(images)}
-        if kept_db < _USEFUL_DB:
-            self.notes.append(
-                f"int8 is far from fp32: {kept_db:.1f} dB, {same:.1f} % of the answers of {len(images)} calibration "
-                "images; max_drop puts layers back to float"
-            )
-        return quantized, corrected
-
-    def _put_back(
-        self,
-        quantized: ModelProto,
-        corrected: Corrected,
-        images: np.ndarray,
-        loss: Callable[[np.ndarray], float],
-        limit: float,
-    ) -> tuple[ModelProto, Corrected, float, list[str]]:
-        """Put the most sensitive layers back to float, twice as many each time, until ``loss`` of the logits holds.
-
-        Gives the graph, the last loss and the layers that went back; all of them may not have been enough.
-        """
-        ranked: Sequence[str] = ()
-        kept_float, back = self.floats, 0
-        while not (lost := loss(logits_of(quantized, images))) <= limit:
-            if not ranked:
-                self.progress.step("ranking layers by what int8 costs them")
-                few = images[:_RANKING_IMAGES]
-                ranked = list(sensitivities(self.float_model, corrected.values, self._ranges(self.floats), few))
-            if back >= len(ranked):
-                break
-            back = min(max(1, 2 * back), len(ranked))
-            self.floats = float_closure(self.float_model, kept_float | set(ranked[:back]))
-            quantized, corrected = self._quantize(self.floats)
-        return quantized, corrected, lost, list(ranked[:back])
-
-    def _leave_to_float(self, quantized: ModelProto, corrected: Corrected) -> tuple[ModelProto, Corrected]:
-        """Keep in float, and say so, what ONNX Runtime has no int8 kernel for where it stands."""
-        asked = [n.name for n in layers(self.float_model) if n.op_type == "Conv" and n.name not in self.floats]
-        fused = self._fused()
-        left = computed_in_float(quantized, [name for name in asked if name not in fused])
-        if not left:
-            return quantized, corrected
-        self.notes.append(f"kept in float, because no int8 kernel computes them where they stand: {', '.join(left)}")
-        self.floats = float_closure(self.float_model, self.floats | set(left))
-        return self._quantize(self.floats)
-
-    def _fused(self) -> frozenset[str]:
+    def _fused(self, made: Int8) -> frozenset[str]:
         """Convolutions in int8 whose output is not, because the runtime computes the gate behind them with them."""
         if not self.recipe.gates_are_fused:
             return frozenset()
-        ranges, readers = self._ranges(self.floats), consumers(self.float_model)
+        readers = consumers(self.float_model)
         result = self.float_model.graph.output[0].name
-        own = [n for n in layers(self.float_model) if n.op_type == "Conv" and n.name not in self.floats]
+        own = [n for n in layers(self.float_model) if n.op_type == "Conv" and n.name not in made.floats]
         visible = {node.name: visible_output(node, readers) for node in own}
-        return frozenset(name for name, output in visible.items() if output not in ranges and output != result)
+        return frozenset(name for name, output in visible.items() if output not in made.ranges and output != result)
 
     def _description(
-        self, corrected: Corrected, operators: dict[str, int], between: float, budget: dict[str, Any] | None
+        self,
+        made: Int8,
+        operators: dict[str, int],
+        between: float,
+        budget: dict[str, Any] | None,
+        kept: dict[str, Any],
+        notes: Sequence[str],
     ) -> dict[str, Any]:
-        notes = list(self.notes)
+        notes = list(notes)
         if self.reduced:
             notes.append(
                 "weights have 7 bits, because without VNNI instructions the sums of 8-bit products saturate in 16 bits"
@@ -328,16 +249,16 @@ class _Int8Build:
             notes.append(
                 f"{len(self.equalized.left)} groups of activations could not be equalized exactly, and were not"
             )
-        if corrected.nearest:
-            notes.append(f"rounded to the nearest, too wide for GPTQ: {', '.join(corrected.nearest)}")
-        recipe = asdict(self.recipe) | {"float_layers": sorted(self.floats), "reduce_range": self.reduced}
+        if made.corrected.nearest:
+            notes.append(f"rounded to the nearest, too wide for GPTQ: {', '.join(made.corrected.nearest)}")
+        recipe = asdict(self.recipe) | {"float_layers": sorted(made.floats), "reduce_range": self.reduced}
         return {
             "mode": self.precision.mode,
             "images": self.count,
             **recipe,
-            "float_macs_share": _share_of_macs(self.float_model, self.floats),
+            "float_macs_share": _share_of_macs(self.float_model, made.floats),
             "budget": budget,
-            "kept": self.kept,
+            "kept": kept,
             "exact_change": self.exact_change,
             "levels_sqnr_db": between if np.isfinite(between) else None,
             "operators": operators,
