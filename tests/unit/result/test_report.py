@@ -179,15 +179,17 @@ def test_layers_in_float_are_named_with_their_reason_and_cost(results: tuple[Res
     message = {
         "float_layers": ["conv_01", "conv_39"],
         "float_macs_share": 0.0712,
+        "float_reasons": {"conv_01": "kernel", "conv_39": "budget"},
         "budget": budget,
         "notes": ["weights have 7 bits"],
     }
     info = dict(result.model_info) | {"quantization": message}
     assert sections.quantization_notes(dataclasses.replace(result, model_info=info)) == [
         "In float: conv_01, conv_39; they do 7.1 % of the multiply-adds, at fp32's speed.",
-        "Of these, the configuration asks for conv_01 and what stands between.",
-        "Budget: 0.25 points of agreement lost on 400 held-out calibration images, 0.5 allowed; the most sensitive "
-        "layers went back to float for it: conv_39.",
+        "Without an int8 kernel where they stand: conv_01.",
+        "Put back for the budget: conv_39.",
+        "Budget: 0.25 points of agreement lost on 400 held-out calibration images, 0.5 allowed; layers put back "
+        "to float for it: 1.",
         "Weights have 7 bits.",
     ]
     assert sections.quantization_notes(dataclasses.replace(result, model_info={"quantization": None})) == []

@@ -17,10 +17,10 @@ from mnasbench.build.gate import (
     check_operators,
     logits_of,
 )
-from mnasbench.build.graph import consumers, layers, prepare, producers, tensor_shapes, with_constants
+from mnasbench.build.graph import consumers, layers, macs_by_layer, prepare, producers, tensor_shapes, with_constants
 from mnasbench.build.half import to_half_weights
 from mnasbench.build.layers import layer_rows
-from mnasbench.build.mixed import Int8, Mixed
+from mnasbench.build.mixed import Int8, Mixed, NodeSeconds
 from mnasbench.build.observer import Histogram, Moments
 from mnasbench.build.plain_layers import with_plain_layers, with_softmax, without_softmax
 from mnasbench.build.quantize import (
@@ -99,11 +99,13 @@ def compile_model(
     batches: Batches | None,
     recipe: Recipe | None = None,
     progress: Progress = SILENT,
+    node_seconds: NodeSeconds | None = None,
 ) -> Built:
     """Compile an exported classifier (float32, one image input, logits out) in the named precision.
 
     ``batches`` gives the calibration images, float32 (n, 3, H, W) normalised, afresh at each call; it is needed
-    for int8 alone. Raises SettingsError for an unknown precision,
+    for int8 alone. ``node_seconds``: of the runtime that the model is for; without it layers that a budget puts back
+    to float are weighed by their multiply-adds. Raises SettingsError for an unknown precision,
     missing images or an unknown layer, ModelError for a graph that is no classifier, BuildError where the gate
     (:mod:`mnasbench.build.gate`) or the budget does not hold.
     """
@@ -113,7 +115,7 @@ def compile_model(
         return Built(_FLOAT_GRAPHS[asked.dtype](prepared), None, [])
     if batches is None:
         raise SettingsError(f"precision: {precision} needs calibration images, and none were given")
-    return _Int8Build(model, prepared, asked, recipe or Recipe(), progress).run(batches)
+    return _Int8Build(model, prepared, asked, recipe or Recipe(), progress).run(batches, node_seconds)
 
 
 # What becomes of the prepared graph in a precision that is not quantized, by the element type of its weights.
@@ -138,11 +140,11 @@ class _Int8Build:
         self.exact_change: dict[str, float] = {}
         self.equalized: Equalized | None = None
 
-    def run(self, batches: Batches) -> Built:
+    def run(self, batches: Batches, node_seconds: NodeSeconds | None = None) -> Built:
         """Calibrate, quantize, keep the budget, pass the gate."""
         held_out, calibration = (None, batches) if self.recipe.max_drop is None else _split(batches)
         self._calibrate(calibration)
-        mixed = Mixed(self.float_model, self._quantize, self.progress)
+        mixed = Mixed(self.float_model, self.floats, self._quantize, self.images, self.progress, node_seconds)
         made = self._quantize(self.floats)
         made = mixed.leave_to_float(made, self._fused(made))
         budget = None
@@ -158,7 +160,7 @@ class _Int8Build:
             self.float_model, made.corrected.values, made.ranges, self.histograms, self.moments, made.floats
         )
         int8_convs = sum(node.op_type == "Conv" and node.name not in made.floats for node in layers(self.float_model))
-        quantization = self._description(made, operators, between, budget, kept, mixed.notes)
+        quantization = self._description(made, operators, between, budget, kept, mixed)
         model = with_softmax(made.model, self.softmax) if self.softmax is not None else made.model
         return Built(model, quantization, rows, images, int8_convs)
 
@@ -238,9 +240,9 @@ class _Int8Build:
         between: float,
         budget: dict[str, Any] | None,
         kept: dict[str, Any],
-        notes: Sequence[str],
+        mixed: Mixed,
     ) -> dict[str, Any]:
-        notes = list(notes)
+        notes = list(mixed.notes)
         if self.reduced:
             notes.append(
                 "weights have 7 bits, because without VNNI instructions the sums of 8-bit products saturate in 16 bits"
@@ -256,6 +258,8 @@ class _Int8Build:
             "mode": self.precision.mode,
             "images": self.count,
             **recipe,
+            "float_reasons": mixed.reasons,
+            "front": mixed.front,
             "float_macs_share": _share_of_macs(self.float_model, made.floats),
             "budget": budget,
             "kept": kept,
@@ -330,10 +334,5 @@ def _correction_images(model: ModelProto, recipe: Recipe) -> int:
 
 def _share_of_macs(model: ModelProto, names: frozenset[str]) -> float:
     """Share of the layers' multiply-adds that those of these names do."""
-    shapes = tensor_shapes(model)
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    macs = {}
-    for node in layers(model):
-        weight = int(np.prod(sizes[node.input[1]]))
-        macs[node.name] = weight * int(np.prod(shapes[node.output[0]][2:]))
+    macs = macs_by_layer(model)
     return sum(macs.get(name, 0) for name in names) / sum(macs.values())

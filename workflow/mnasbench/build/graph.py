@@ -1,5 +1,6 @@
 """The float graph that every later step works on: simplified, with readable names and known shapes."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -90,6 +91,13 @@ def tensor_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
         if kind.elem_type == TensorProto.FLOAT and len(dims) > 1 and not is_open:
             shapes[value.name] = (1, *(dim.dim_value for dim in dims[1:]))
     return shapes
+
+
+def macs_by_layer(model: ModelProto) -> dict[str, int]:
+    """Multiply-adds of each layer for one image."""
+    shapes = tensor_shapes(model)
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    return {n.name: math.prod(sizes[n.input[1]]) * math.prod(shapes[n.output[0]][2:]) for n in layers(model)}
 
 
 def prepare(model: ModelProto) -> ModelProto:

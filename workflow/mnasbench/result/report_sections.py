@@ -33,23 +33,33 @@ def class_label(index: int, names: Sequence[str]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ layers
+# Why a layer stays in float, by the word that model_info has for it.
+_FLOAT_REASONS = {
+    "asked": "Asked for by the configuration",
+    "kernel": "Without an int8 kernel where they stand",
+    "budget": "Put back for the budget",
+    "use": "Put back because int8 was of no use with them",
+}
+
+
 def quantization_notes(result: RowResults) -> list[str]:
     """Which layers of an int8 row stay in float, why and what that costs, and what its compiler noted, as sentences."""
     quantization = result.model_info.get("quantization") or {}
     sentences = []
     layers, budget = quantization.get("float_layers") or [], quantization.get("budget")
     if layers:
-        back = set(budget["put_back"]) if budget else set()
-        chosen = [layer for layer in layers if layer not in back]
         share = 100 * quantization.get("float_macs_share", 0.0)
         sentences.append(f"In float: {', '.join(layers)}; they do {share:.1f} % of the multiply-adds, at fp32's speed.")
-        if back and chosen:
-            sentences.append(f"Of these, the configuration asks for {', '.join(chosen)} and what stands between.")
+        reasons = quantization.get("float_reasons") or {}
+        for reason, words in _FLOAT_REASONS.items():
+            named = [layer for layer in layers if reasons.get(layer) == reason]
+            if named:
+                sentences.append(f"{words}: {', '.join(named)}.")
     if budget:
         held = f"{budget['drop']:.2f} points of agreement lost on {budget['images']} held-out calibration images"
         allowed = f"{budget['max_drop']:g} allowed"
-        back_text = ", ".join(budget["put_back"])
-        why = f"; the most sensitive layers went back to float for it: {back_text}" if back_text else ", all in int8"
+        back = len(budget["put_back"])
+        why = f"; layers put back to float for it: {back}"
         sentences.append(f"Budget: {held}, {allowed}{why}.")
     return [*sentences, *(f"{note[0].upper()}{note[1:]}." for note in quantization.get("notes") or [])]
 
