@@ -72,6 +72,7 @@ def write(arguments: argparse.Namespace) -> None:
         max_drop=arguments.quantize.get("max_drop"),
         percentile=arguments.quantize.get("percentile", 99.9999),
         headroom=arguments.quantize.get("headroom", 10.0),
+        weight_bits=arguments.quantize.get("weight_bits", "auto"),
         runtime=arguments.runtime,
         # Else logits, on the card, too: SQNR is measured on them, and probabilities in fp16 round low ranks to ties.
         softmax=arguments.softmax,

@@ -205,6 +205,7 @@ _CONFIGS = st.builds(
     max_drop=st.one_of(st.none(), st.floats(0, 5)),
     percentile=st.floats(50, 100),
     headroom=st.floats(0, 1000),
+    weight_bits=st.sampled_from(["auto", 7, 8]),
 )
 
 
@@ -213,7 +214,7 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory: pytest.TempPathFa
     config = replace(config, backend="ort")
     if config.dtype != "int8":  # without a quantizer there is nothing to say about it
         config = replace(config, per_channel=True, skip_layers=(), equalize=True, bias_correction=True, max_drop=None)
-        config = replace(config, percentile=99.9999, headroom=10.0)
+        config = replace(config, percentile=99.9999, headroom=10.0, weight_bits="auto")
     if config.dataset is None:
         config = replace(config, suffix=None, images=None)
     file = tmp_path_factory.mktemp("build") / "build.yaml"

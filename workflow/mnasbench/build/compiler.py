@@ -245,7 +245,7 @@ class _Int8Build:
         notes = list(mixed.notes)
         if self.reduced:
             notes.append(
-                "weights have 7 bits, because without VNNI instructions the sums of 8-bit products saturate in 16 bits"
+                "weights have 7 bits: without VNNI instructions the sums of 8-bit products saturate in 16 bits"
             )
         if self.equalized and self.equalized.left:
             notes.append(

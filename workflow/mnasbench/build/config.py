@@ -34,6 +34,9 @@ from mnasbench.preprocessing import (
 # The vendor's default is unknown; its published build files say percentile.
 _DEFAULT_MODE = "percentile"
 
+# Of int8 weights: as this machine's CPU needs them, or as those need that the model is for.
+WEIGHT_BITS: tuple[int | str, ...] = ("auto", 7, 8)
+
 # Options that only the card's compiler knows: accepted, and told to be without effect here.
 _CARD_ONLY = "card only"
 _OPTION = "option"
@@ -55,6 +58,7 @@ _ORT_SECTION = {
     "max_drop": _OPTION,
     "percentile": _OPTION,
     "headroom": _OPTION,
+    "weight_bits": _OPTION,
     "runtime": _OPTION,
     "output": _OPTION,
 }
@@ -151,6 +155,7 @@ class BuildConfig:
     max_drop: float | None = None
     percentile: float = 99.9999
     headroom: float = 10.0
+    weight_bits: int | str = "auto"
     runtime: str = "auto"
     output: str | None = None
     compile_options: Mapping[str, Any] = field(default_factory=dict)
@@ -271,6 +276,16 @@ class _Reader:
             raise SettingsError(f"{self.where}: '{place}' is '{one_line(value)}'{did_you_mean(value, choices)}")
         return value
 
+    def one_of(self, place: str, values: Collection[int | str]) -> int | str:
+        """One of the values, the first of which is the default."""
+        first, *_ = values
+        value: int | str = self.get(place, (int, str), first)
+        if value not in values:
+            raise SettingsError(
+                f"{self.where}: '{place}' is {one_line(repr(value))}, expected {', '.join(map(str, values))}"
+            )
+        return value
+
     def shape(self, place: str) -> tuple[str, tuple[int, int, int, int]]:
         inputs = self.get(place, Mapping, required=True)
         if len(inputs) != 1:
@@ -340,6 +355,7 @@ class _Reader:
             "max_drop": self.points("ort.max_drop"),
             "percentile": self.number("ort.percentile", 99.9999, (50, 100)),
             "headroom": self.number("ort.headroom", 10.0, (0, 1000)),
+            "weight_bits": self.one_of("ort.weight_bits", WEIGHT_BITS),
             "runtime": self.get("ort.runtime", str, "auto"),
             "output": self.get("ort.output", str),
         }
@@ -563,7 +579,7 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     """The content of the build file that says what ``config`` does, in the layout of its generation."""
     content = (_write_first if config.generation == 1 else _write_second)(config)
     if config.backend == "ort":
-        names = ("equalize", "bias_correction", "max_drop", "percentile", "headroom")
+        names = ("equalize", "bias_correction", "max_drop", "percentile", "headroom", "weight_bits")
         options = {name: getattr(config, name) for name in names}
         content["ort"] = {**(options if config.is_quantized else {"dtype": config.dtype}), "runtime": config.runtime}
         content["ort"] |= {} if config.output is None else {"output": config.output}

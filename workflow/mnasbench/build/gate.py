@@ -101,7 +101,7 @@ def check_levels(quantized: ModelProto, images: np.ndarray, reference: np.ndarra
     if not lost_fused >= lost_literal - _TWICE_DB:
         raise BuildError(
             f"gate: the optimized graph stands {lost_fused:.1f} dB from fp32, the literal one {lost_literal:.1f} dB; "
-            "this CPU's int8 kernels saturate, build with reduce_range"
+            "this CPU's int8 kernels saturate, build with weight_bits: 7"
         )
     return sqnr_db(literal, fused)
 

@@ -4,6 +4,7 @@ ort-vamc build FILE.yaml     layout of generation 1 (2023)
 ort-vamc compile FILE.yaml   layout of generation 2 (2025)
 ort-vamc check FILE.yaml     say whether the file is right, and build nothing
 ort-vamc inspect PREFIX      say what a compiled model is and where it came from
+ort-vamc portable MODEL      foretell what an int8 model answers on other CPUs
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from mnasbench.build.config import read_build_config
 from mnasbench.build.package import read_package
-from mnasbench.commands.arguments import parser_for
+from mnasbench.commands.arguments import MOST_IMAGES, parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
 from mnasbench.errors import one_line
@@ -43,6 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("inspect", help=purpose, description=purpose).add_argument(
         "prefix", type=Path, help="the path that its three files share, without suffix"
     )
+    purpose = "foretell what a compiled int8 model answers on other CPUs, computed exactly on this one"
+    portable = commands.add_parser("portable", help=purpose, description=purpose)
+    portable.add_argument("model", type=Path, help="its build file, or the path that its three files share")
+    portable.add_argument("--images", type=Path, help="a folder of images (default: those that a build file names)")
+    portable.add_argument("--count", type=whole(most=MOST_IMAGES), default=32, help="images, evenly spaced")
+    portable.add_argument("--json", type=Path, help="where the figures go as well")
     return parser
 
 
@@ -53,6 +60,9 @@ def act(arguments: argparse.Namespace) -> None:
         from mnasbench.build.vamc import describe
 
         print("\n".join(describe(read_package(_without_suffix(arguments.prefix)))))
+        return
+    if arguments.command == "portable":
+        _portable(arguments)
         return
     # The vendor's own files name the card's backend; whoever calls this command wants the embedded one.
     config = replace(read_build_config(arguments.file, _GENERATIONS[arguments.command]), backend="ort")
@@ -80,6 +90,19 @@ def act(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         write_json(arguments.json, {**compiled.info, "prefix": str(compiled.prefix)})
     print(f"{compiled.prefix}: {config.precision}, {compiled.size_bytes / 1e6:.2f} MB")
+
+
+def _portable(arguments: argparse.Namespace) -> None:
+    from mnasbench.run.portable import described, foretold
+
+    config, prefix = None, _without_suffix(arguments.model)
+    if arguments.model.suffix in {".yaml", ".yml"}:
+        config = replace(read_build_config(arguments.model), backend="ort")
+        prefix = config.prefix
+    figures = foretold(read_package(prefix), config, arguments.images, arguments.count)
+    if arguments.json is not None:
+        write_json(arguments.json, figures)
+    print("\n".join(described(figures)))
 
 
 def _without_suffix(prefix: Path) -> Path:

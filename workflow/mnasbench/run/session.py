@@ -108,5 +108,5 @@ def _refuse_saturation(compiled: CompiledModel) -> None:
     if quantization.get("reduce_range") is False and not sums_int8_exactly():
         raise ModelError(
             f"{one_line(compiled.graph_path)}: has 8-bit weights, whose sums saturate on this CPU (it has no VNNI); "
-            "build it on this machine, which then leaves 7 bits"
+            "build it with quantize.weight_bits: 7, or on this machine, which then leaves 7 bits"
         )
