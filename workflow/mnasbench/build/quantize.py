@@ -183,8 +183,9 @@ def absorbed(node: NodeProto, readers: list[NodeProto]) -> bool:
 
 
 def write_qdq(model: ModelProto, ranges: Mapping[str, Range], scales: Mapping[str, np.ndarray]) -> ModelProto:
-    """``model`` with activations U8 by ``ranges`` and weights S8 by ``scales`` (weight name -> (channels,) float32).
+    """``model`` with activations U8 (S8 where a range is symmetric) by ``ranges``, weights S8 by ``scales``.
 
+    ``scales``: weight name -> (channels,) float32.
     A layer whose weight has no scales keeps float weights and float arithmetic.
     """
     return _QdqWriter(model, ranges, scales).write()
@@ -238,7 +239,7 @@ class _QdqWriter:
         scale, zero_point = self.ranges[name].scale_and_zero_point
         given = [
             self._hold(f"{name}_scale", np.array(scale, np.float32)),
-            self._hold(f"{name}_zero_point", np.array(zero_point, np.uint8)),
+            self._hold(f"{name}_zero_point", np.array(zero_point, self.ranges[name].dtype)),
         ]
         codes = f"{name}_QuantizeLinear_Output"
         self._append("QuantizeLinear", [name, *given], codes, name)

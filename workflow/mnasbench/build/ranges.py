@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from onnxruntime.quantization.quant_utils import compute_scale_zp
 
 from mnasbench.build.observer import BINS, Histogram
@@ -29,11 +30,34 @@ class Range:
     high: float
 
     @property
+    def dtype(self) -> npt.DTypeLike:
+        """Element type of the 8-bit steps."""
+        return np.uint8
+
+    @property
     def scale_and_zero_point(self) -> tuple[np.float32, int]:
         """As ONNX Runtime computes them for unsigned 8-bit asymmetric quantization (scale 1 for an empty range)."""
         low, high = np.float32(self.low), np.float32(self.high)
         zero_point, scale = compute_scale_zp(low, high, np.array(0), np.array(LEVELS - 1))
         return np.float32(scale), int(zero_point)
+
+
+class Symmetric(Range):
+    """A range of signed 8-bit steps about zero, of which the largest magnitude is 128, as TVM's quantizer spreads them.
+
+    TVM has no step -128, a QuantizeLinear has: there the most negative value is off by one step less.
+    """
+
+    @property
+    def dtype(self) -> npt.DTypeLike:
+        """Element type of the 8-bit steps."""
+        return np.int8
+
+    @property
+    def scale_and_zero_point(self) -> tuple[np.float32, int]:
+        """Scale (1 for an empty range) and the zero point 0."""
+        largest = max(self.high, -self.low)
+        return np.float32(largest / (LEVELS // 2) if largest > 0 else 1.0), 0
 
 
 # From a tensor's histogram and a percentage to the largest magnitude that its range holds.
