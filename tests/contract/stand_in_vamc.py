@@ -1,18 +1,28 @@
 """Stands in for the vendor's compiler: takes exactly what its published build files hold, and nothing of ours.
 
 The keys are those of the files in the vendor's model collection, written down here on their own, so that a build
-file which only our own reader understands does not pass. The work is done by the embedded compiler.
+file which only our own reader understands does not pass. The package is written by the embedded compiler; its int8
+is that of a TVM-like quantizer (mnasbench.build.foresee), which knows nothing of equalization.
 """
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
+from onnx import ModelProto
 
+from mnasbench.build.calibration import Batches
+from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.build.config import read_build_config
+from mnasbench.build.foresee import compiled_as
 from mnasbench.build.vamc import build
+from mnasbench.precisions import precision_named
+from mnasbench.progress import Progress
+from mnasbench.runtimes.onnxruntime import optimized
 
 OPERATIONS = {
     1: {
@@ -91,6 +101,18 @@ def check_operations(operations: list[dict[str, Any]], generation: int) -> None:
         check(fields, OPERATIONS[generation][operation["type"]], operation["type"])
 
 
+def compile_as_the_card(
+    per_channel: bool, model: ModelProto, precision: str, batches: Batches | None, recipe: Recipe, progress: Progress
+) -> Built:
+    """In place of the embedded compiler's own: int8 as a TVM-like compiler makes it."""
+    mode = precision_named(precision).mode
+    if mode is None or batches is None:
+        return compile_model(model, precision, batches, recipe, progress)
+    graph = compiled_as(model, batches, mode, per_channel=per_channel)
+    convolutions = sum(node.op_type == "QLinearConv" for node in optimized(graph).graph.node)
+    return Built(graph, {"mode": mode}, [], int8_convs=convolutions)
+
+
 def main(command: str, file: str) -> None:
     """Check the file, build it, leave the three files."""
     generation = {"build": 1, "compile": 2}[command]
@@ -102,7 +124,8 @@ def main(command: str, file: str) -> None:
         sys.exit("[vamc] error: no calibration images")
     print(f"[vamc] {command} {file}")
     config = read_build_config(Path(file), generation)
-    build(replace(config, equalize=False, bias_correction=False))
+    with mock.patch("mnasbench.build.vamc.compile_model", partial(compile_as_the_card, config.per_channel)):
+        build(replace(config, runtime="onnxruntime"))
     config.prefix.with_name(config.prefix.name + ".onnx").rename(config.prefix.with_name(config.prefix.name + ".so"))
 
 

@@ -70,6 +70,22 @@ def sample(batches: Batches, total: int, count: int) -> np.ndarray:
     return np.concatenate(chosen)
 
 
+def fifth_held_out(batches: Batches) -> tuple[Batches, Batches]:
+    """The stream without every fifth image, and those images; DatasetError, when asked, where there are fewer."""
+
+    def parts(is_held: bool) -> Iterator[np.ndarray]:
+        start = 0
+        for batch in batches():
+            chosen = ((np.arange(start, start + len(batch)) % 5) == 4) == is_held
+            start += len(batch)
+            if chosen.any():
+                yield batch[chosen]
+        if start < 5:
+            raise DatasetError(f"calibration: one image in five is held out to judge on, but there are {start}")
+
+    return lambda: parts(False), lambda: parts(True)
+
+
 def _with_outputs(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
