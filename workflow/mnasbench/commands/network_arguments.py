@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 _RESIZE = 256 / 224
 
 
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the network's file, --calibration, --images, --size, and what becomes of an image."""
-    parser.add_argument("network", type=Path, help="float ONNX of a classifier")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="FOLDER", help="images to calibrate on")
+def add_network_arguments(parser: argparse.ArgumentParser, *, or_build_file: bool = False) -> None:
+    """Add the network's file, --calibration, --images, --size, and what becomes of an image.
+
+    ``or_build_file``: a build file may stand in place of the network; then it names the images.
+    """
+    what = "float ONNX of a classifier" + (", or a build file" if or_build_file else "")
+    parser.add_argument("network", type=Path, help=what)
+    purpose = "images to calibrate on"
+    parser.add_argument("--calibration", type=Path, required=not or_build_file, metavar="FOLDER", help=purpose)
     parser.add_argument("--images", type=whole(), help="take the first so many of them; default: all")
     parser.add_argument("--size", type=sides, help="side, or HEIGHTxWIDTH, where the ONNX leaves it free")
     way = parser.add_mutually_exclusive_group()

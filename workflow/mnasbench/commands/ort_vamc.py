@@ -5,6 +5,7 @@ ort-vamc compile FILE.yaml   layout of generation 2 (2025)
 ort-vamc check FILE.yaml     say whether the file is right, and build nothing
 ort-vamc inspect PREFIX      say what a compiled model is and where it came from
 ort-vamc portable MODEL      foretell what an int8 model answers on other CPUs
+ort-vamc condition NET.onnx  write the same network as a float ONNX that any int8 compiler keeps
 ort-vamc foresee NET.onnx    say what int8 compilers of each kind will make of a float ONNX
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from mnasbench.build.config import read_build_config
 from mnasbench.build.package import read_package
-from mnasbench.commands import foresee
+from mnasbench.commands import condition, foresee
 from mnasbench.commands.arguments import MOST_IMAGES, parser_for, whole
 from mnasbench.commands.command_line import run
 from mnasbench.commands.progress import Shown
@@ -54,11 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
     portable.add_argument("--json", type=Path, help="where the figures go as well")
     command = commands.add_parser("foresee", help="foretell other compilers' int8", description=foresee.__doc__)
     foresee.add_arguments(command)
+    command = commands.add_parser("condition", help="make a float ONNX robust to int8", description=condition.__doc__)
+    condition.add_arguments(command)
     return parser
 
 
 def act(arguments: argparse.Namespace) -> None:
-    """Check, build, inspect or foresee."""
+    """Check, build, inspect, foresee or condition."""
+    if arguments.command == "condition":
+        condition.condition_network(arguments)
+        return
     if arguments.command == "foresee":
         foresee.foresee_network(arguments)
         return
