@@ -102,7 +102,7 @@ def condition(
     profile = target_named(target)
     if opset is not None and opset not in OPSETS:
         raise SettingsError(f"opset: {opset} is not within {OPSETS.start} to {OPSETS.stop - 1}")
-    wanted = profile.opset if opset is None else opset
+    version = profile.opset if opset is None else opset
     prepared, softmax = without_softmax(prepare(model))
     plain = with_plain_layers(prepared)
     calibration, held_out = _split(batches)
@@ -117,7 +117,7 @@ def condition(
     used = {name: moments[name] for name in names}
     equalized = equalize(quiet, used, profile.balance, profile.linear_balance)
     finished = equalized.model if softmax is None else with_softmax(equalized.model, softmax)
-    newer, finished = finished, _with_batch(in_opset(finished, wanted, profile.lacks), batch)
+    newer, finished = finished, _with_batch(in_opset(finished, version, profile.lacks), batch)
     progress.step("comparing the answers")
     certificate = {
         "target": target,
@@ -166,11 +166,11 @@ def _compared(before: ModelProto, after: ModelProto, images: np.ndarray) -> dict
     """How far the answers moved on images and on noise; BuildError where it is more than rounding."""
     rows: dict[str, Any] = {}
     noise = np.random.default_rng(0).normal(size=(_NOISE, *images.shape[1:])).astype(np.float32)
-    for name, seen in (("images", images), ("noise", noise)):
-        expected, given = logits_of(before, seen), _answers(after, seen)
+    for name, inputs in (("images", images), ("noise", noise)):
+        expected, given = logits_of(before, inputs), _answers(after, inputs)
         change = check_exact(expected, given, "conditioning")
         rows[name] = {
-            "count": len(seen),
+            "count": len(inputs),
             "largest_difference": float(np.abs(expected - given).max()),
             "of_the_largest": change,
             "agreement": agreement(expected, given),
@@ -252,9 +252,9 @@ def _layer_rows(
     """Of each layer, how many times the greatest channel of its output and of its weights exceeds the least one."""
     missing = [node.output[0] for node in layers(after) if node.output[0] not in moved]
     shapes = tensor_shapes(after)
-    seen = {name: Moments(shapes[name][1]) for name in missing}
-    if seen:
-        observe(after, {name: [one] for name, one in seen.items()}, calibration)
+    rest = {name: Moments(shapes[name][1]) for name in missing}
+    if rest:
+        observe(after, {name: [one] for name, one in rest.items()}, calibration)
     old, new = constants(before), constants(after)
     rows = []
     for node in layers(after):
@@ -263,7 +263,7 @@ def _layer_rows(
             {
                 "layer": node.name,
                 "outputs_before": _ratio(_magnitudes(moments[name])),
-                "outputs_after": _ratio(_magnitudes(moved.get(name) or seen[name])),
+                "outputs_after": _ratio(_magnitudes(moved.get(name) or rest[name])),
                 "weights_before": _ratio(_weight_magnitudes(node, old[node.input[1]])),
                 "weights_after": _ratio(_weight_magnitudes(node, new[node.input[1]])),
             }
@@ -294,9 +294,9 @@ def _foreseen(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """What int8 keeps of the original's answers under each kind of compiler and mode, raw and conditioned."""
-    seen, asked = partial(_batches, calibration), partial(_batches, judged)
-    raw = foresee(before, seen, asked, kinds=kinds, progress=progress)
-    changed = foresee(after, seen, asked, reference=before, kinds=kinds, progress=progress)
+    on, of = partial(_batches, calibration), partial(_batches, judged)
+    raw = foresee(before, on, of, kinds=kinds, progress=progress)
+    changed = foresee(after, on, of, reference=before, kinds=kinds, progress=progress)
     return [
         {"kind": old.kind, "mode": old.mode}
         | {
