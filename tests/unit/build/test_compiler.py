@@ -8,12 +8,15 @@ from mnasbench.build import compiler, gate
 from mnasbench.build.bounds import FREE, bounds
 from mnasbench.build.compiler import Built, Recipe, compile_model
 from mnasbench.build.gate import check_exact, check_levels, check_operators, logits_of, sqnr_db
-from mnasbench.build.graph import constants, prepare, with_constants
+from mnasbench.build.graph import constants, layers, macs_by_layer, prepare, with_constants
+from mnasbench.build.mixed import Int8, Mixed, _steps
 from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, quantized_tensors, weight_scales, write_qdq
 from mnasbench.build.ranges import Range
 from mnasbench.build.sensitivity import sensitivities
+from mnasbench.build.sequential import Corrected
 from mnasbench.errors import BuildError, DatasetError, ModelError, SettingsError
 from mnasbench.precisions import PRECISIONS
+from mnasbench.progress import SILENT
 from mnasbench.runtimes.onnxruntime import Level, optimized
 from unit.build.nets import CEILING, random_images, small_mnasnet
 
@@ -107,6 +110,40 @@ def test_a_budget_puts_layers_back_until_it_holds() -> None:
     assert budget["drop"] == 0 and budget["images"] == 12
     assert budget["put_back"] and set(budget["put_back"]) <= set(made.quantization["float_layers"])
     assert made.quantization["float_macs_share"] > 0
+    assert set(budget["put_back"]) <= {n for n, why in made.quantization["float_reasons"].items() if why == "budget"}
+    front = made.quantization["front"]
+    kept = next(point for point in front if point["kept"])
+    assert kept["layers"] == len(budget["put_back"]) and kept["agreement"] == 100
+    assert all(point["agreement"] < 100 for point in front if point["layers"] < kept["layers"])
+
+
+def test_of_layers_that_cost_as_much_those_go_back_first_that_are_as_fast_in_float(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = prepare(small_mnasnet())
+    names = [node.name for node in layers(model)]
+    monkeypatch.setattr("mnasbench.build.mixed.sensitivities", lambda *given: dict.fromkeys(names, 20.0))
+    made = Int8(ModelProto(), Corrected({}, {}, []), {}, frozenset({"conv_02"}))
+
+    def seconds(graph: ModelProto, images: np.ndarray) -> dict[str, float]:
+        return {name: 1.0 + number if graph is model else 1.0 for number, name in enumerate(names)}
+
+    for of, expected in ((seconds, names), (None, sorted(names, key=macs_by_layer(model).__getitem__))):
+        mixed = Mixed(model, frozenset(), lambda floats: made, CALIBRATION, SILENT, of)
+        ranked, shares = mixed._ranked(made)
+        assert ranked == [name for name in expected if name != "conv_02"] and np.allclose(shares, 1 / len(ranked))
+
+
+def test_the_best_model_is_kept_where_no_choice_of_layers_keeps_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnasbench.build.mixed.agreement", lambda reference, logits: 90.0)
+    quantization = compiled(max_drop=1.0).quantization
+    assert quantization["budget"]["drop"] == 10 and quantization["budget"]["put_back"] == []
+    assert any(note.startswith("the budget is not kept: 10.00 points") for note in quantization["notes"])
+
+
+def test_each_step_takes_half_of_the_error_that_is_left_and_the_last_takes_all() -> None:
+    assert _steps([0.6, 0.2, 0.1, 0.05, 0.05]) == [1, 2, 3, 4, 5]
+    assert _steps([0.25] * 4) == [2, 3, 4] and _steps([1.0, 0.0]) == [1, 2] and _steps([]) == []
 
 
 def test_with_every_layer_in_float_everything_is() -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from mnasbench.build.compiler import Built, Recipe, compile_model
+from mnasbench.build.graph import layers, prepare
 from mnasbench.errors import ModelError, SettingsError, ToolError
 from mnasbench.runtimes import RUNTIMES, choose, described, reference, runtime_of
-from mnasbench.runtimes.base import InputFormat, OperatorCounts
+from mnasbench.runtimes.base import InputFormat, OperatorCounts, Runtime
 from unit.build.nets import SIZE, random_images, small_mnasnet
 
 LIBRARY = Path(importlib.util.find_spec("mnasbench").origin).parent  # type: ignore[union-attr,arg-type]
@@ -132,3 +133,13 @@ def test_planning_loads_no_runtime_and_no_graph() -> None:
     program = "import sys; from mnasbench.settings import schema; schema(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"onnx", "onnxruntime", "openvino", "numpy"} & set(run.stdout.split())
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
+def test_each_layer_has_a_time_in_float_and_in_int8(runtime: Runtime) -> None:
+    model = prepare(small_mnasnet())
+    quantized = compile_model(small_mnasnet(), "int8-max", lambda: iter([IMAGES])).model
+    weighted = {node.name for node in layers(model)}
+    for graph in (model, quantized):
+        seconds = runtime.node_seconds(graph, IMAGES[:8])
+        assert weighted <= set(seconds) and min(seconds.values()) >= 0 < sum(seconds.values())

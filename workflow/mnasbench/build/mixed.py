@@ -245,12 +245,12 @@ def _decibel(point: Point) -> float:
 def _steps(shares: Sequence[float]) -> list[int]:
     """How many layers to put back at each step, so that each takes half of the error that is left; all at last."""
     left = 1 - np.cumsum(shares)
-    steps, wanted = [], 0.5
+    steps, most = [], 0.5
     for back, rest in enumerate(left, start=1):
-        if rest <= wanted:
+        if rest <= most:
             steps.append(back)
-            while wanted >= rest > 0:
-                wanted /= 2
+            while most >= rest > 0:
+                most /= 2
             if rest <= 0:
                 break
-    return [*steps, len(shares)] if not steps or steps[-1] != len(shares) else steps
+    return steps if not len(shares) or steps[-1:] == [len(shares)] else [*steps, len(shares)]

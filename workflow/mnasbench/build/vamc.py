@@ -92,7 +92,7 @@ def build(
             headroom=config.headroom,
             reduce_range=None if config.weight_bits == "auto" else config.weight_bits == 7,
         )
-        made = compile_model(model, config.precision, batches, recipe, progress)
+        made = compile_model(model, config.precision, batches, recipe, progress, runtime.node_seconds)
         try:
             prepared, counts = _prepare_for(runtime, model, made)
         except (BuildError, ModelError) as error:
@@ -101,7 +101,7 @@ def build(
             runtime = reference()
             if config.is_quantized and recipe.gates_are_fused:
                 plain = replace(recipe, gates_are_fused=runtime.fuses_gates)
-                made = compile_model(model, config.precision, batches, plain, progress)
+                made = compile_model(model, config.precision, batches, plain, progress, runtime.node_seconds)
             prepared, counts = _prepare_for(runtime, model, made)
             prepared.notes.append(f"run by {runtime.name}: {one_line(error)}")
     if made.quantization is not None:

@@ -149,3 +149,15 @@ class Runtime(ABC):
         bytes that are quantized; what it takes, its own ``format`` says. ModelError where the graph is refused,
         ToolError where the runtime is not installed.
         """
+
+    @abstractmethod
+    def node_seconds(self, graph: "ModelProto", images: "Float32Array") -> dict[str, float]:
+        """Seconds that a run on ``images`` (n, 3, H, W), normalised, takes in each node, by the runtime's own counters.
+
+        By the name of a node of ``graph``; a kernel that does the work of several has the name of one of them. One
+        thread; the shortest of some runs, for other programs can only lengthen them.
+        """
+
+
+# Runs by which nodes are timed, after one that warms up.
+TIMED_RUNS = 5

@@ -1,6 +1,7 @@
 """ONNX Runtime: the compiler works with it, and it runs every precision."""
 
 import importlib.util
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from mnasbench.cpus import usable_cpus
 from mnasbench.errors import ModelError, one_line
 from mnasbench.precisions import Precision
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.runtimes.base import InputFormat, OperatorCounts, Prepared, Runtime, Session, holds_int8
+from mnasbench.runtimes.base import TIMED_RUNS, InputFormat, OperatorCounts, Prepared, Runtime, Session, holds_int8
 
 # Loaded where a session is opened: a model that another runtime runs starts a tenth of a second earlier without.
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ def open_session(
     threads: int | None = None,
     level: Level = "all",
     write_optimized: Path | None = None,
+    write_profile: Path | None = None,
 ) -> "onnxruntime.InferenceSession":
     """A session on the CPU; ModelError where ONNX Runtime refuses the graph.
 
     ``threads`` within an operator; they do not spin while they wait, because several sessions share the CPUs. None:
-    one session has all CPUs to itself. ``write_optimized``: where the graph goes as the session runs it.
+    one session has all CPUs to itself. ``write_optimized``: where the graph goes as the session runs it;
+    ``write_profile``: how the file begins to which it writes the time of each node.
     """
     import onnxruntime
 
@@ -66,6 +69,8 @@ def open_session(
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if write_optimized is not None:
         options.optimized_model_filepath = str(write_optimized)
+    if write_profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(write_profile)
     source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
     where = one_line(graph) if isinstance(graph, Path) else "the graph"
     try:
@@ -145,6 +150,32 @@ class OnnxRuntime(Runtime):
     ) -> Session:
         """A session of any batch, which takes what model_info says."""
         return _Session(graph, input_format, threads)
+
+    def node_seconds(self, graph: "ModelProto", images: "Float32Array") -> dict[str, float]:
+        """By its profile, which it writes as JSON."""
+        with tempfile.TemporaryDirectory() as folder:
+            session = open_session(graph, threads=1, write_profile=Path(folder) / "profile")
+            for _ in range(1 + TIMED_RUNS):
+                session.run(None, {graph.graph.input[0].name: images})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        times: dict[str, list[float]] = {}
+        for event in events:
+            name, is_kernel, _ = event["name"].partition("_kernel_time")
+            if is_kernel:
+                times.setdefault(name, []).append(event["dur"] / 1e6)
+        # Behind the name that a node was given stands, for some kernels, a number or their layout.
+        named = {name: name.partition("_token_")[0].removesuffix("_nchwc") for name in times}
+        makers = {output: node for node in graph.graph.node for output in node.output}
+        nodes = {node.name: node for node in graph.graph.node}
+        seconds: dict[str, float] = {}
+        for kernel, runs in times.items():
+            name = named[kernel]
+            maker = makers.get(nodes[name].input[0]) if name in nodes and nodes[name].input else None
+            # A convolution that computes the activation behind it as well has that one's name.
+            if maker is not None and maker.op_type == "Conv" and maker.name not in named.values():
+                name = maker.name
+            seconds[name] = seconds.get(name, 0.0) + min(runs)
+        return seconds
 
 
 class _Session(Session):

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from mnasbench.errors import ModelError, ToolError, one_line
 from mnasbench.files import open_for_reading
 from mnasbench.precisions import Precision
 from mnasbench.preprocessing import Preprocessing
-from mnasbench.runtimes.base import InputFormat, OperatorCounts, Prepared, Runtime, Session
+from mnasbench.runtimes.base import TIMED_RUNS, InputFormat, OperatorCounts, Prepared, Runtime, Session
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -69,6 +70,14 @@ class OpenVino(Runtime):
         changed, interleaved = quantized
         return _Session(changed, replace(input_format, interleaved=interleaved), threads, batch)
 
+    def node_seconds(self, graph: "ModelProto", images: "Float32Array") -> dict[str, float]:
+        """By its performance counters; a kernel's time is that of the first node that it was made of."""
+        height, width = images.shape[2:]
+        taken = InputFormat(graph.graph.input[0].name, (height, width), None)
+        # OpenVINO takes the name of what the last node gives for the node's.
+        names = {name: node.name for node in graph.graph.node for name in (*node.output, node.name)}
+        return _Session(graph, taken, 1, len(images), counts_time=True).node_seconds(images, names)
+
 
 def _library() -> Any:  # the module; it has no types
     try:
@@ -106,6 +115,7 @@ class _Session(Session):
         threads: int,
         batch: int,
         pixels: Preprocessing | None = None,
+        counts_time: bool = False,
     ) -> None:
         openvino = _library()
         self.format = input_format
@@ -120,6 +130,7 @@ class _Session(Session):
             "INFERENCE_NUM_THREADS": threads,
             # Processes that were given cores keep to them.
             "ENABLE_CPU_PINNING": False,
+            "PERF_COUNT": counts_time,
         }
         where = one_line(graph) if isinstance(graph, Path) else "the graph"
         try:
@@ -197,3 +208,29 @@ class _Session(Session):
                 int8_convolutions += is_int8
                 float_convolutions += not is_int8
         return OperatorCounts(int8, floats, int8_convolutions, float_convolutions)
+
+    def node_seconds(self, images: "Float32Array", names: Mapping[str, str]) -> dict[str, float]:
+        """Seconds of each kernel, by what ``names`` has for the first that it was made of, or else by its own name."""
+        kernels: dict[str, str] = {}
+        for node in self._compiled.get_runtime_model().get_ops():
+            about, own = node.get_rt_info(), node.get_friendly_name()
+            made_of = str(about["originalLayersNames"].astype(str)).split(",") if "originalLayersNames" in about else []
+            # Of a node with a bias it makes several, with further words behind a slash.
+            parts = [part.partition("/")[0] for part in made_of]
+            kernels[own] = next((names[part] for part in parts if part in names), own)
+        runs: dict[str, list[float]] = {}
+        before: dict[str, float] = {}
+        for number in range(1, 2 + TIMED_RUNS):
+            self.infer(images)
+            assert self._request is not None
+            # The counters are means over all runs so far.
+            means = self._request.get_profiling_info()
+            sums = {counter.node_name: number * counter.real_time.total_seconds() for counter in means}
+            for name in sums if number > 1 else ():
+                runs.setdefault(name, []).append(max(sums[name] - before[name], 0.0))
+            before = sums
+        seconds: dict[str, float] = {}
+        for kernel, times in runs.items():
+            name = kernels.get(kernel, kernel)
+            seconds[name] = seconds.get(name, 0.0) + min(times)
+        return seconds
