@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def foresee_network(arguments: argparse.Namespace) -> None:
     """Judge every kind, print the table, write the JSON."""
+    import numpy as np
+
     from mnasbench.build.foresee import KINDS, Foresight, advised, answers, kind_named
 
     kinds = [kind_named(name).name for name in arguments.kind or KINDS]
@@ -60,6 +62,9 @@ def foresee_network(arguments: argparse.Namespace) -> None:
         advice = advised(rows)
         kind, (form, best, _) = next(iter(advice.items()))
         losses = made[form].losses(kind_named(kind), best.mode, next(iter(judged())))
+    fp32_top1 = None if labels is None else float(100 * np.mean(expected.argmax(axis=1) == np.asarray(labels)))
+    if fp32_top1 is not None:
+        print(f"fp32: top-1 {fp32_top1:.2f} % of {len(expected)} images")
     print("\n".join(_table(rows)))
     for name, (graph, row, spread) in advice.items():
         print(f"{name}: {_advice(row, spread)}{_of(graph, graphs)}")
@@ -68,6 +73,8 @@ def foresee_network(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         content = {
             "network": str(arguments.network),
+            "images": len(expected),
+            "fp32_top1": fp32_top1,
             "rows": [{"graph": name, **asdict(row)} for name, of_graph in rows.items() for row in of_graph],
             "advice": {name: {"graph": graph, "mode": row.mode} for name, (graph, row, _) in advice.items()},
             "layers": {"kind": kind, "mode": best.mode, "graph": form, "sqnr_db": losses},
