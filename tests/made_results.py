@@ -178,7 +178,12 @@ def _write_row(
     _write(run / "performance.json", performance)
     _write(result / "accuracy.json", figures)
     write_answers(result / "answers.csv", answers)
-    info = {"quantization": {"mode": "percentile"}, "sources": {"checkpoint": "c" * 64}, "notes": [HOSTILE]}
+    point = {"layers": 2, "macs_share": 0.0712, "speed": 1.5, "sqnr_db": None, "agreement": 99.5, "kept": True}
+    info = {
+        "quantization": {"mode": "percentile", "front": [point]},
+        "sources": {"checkpoint": "c" * 64},
+        "notes": [HOSTILE],
+    }
     _write(build / "folder" / f"{variant}.json", info)
     _receipt(build / "compile", "compile_model", [build / "folder" / f"{variant}.json"])
     _receipt(run / "performance", "measure_performance", [run / "performance.json"])

@@ -193,6 +193,19 @@ def test_layers_in_float_are_named_with_their_reason_and_cost(results: tuple[Res
         "Weights have 7 bits.",
     ]
     assert sections.quantization_notes(dataclasses.replace(result, model_info={"quantization": None})) == []
+    assert sections.front_rows(dataclasses.replace(result, model_info={"quantization": None})) == []
+
+
+def test_what_a_budget_tried_stands_in_the_report_as_loss_against_speed(results: tuple[Results, Path]) -> None:
+    point = {"layers": 1, "macs_share": 0.0712, "speed": 1.5, "sqnr_db": 20.0, "agreement": 99.5, "kept": True}
+    tried = {**point, "layers": 0, "speed": None, "kept": False}
+    result = results[0].rows[-1]
+    info = dict(result.model_info) | {"quantization": {"front": [tried, point]}}
+    rows = sections.front_rows(dataclasses.replace(result, model_info=info))
+    assert [list(row.values()) for row in rows] == [
+        ["0", "7.1 %", "not measured", "20.0 dB", "99.5 %", ""],
+        ["1", "7.1 %", "1.50", "20.0 dB", "99.5 %", "kept"],
+    ]
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -272,6 +285,10 @@ def page(results: tuple[Results, Path]) -> str:
     found, root = results
     names = [f"{HOSTILE} {index}" for index in range(10)]
     return make_report(found, dataset_root=root, calibration=Dataset(root), class_names=names, imagenet=True)
+
+
+def test_the_front_of_a_budget_is_a_table_of_the_page(page: str) -> None:
+    assert "<td>no error</td><td>99.5 %</td><td>kept</td>" in page
 
 
 def test_nothing_is_loaded_and_nothing_hostile_is_markup(page: str) -> None:

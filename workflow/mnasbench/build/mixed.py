@@ -6,7 +6,7 @@ the last that does not hold and the first that does are then halved.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,8 +53,8 @@ class Point:
     """One choice of layers on the front of loss against speed.
 
     ``layers``: how many were put back. ``macs_share``: of the multiply-adds, what float does. ``speed``: fp32's time
-    over this graph's, by the runtime's counters; None where there are none. ``sqnr_db`` (None: no error at all) and
-    ``agreement`` (percent): on the images that the choice is made by.
+    over this graph's, by the runtime's counters; None where there are none or no second choice was tried. ``sqnr_db``
+    (None: no error at all) and ``agreement`` (percent): on the images that the choice is made by.
     """
 
     layers: int
@@ -178,7 +178,9 @@ class Mixed:
                 failed = back
         # Of those that hold, the one with the fewest layers in float; where none does, what misses by least.
         kept = min(tried.made, key=lambda back: (max(tried.misses[back], 0.0), back))
-        self.front += [asdict(tried.points[back]) | {"kept": back == kept} for back in sorted(tried.points)]
+        for back in sorted(tried.points):
+            speed = self._speed(tried.made[back].model) if len(tried.points) > 1 else None
+            self.front.append(asdict(replace(tried.points[back], speed=speed)) | {"kept": back == kept})
         self.reasons |= dict.fromkeys(ranked[:kept], reason)
         return tried.made[kept], ranked[:kept], tried.points[kept]
 
@@ -197,11 +199,13 @@ class Mixed:
         logits = logits_of(made.model, images)
         decibel = sqnr_db(reference, logits)
         share = sum(macs for name, macs in self.macs.items() if name in made.floats) / sum(self.macs.values())
-        speed = None
-        if self.node_seconds is not None and back:
-            speed = sum(self._float_seconds().values()) / sum(self._measured(made.model).values())
         kept_db = decibel if np.isfinite(decibel) else None
-        return Point(back, share, speed, kept_db, agreement(reference, logits))
+        return Point(back, share, None, kept_db, agreement(reference, logits))
+
+    def _speed(self, model: ModelProto) -> float | None:
+        if self.node_seconds is None:
+            return None
+        return sum(self._float_seconds().values()) / sum(self._measured(model).values())
 
     def _measured(self, model: ModelProto) -> dict[str, float]:
         assert self.node_seconds is not None

@@ -86,6 +86,7 @@ def make_report(
             for result in results.rows
             if result.quantization is not None and not result.quantization.empty
         ],
+        "front_rows": sections.front_rows,
         "coverage": covered,
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
         "parity": sections.parity(results),

@@ -64,6 +64,22 @@ def quantization_notes(result: RowResults) -> list[str]:
     return [*sentences, *(f"{note[0].upper()}{note[1:]}." for note in quantization.get("notes") or [])]
 
 
+def front_rows(result: RowResults) -> list[dict[str, str]]:
+    """What the build tried when it put layers back to float, a row for each choice: what it loses, how fast it is."""
+    points = (result.model_info.get("quantization") or {}).get("front") or []
+    return [
+        {
+            "layers put back": str(point["layers"]),
+            "of the multiply-adds in float": f"{100 * point['macs_share']:.1f} %",
+            "fp32's time over its own": "not measured" if point["speed"] is None else f"{point['speed']:.2f}",
+            "SQNR": "no error" if point["sqnr_db"] is None else f"{point['sqnr_db']:.1f} dB",
+            "agreement": f"{point['agreement']:.1f} %",
+            "": "kept" if point["kept"] else "",
+        }
+        for point in points
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------------ losses
 @dataclass(frozen=True)
 class LostImage:
