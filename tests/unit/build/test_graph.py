@@ -137,3 +137,19 @@ def test_kernels_and_pads_stand_in_numbers(automatic: str | None) -> None:
         if node.op_type == "Conv":
             names = {one.name for one in node.attribute}
             assert "kernel_shape" in names and "auto_pad" not in names
+
+
+@pytest.mark.parametrize(("kernel", "group", "left"), [(1, 1, 0), (1, 4, 0), (3, 1, 1)])
+def test_a_batch_normalization_before_convolutions_is_folded_unless_they_pad(
+    kernel: int, group: int, left: int
+) -> None:
+    net = Net(0)
+    random = np.random.default_rng(0)
+    joined = net.add("Concat", *(net.conv("input", 3, 4, 3) for _ in range(2)), axis=1)
+    given = (random.uniform(0.5, 2, 8), random.normal(size=8), random.normal(size=8), random.uniform(0.5, 2, 8))
+    normal = net.add("BatchNormalization", joined, *(net.constant(v.astype(np.float32)) for v in given), epsilon=1e-3)
+    first, second = (net.conv(normal, 8, 16, kernel, group=group) for _ in range(2))
+    model = net.model(net.add("Add", first, second), 16)
+    prepared, images = prepare(model), random_images(4)
+    assert sum(node.op_type == "BatchNormalization" for node in prepared.graph.node) == left
+    np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), rtol=1e-4, atol=1e-5)

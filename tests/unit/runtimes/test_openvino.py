@@ -1,5 +1,6 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mnasbench.data.preprocess import normalise
 from mnasbench.errors import BuildError, ModelError, ToolError
 from mnasbench.preprocessing import Preprocessing
 from mnasbench.runtimes import RUNTIMES
-from mnasbench.runtimes.base import InputFormat, Session
+from mnasbench.runtimes.base import InputFormat, OperatorCounts, Session
 from unit.build.nets import SIZE, random_images, small_mnasnet
 
 IMAGES = random_images(24, seed=3)
@@ -90,13 +91,25 @@ def test_the_gate_takes_what_openvino_runs_well(graph: ModelProto) -> None:
     for made, int8_convs in ((graph, convs), (model, 0)):
         session = loaded(made)
         check_answers(model, made, session, IMAGES, "OpenVINO")
-        assert check_as_run(session, int8_convs, "OpenVINO").float_convolutions == convs - int8_convs
+        assert (
+            check_as_run(session, int8_convs, convs - int8_convs, "OpenVINO").float_convolutions == convs - int8_convs
+        )
+
+
+@pytest.mark.parametrize(("int8", "floats", "passes"), [(9, 1, True), (8, 1, True), (8, 2, False), (10, 0, False)])
+def test_a_layer_may_vanish_and_not_change_its_precision(
+    graph: ModelProto, int8: int, floats: int, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = loaded(graph)
+    monkeypatch.setattr(session, "count_operators", lambda: OperatorCounts(int8, floats, int8, floats))
+    with nullcontext() if passes else pytest.raises(BuildError, match=r"expected 9; .* expected 1"):
+        check_as_run(session, 9, 1, "OpenVINO")
 
 
 def test_the_gate_refuses_wrong_answers_and_layers_in_fp32(graph: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
     model = prepare(small_mnasnet())
     with pytest.raises(BuildError, match="runs 0 convolutions in int8, expected 9"):
-        check_as_run(loaded(model), 9, "OpenVINO")
+        check_as_run(loaded(model), 9, 1, "OpenVINO")
     session = loaded(graph)
     monkeypatch.setattr(session, "infer", lambda tensor: np.zeros((len(tensor), 10), np.float32))
     with pytest.raises(BuildError, match="dB from fp32, expected at least"):

@@ -107,7 +107,8 @@ def prepare(model: ModelProto) -> ModelProto:
     standard ONNX), shapes and sizes settled (:mod:`mnasbench.build.shapes`), HardSwish, which those optimizations take
     apart, whole again, ReduceMean over height and width as GlobalAveragePool (it has an int8 kernel, ReduceMean has
     none), each weight owned by one node, two pointwise convolutions with nothing between them as one where that
-    takes hardly more multiply-adds, nodes and their outputs named by operator and position (``conv_07``), so that
+    takes hardly more multiply-adds, a BatchNorm that stands before convolutions without padding folded into them,
+    nodes and their outputs named by operator and position (``conv_07``), so that
     names do not depend on the exporter.
 
     Raises ModelError where the model has not exactly one image input and one output.
@@ -122,6 +123,7 @@ def prepare(model: ModelProto) -> ModelProto:
     _pool_instead_of_mean(simple)
     _own_weights(simple)
     _say_kernels(simple)
+    _fold_into_next(simple)
     _merge_pointwise(simple)
     _rename(simple)
     simple.graph.name = "classifier"
@@ -232,6 +234,48 @@ def _own_weights(model: ModelProto) -> None:
             model.graph.initializer.append(zeros)
             node.input.append(zeros.name)
     drop_unused_constants(model)
+
+
+def _fold_into_next(model: ModelProto) -> None:
+    """Fold a BatchNorm into the convolutions that read it, where all pad nothing: zeros beside it would be shifted."""
+    values, readers = constants(model), consumers(model)
+    outputs = {value.name for value in model.graph.output}
+    changed: dict[str, np.ndarray] = {}
+    for node in list(model.graph.node):
+        read = readers.get(node.output[0], [])
+        is_foldable = node.op_type == "BatchNormalization" and node.output[0] not in outputs and read
+        if not is_foldable or not all(name in values for name in node.input[1:]):
+            continue
+        if not all(_is_unpadded(reader, values) for reader in read):
+            continue
+        scale, offset, mean, variance = (values[name].astype(np.float64) for name in node.input[1:])
+        factor = scale / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5)))  # type: ignore[arg-type]
+        shift = offset - mean * factor
+        for reader in read:
+            weight, bias = (changed.get(name, values[name]).astype(np.float64) for name in reader.input[1:])
+            # Which input channels each output channel reads.
+            groups = integers(reader, "group", [1])[0]
+            inputs = np.arange(groups * weight.shape[1]).reshape(groups, -1).repeat(len(weight) // groups, axis=0)
+            changed[reader.input[1]] = weight * factor[inputs][:, :, None, None]
+            changed[reader.input[2]] = bias + (weight.sum(axis=(2, 3)) * shift[inputs]).sum(axis=1)
+            reader.input[0] = node.input[0]
+        model.graph.node.remove(node)
+    for tensor in model.graph.initializer:
+        if tensor.name in changed:
+            tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name].astype(np.float32), tensor.name))
+    drop_unused_constants(model)
+
+
+def _is_unpadded(node: NodeProto, values: Mapping[str, np.ndarray]) -> bool:
+    """Whether a node is a 2-D convolution with constant weights and bias that sees no zeros beside its input."""
+    return (
+        node.op_type == "Conv"
+        and len(node.input) == 3
+        and all(name in values for name in node.input[1:])
+        and values[node.input[1]].ndim == 4
+        and attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+        and not any(integers(node, "pads", [0]))
+    )
 
 
 def _merge_pointwise(model: ModelProto) -> None:
