@@ -7,7 +7,6 @@ import torch
 from mnasbench.errors import InputError, SettingsError, one_line
 from mnasbench.model.architecture import check_file, create, require_published, require_size
 from mnasbench.model.onnx_import import import_onnx
-from mnasbench.model.train_demo import classifier_of
 from mnasbench.onnx_file import files_of_onnx
 from mnasbench.settings import DEMO, DEMO_CLASSES, ModelSettings, Settings
 from mnasbench.weight_shards import digest_of_files, digest_of_weights, require_digest
@@ -68,5 +67,3 @@ def _try_size(model: ModelSettings) -> None:
     except (NotImplementedError, RuntimeError):
         made = create(model.library, model.name, size=model.size)
         require_size(model.library, model.name, made, model.size)
-    if model.weights == DEMO:
-        classifier_of(model.library, model.name, made)

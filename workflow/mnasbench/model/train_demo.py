@@ -25,7 +25,6 @@ import torch
 from mnasbench.data.layouts import Dataset, scan
 from mnasbench.data.parallel import map_in_processes
 from mnasbench.data.preprocess import UInt8Array, normalise, pixels_of
-from mnasbench.errors import SettingsError, one_line
 from mnasbench.files import written_atomically
 from mnasbench.model.architecture import create
 from mnasbench.preprocessing import Preprocessing
@@ -71,20 +70,23 @@ def train_demo(
     root: Path,
     seed: int = 0,
     progress: Progress = SILENT,
+    steps: int | None = None,
 ) -> "OrderedDict[str, torch.Tensor]":
     """State dict (with torchvision's ``_metadata``) of ``name``, trained on ``root/train``.
 
-    Deterministic: it runs on one thread, from ``seed``. Raises SettingsError for an architecture without a linear
-    classifier, DatasetError where ``root`` is not a demo set.
+    ``steps``: batches of crops (default: 200). Deterministic: it runs on one thread, from ``seed``. Raises DatasetError
+    where ``root`` is not a demo set.
     """
     with _one_seeded_thread(seed):
         examples = load_training_set(library, name, root)
-        model = create(library, name, int(examples.classes.max()) + 1)
+        classes = int(examples.classes.max()) + 1
+        model = create(library, name, classes)
         _lay_out(model, torch.channels_last)
-        classifier = classifier_of(library, name, model)
-        _fit_on_crops(model, classifier, examples, np.random.default_rng(seed), progress)
+        classifier = _classifier_of(model, classes)
+        _fit_on_crops(model, classifier, examples, steps or _STEPS, np.random.default_rng(seed), progress)
         _retake_statistics(model, examples)
-        _fit_classifier(model, classifier, examples)
+        if classifier is not None:
+            _fit_classifier(model, classifier, examples)
         _lay_out(model, torch.contiguous_format)
         # An OrderedDict with an attribute more, _metadata; a copy of it would lose that.
         return cast("OrderedDict[str, torch.Tensor]", model.state_dict())
@@ -124,32 +126,36 @@ def _one_seeded_thread(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def classifier_of(library: str, name: str, model: torch.nn.Module) -> torch.nn.Linear:
-    """The last linear layer of ``model``, which training begins with; SettingsError where it has none."""
+def _classifier_of(model: torch.nn.Module, classes: int) -> torch.nn.Linear | None:
+    """The linear layer that classifies, or None where a convolution does.
+
+    SqueezeNet's has a ReLU behind it: it would learn nothing from zeros, and its optimum is no convex problem's.
+    """
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    if not linear:
-        raise SettingsError(f"{library} {one_line(name)} has no linear classifier; give weights for it from a file")
-    return linear[-1]
+    return next((layer for layer in reversed(linear) if layer.out_features == classes), None)
 
 
 def _fit_on_crops(
     model: torch.nn.Module,
-    classifier: torch.nn.Linear,
+    classifier: torch.nn.Linear | None,
     examples: TrainingSet,
+    steps: int,
     rng: np.random.Generator,
     progress: Progress,
 ) -> None:
     """AdamW with a one-cycle learning rate on random crops; leaves BatchNorm's statistics to be retaken."""
-    torch.nn.init.zeros_(classifier.weight)
-    torch.nn.init.zeros_(classifier.bias)
+    if classifier is not None:
+        torch.nn.init.zeros_(classifier.weight)
+        if classifier.bias is not None:
+            torch.nn.init.zeros_(classifier.bias)
     _close_residual_branches(model)
     side = _crop_side(model, examples.preprocessing.size[0])
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps, pct_start=0.2)
     model.train()
     count = len(examples.pixels)
-    order = np.concatenate([rng.permutation(count) for _ in range(_STEPS * _BATCH // count + 1)])
-    for step in progress.loop("training", range(_STEPS), _STEPS, "step"):
+    order = np.concatenate([rng.permutation(count) for _ in range(steps * _BATCH // count + 1)])
+    for step in progress.loop("training", range(steps), steps, "step"):
         chosen = order[step * _BATCH : (step + 1) * _BATCH]
         batch = np.stack([_random_crop(examples.pixels[index], side, rng) for index in chosen])
         loss = torch.nn.functional.cross_entropy(model(examples.tensor(batch)), examples.classes[chosen])
@@ -190,7 +196,7 @@ def _random_crop(pixels: UInt8Array, side: int, rng: np.random.Generator) -> UIn
 @torch.no_grad()
 def _retake_statistics(model: torch.nn.Module, examples: TrainingSet) -> None:
     """BatchNorm's statistics as the mean over batches of whole images."""
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
