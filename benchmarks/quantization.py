@@ -1,55 +1,79 @@
-"""int8 by this project beside ONNX Runtime's and NNCF's own, on real photographs and on harder weights.
+"""int8 by this project beside ONNX Runtime's and NNCF's own, over a list of nets of all families.
 
-Every method quantizes the same ONNX file from the same calibration images in a process of its own, and is
-judged against fp32 on the photographs at another resize, where margins are thin. The harder weights compute the
-same function with hidden channels rescaled by 2^U(-k, k). The last line is JSON:
-weights -> method -> agreement and top1 (percent), sqnr_db, seconds, peak_gb; null for a method not installed.
+The nets: a memorised MNasNet on real photographs (trained, and with hidden channels rescaled by 2^U(-k, k): the same
+function, harder weights; judged at another resize, where margins are thin), EfficientNet-Lite0 with its published
+weights, PP-OCR's net for the direction of a line of text (of the package rapidocr-onnxruntime; lines are drawn), and
+nets that the workflow's own rule trains on its demo set, longer where they need it.
 
-    python benchmarks/quantization.py --data ../shared/real --methods ours ort_minmax ort_percentile nncf
+Every method quantizes the same ONNX file from the same calibration images in a process of its own, and is judged
+against fp32 on other images. Top-1's drop has the paired interval of 95 %. ``int8_macs`` is the share of multiply-adds
+whose operands are both quantized; ``ort`` and ``openvino`` are images/s of int8 over those of fp32 by the same
+runtime, interleaved, one thread, eight images at a time. A net or a method that fails stands there with the reason.
+
+Nets and rows are kept in --folder: a further call goes on where the last one ended, and makes a row again where the
+net, the number of images, the code or the library is another. The last line is JSON: net -> method -> row; null for a
+method that is not installed here.
+
+    python benchmarks/quantization.py --folder results/quantization --data ../shared/real
+    python benchmarks/quantization.py --nets hard5 lite0 --methods ours ort_minmax ort_percentile nncf
 """
 
 import argparse
-import importlib.util
+import importlib.metadata
+import inspect
 import json
 import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
 from mnasbench.data.preprocess import normalise, pixels_of
+from mnasbench.files import canonical_json, read_json, sha256_of_bytes, sha256_of_file, write_json
 from mnasbench.preprocessing import Preprocessing
+from mnasbench.result.statistics import PairedComparison
 
-MODE = "int8-percentile"
+ROOT = Path(__file__).resolve().parents[1]
 STEPS = ("equalize", "gptq", "correct_bias")
-METHODS = ("ours", "ours_7_bits", *(f"ours_without_{step}" for step in STEPS), "ort_minmax", "ort_percentile", "nncf")
+PEERS = ("ort_minmax", "ort_percentile", "nncf")
 BATCH = 10
+TIMED_BATCH, TIMED_ROUNDS, TIMED_SECONDS = 8, 25, 12.0
+MODEL, CALIBRATION, JUDGING, LABELS, HOW = "model.onnx", "calibration.npy", "judging.npy", "labels.npy", "images.json"
 
 
-def batches(pixels: Path) -> Iterator[np.ndarray]:
+# --------------------------------------------------------------------------------------------------------- quantizers
+def batches(pixels: Path, how: Preprocessing) -> Iterator[np.ndarray]:
     """The stored images, normalised, a few at a time; the file is mapped and not loaded."""
     stored = np.load(pixels, mmap_mode="r")
     for start in range(0, len(stored), BATCH):
-        yield normalise(np.asarray(stored[start : start + BATCH]), Preprocessing(resize=256, crop=stored.shape[-1]))
+        yield normalise(np.asarray(stored[start : start + BATCH]), how)
 
 
-def ours(source: Path, target: Path, pixels: Path, **changes: bool) -> None:
-    """This project's recipe, or the recipe with changes: without a step, or as for CPUs without VNNI."""
+def ours(
+    source: Path,
+    target: Path,
+    images: Callable[[], Iterator[np.ndarray]],
+    mode: str = "int8-percentile",
+    **changes: Any,
+) -> None:
+    """This project's recipe for the runtime that the workflow would take, or the recipe with changes."""
     from mnasbench.build.compiler import Recipe, compile_model
+    from mnasbench.runtimes import choose
 
-    recipe = replace(Recipe(), **changes)
-    onnx.save(compile_model(onnx.load(source), MODE, lambda: batches(pixels), recipe).model, target)
+    recipe = replace(Recipe(gates_are_fused=choose("auto", mode).fuses_gates), **changes)
+    onnx.save(compile_model(onnx.load(source), mode, images, recipe).model, target)
 
 
-def onnx_runtime(source: Path, target: Path, pixels: Path, method: str) -> None:
+def onnx_runtime(source: Path, target: Path, images: Callable[[], Iterator[np.ndarray]], method: str) -> None:
     """quantize_static as its documentation advises for x86 with VNNI, after its own pre-processing."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -62,14 +86,14 @@ def onnx_runtime(source: Path, target: Path, pixels: Path, method: str) -> None:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.rest = batches(pixels)
+            self.rest = images()
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.rest, None)
             return None if batch is None else {"input": batch}
 
     prepared = target.with_suffix(".prepared.onnx")
-    quant_pre_process(source, prepared)
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
     quantize_static(
         prepared,
         target,
@@ -80,46 +104,41 @@ def onnx_runtime(source: Path, target: Path, pixels: Path, method: str) -> None:
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod[method],
     )
+    prepared.unlink()
 
 
-def nncf(source: Path, target: Path, pixels: Path) -> None:
-    """NNCF's post-training quantization of ONNX models with full bias correction."""
+def nncf(source: Path, target: Path, images: Callable[[], Iterator[np.ndarray]]) -> None:
+    """NNCF's post-training quantization of ONNX models: full bias correction, transformers as such."""
     import nncf as library
 
-    images = [image[None] for batch in batches(pixels) for image in batch]
-    data = library.Dataset(images, lambda image: {"input": image})
-    preset = library.QuantizationPreset.MIXED  # symmetric weights, asymmetric activations, as all of them
+    single = [image[None] for batch in images() for image in batch]
+    data = library.Dataset(single, lambda image: {"input": image})
     model = onnx.load(source)
-    quantized = library.quantize(model, data, subset_size=len(images), fast_bias_correction=False, preset=preset)
+    has_attention = {"Softmax", "MatMul"} <= {node.op_type for node in model.graph.node}
+    quantized = library.quantize(
+        model,
+        data,
+        subset_size=len(single),
+        fast_bias_correction=False,
+        preset=library.QuantizationPreset.MIXED,  # symmetric weights, asymmetric activations, as all of them
+        model_type=library.ModelType.TRANSFORMER if has_attention else None,
+    )
     onnx.save(quantized, target)
 
 
-QUANTIZERS: dict[str, Callable[[Path, Path, Path], None]] = {
+QUANTIZERS: dict[str, Callable[..., None]] = {
     "ours": ours,
-    "ours_7_bits": lambda s, t, p: ours(s, t, p, reduce_range=True),
-    **{f"ours_without_{step}": lambda s, t, p, step=step: ours(s, t, p, **{step: False}) for step in STEPS},
-    "ort_minmax": lambda s, t, p: onnx_runtime(s, t, p, "MinMax"),
-    "ort_percentile": lambda s, t, p: onnx_runtime(s, t, p, "Percentile"),
+    "ours_auto": partial(ours, mode="int8-auto"),
+    "ours_for_onnxruntime": partial(ours, gates_are_fused=False),
+    "ours_7_bits": partial(ours, reduce_range=True),
+    **{f"ours_without_{step}": partial(ours, **{step: False}) for step in STEPS},
+    "ort_minmax": partial(onnx_runtime, method="MinMax"),
+    "ort_percentile": partial(onnx_runtime, method="Percentile"),
     "nncf": nncf,
 }
 
 
-def quantize_here(method: str, source: Path, target: Path, pixels: Path) -> None:
-    """Quantize in this process; its last line of output is what that took."""
-    start = time.perf_counter()
-    QUANTIZERS[method](source, target, pixels)
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
-    print(json.dumps({"seconds": round(seconds, 1), "peak_gb": round(peak, 2)}))
-
-
-def quantize_apart(method: str, source: Path, target: Path, pixels: Path) -> dict[str, float]:
-    """Quantize in a process of its own: its time and its peak memory are nobody else's."""
-    command = [sys.executable, __file__, "--child", method, str(source), str(target), str(pixels)]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
+# --------------------------------------------------------------------------------------------------------------- nets
 def export(model: str, weights: Path, reach: float, seed: int, target: Path) -> None:
     """The named torchvision model as ONNX, its inverted residuals' hidden channels rescaled by 2^U(-reach, reach)."""
     import torch
@@ -142,72 +161,403 @@ def export(model: str, weights: Path, reach: float, seed: int, target: Path) -> 
     export_onnx(net, 224, target)
 
 
-def logits(path: Path, pixels: Path) -> np.ndarray:
-    """Logits of every stored image, float64."""
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(None, {"input": batch})[0] for batch in batches(pixels)]).astype(np.float64)
-
-
-def store_pixels(folder: Path, names: list[str], resize: int, target: Path) -> Path:
-    """The images' pixels at one resize, (n, 3, 224, 224) uint8."""
-    preprocessing = Preprocessing(resize=resize, crop=224)
-    np.save(target, np.stack([pixels_of(folder / "val" / name, preprocessing) for name in names]))
+def store_pixels(folder: Path, names: Sequence[str], how: Preprocessing, target: Path, part: str = "val") -> Path:
+    """The images' pixels as uint8 (n, 3, height, width)."""
+    np.save(target, np.stack([pixels_of(folder / part / name, how) for name in names]))
     return target
 
 
-def judged(reference: np.ndarray, values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Top-1 and agreement in percent, SQNR over the logits in dB."""
+def labelled(root: Path, part: str = "val") -> tuple[list[str], np.ndarray]:
+    """Names and classes of a part of a dataset in ImageNet's layout."""
+    lines = [line.rsplit(" ", 1) for line in (root / f"{part}_label.txt").read_text().splitlines()]
+    return [name for name, _ in lines], np.array([int(label) for _, label in lines])
+
+
+def _store_photographs(data: Path, how: Preprocessing, judged_resize: int | None, folder: Path) -> None:
+    """Every third photograph calibrates, the others judge."""
+    names, labels = labelled(data)
+    others = [index for index in range(len(names)) if index % 3]
+    store_pixels(data, names[::3], how, folder / CALIBRATION)
+    judging = replace(how, resize=judged_resize) if judged_resize else how
+    store_pixels(data, [names[index] for index in others], judging, folder / JUDGING)
+    np.save(folder / LABELS, labels[others])
+    write_json(folder / HOW, how.to_json())
+
+
+def memorised(folder: Path, options: argparse.Namespace, reach: float) -> None:
+    """mnasnet0_5 that knows the photographs by heart."""
+    export("mnasnet0_5", options.data / "mnasnet0_5_memorised.pth", reach, 0, folder / MODEL)
+    _store_photographs(options.data, Preprocessing(resize=256, crop=224), 384, folder)
+
+
+def published(folder: Path, options: argparse.Namespace, library: str, name: str, file: str) -> None:
+    """A net with its published weights."""
+    from mnasbench.model.architecture import load
+    from mnasbench.model.export import export_onnx
+    from mnasbench.presets import preset_of_file
+
+    how = preset_of_file(library, name, options.data / file).preprocessing
+    model, _ = load(library, name, options.data / file)
+    export_onnx(model.eval(), how.crop, folder / MODEL)
+    _store_photographs(options.data, how, None, folder)
+
+
+def text_direction(folder: Path, options: argparse.Namespace) -> None:
+    """PP-OCR's classifier: is a line of text upright, or turned by 180 degrees."""
+    from mnasbench.model.onnx_import import import_onnx
+
+    file = options.text_direction
+    if file is None:
+        import rapidocr_onnxruntime
+
+        file = next(Path(rapidocr_onnxruntime.__file__).parent.glob("models/*cls*.onnx"))
+    size = (48, 192)
+    how = Preprocessing(resize=size, crop=size, mean=(0.5,) * 3, std=(0.5,) * 3, colours="BGR")
+    onnx.save(import_onnx(file, size, preprocessing=how).model, folder / MODEL)
+    random, turned = np.random.default_rng(0), np.arange(400) % 2
+    lines = np.stack([_line_of_text(random, size, bool(each)) for each in turned])
+    np.save(folder / CALIBRATION, lines[:100])
+    np.save(folder / JUDGING, lines[100:])
+    np.save(folder / LABELS, turned[100:])
+    write_json(folder / HOW, how.to_json())
+
+
+WORDS = (
+    "invoice",
+    "TOTAL",
+    "paid",
+    "street",
+    "Berlin",
+    "2024",
+    "warning",
+    "exit",
+    "12.50 EUR",
+    "open",
+    "north",
+    "Platform",
+)
+
+
+def _line_of_text(random: np.random.Generator, size: tuple[int, int], turned: bool) -> np.ndarray:
+    """A drawn line, blue, green, red (3, height, width) uint8: of full height, what is left of the width is grey."""
+    from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+    height, width = size
+    text = " ".join(random.choice(WORDS) for _ in range(int(random.integers(1, 5))))
+    text = text.upper() if random.random() < 0.3 else text
+    font = ImageFont.load_default(float(random.uniform(14, 40)))
+    left, top, right, bottom = font.getbbox(text)
+    paper, ink = random.integers(130, 256, 3), random.integers(0, 130, 3)
+    paper, ink = (ink, paper) if random.random() < 0.3 else (paper, ink)
+    edge = int(random.integers(1, 6))
+    image = Image.new("RGB", (int(right - left) + 2 * edge, int(bottom - top) + 2 * edge), tuple(map(int, paper)))
+    ImageDraw.Draw(image).text((edge - left, edge - top), text, font=font, fill=tuple(map(int, ink)))
+    image = image.rotate(float(random.normal(0, 2)), Image.Resampling.BILINEAR, fillcolor=tuple(map(int, paper)))
+    image = image.filter(ImageFilter.GaussianBlur(float(random.uniform(0, 2))))
+    image = image.rotate(180) if turned else image
+    wide = min(width, int(np.ceil(height * image.width / image.height)))
+    drawn = np.asarray(image.resize((wide, height), Image.Resampling.BILINEAR), dtype=np.float64)
+    line = np.full((height, width, 3), 128.0)
+    line[:, :wide] = drawn + random.normal(0, random.uniform(0, 30), drawn.shape)
+    return np.clip(line.round(), 0, 255).astype(np.uint8)[:, :, ::-1].transpose(2, 0, 1)
+
+
+def demo(folder: Path, options: argparse.Namespace, library: str, name: str, steps: int) -> None:
+    """A net that the workflow's own rule trains on its demo set."""
+    import torch
+
+    from mnasbench.data.demo import make_demo
+    from mnasbench.model.architecture import load
+    from mnasbench.model.export import export_onnx
+    from mnasbench.model.fusion import fuse_branches
+    from mnasbench.model.train_demo import save_weights, train_demo
+    from mnasbench.presets import preset
+
+    root = options.folder / "demo"
+    if not (root / "classes.txt").exists():  # which is written last
+        make_demo(root, training=4000, validation=480)
+    save_weights(train_demo(library, name, root, steps=steps), folder / "weights.pth")
+    model, _ = load(library, name, folder / "weights.pth")
+    how = preset(library, name).preprocessing
+    torch.set_num_threads(1)
+    export_onnx(fuse_branches(model.eval(), how.crop)[0], how.crop, folder / MODEL)
+    names, labels = labelled(root)
+    store_pixels(root, names, how, folder / JUDGING)
+    np.save(folder / LABELS, labels)
+    store_pixels(root, labelled(root, "train")[0][:100], how, folder / CALIBRATION, "train")
+    write_json(folder / HOW, how.to_json())
+
+
+NETS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    "trained": partial(memorised, reach=0.0),
+    "hard3": partial(memorised, reach=3.0),
+    "hard5": partial(memorised, reach=5.0),
+    "lite0": partial(published, library="timm", name="tf_efficientnet_lite0", file="tf_efficientnet_lite0.pth"),
+    "textdir": text_direction,
+    **{
+        f"{name}-demo": partial(demo, library=library, name=name, steps=steps)
+        for library, name, steps in (("timm", "lcnet_050", 800),)
+    },
+}
+
+
+def make_net(name: str, options: argparse.Namespace) -> Path:
+    """The folder of a net, made where it is not complete."""
+    folder: Path = options.folder / name
+    if not (folder / HOW).exists():  # which is written last
+        folder.mkdir(parents=True, exist_ok=True)
+        NETS[name](folder, options)
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------------ judging
+def one_thread() -> ort.SessionOptions:
+    """Options of a session of one thread that says nothing but errors."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def logits(path: Path, pixels: Path, how: Preprocessing) -> np.ndarray:
+    """Logits of every stored image, float64."""
+    session = ort.InferenceSession(str(path), one_thread(), providers=["CPUExecutionProvider"])
+    runs = (session.run(None, {"input": batch})[0] for batch in batches(pixels, how))
+    return np.concatenate(list(runs)).astype(np.float64)
+
+
+def judged(reference: np.ndarray, values: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Top-1, its drop with the interval, and agreement in percent; SQNR over the logits in dB."""
     noise = np.square(reference - values).sum()
+    before, after = (scores.argmax(1) == labels for scores in (reference, values))
+    pair = PairedComparison(len(labels), int((before & ~after).sum()), int((after & ~before).sum()))
     return {
         "agreement": round(100 * float(np.mean(reference.argmax(1) == values.argmax(1))), 2),
-        "top1": round(100 * float(np.mean(values.argmax(1) == labels)), 2),
         "sqnr_db": round(10 * float(np.log10(np.square(reference).sum() / noise)), 2),
+        "top1": round(100 * float(np.mean(after)), 2),
+        "drop": round(100 * pair.drop, 2),
+        "drop_interval": [round(100 * limit, 2) for limit in pair.drop_interval()],
+        "images": len(labels),
     }
+
+
+def int8_share(model: onnx.ModelProto) -> float:
+    """Percent of multiply-adds, of one image, whose operands both come out of a DequantizeLinear."""
+    from mnasbench.build.shapes import settle_shapes
+
+    stated = settle_shapes(model)
+    sides = {
+        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        for value in (*stated.graph.input, *stated.graph.value_info, *stated.graph.output)
+    }
+    sides |= {tensor.name: list(tensor.dims) for tensor in stated.graph.initializer}
+    # Of the graph as it was: to the settled one, a weight that is dequantized is a constant.
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    work = {True: 0.0, False: 0.0}
+    for node in stated.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        left, right = (sides[name] for name in node.input[:2])
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        inner = np.prod(right[1:]) if node.op_type == "Conv" else left[-2 if transposed else -1]
+        is_int8 = all(makers.get(name) == "DequantizeLinear" for name in node.input[:2])
+        work[is_int8] += float(np.prod(sides[node.output[0]]) * inner)
+    return round(100 * work[True] / sum(work.values()), 1)
+
+
+def runner(runtime: str, path: Path, images: np.ndarray) -> Callable[[], Any]:
+    """A call that runs a graph on these images by one thread of a runtime."""
+    if runtime == "ort":
+        session = ort.InferenceSession(str(path), one_thread(), providers=["CPUExecutionProvider"])
+        return lambda: session.run(None, {"input": images})
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(path)
+    graph.reshape(images.shape)
+    compiled = core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"})
+    return lambda: compiled([images])
+
+
+def speed(runtime: str, source: Path, target: Path, images: np.ndarray) -> dict[str, float]:
+    """int8 over fp32, the median of interleaved runs, and the images/s of both."""
+    runs = [runner(runtime, path, images) for path in (source, target)]
+    for run in runs:
+        run()
+    seconds: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(seconds) < TIMED_ROUNDS and (len(seconds) < 5 or time.perf_counter() - begin < TIMED_SECONDS):
+        seconds.append([])
+        for run in runs:
+            start = time.perf_counter()
+            run()
+            seconds[-1].append(time.perf_counter() - start)
+    taken = np.array(seconds)
+    per_second = len(images) / np.median(taken, axis=0)
+    ratio = float(np.median(taken[:, 0] / taken[:, 1]))
+    return {"ratio": round(ratio, 2), "fp32": round(per_second[0], 1), "int8": round(per_second[1], 1)}
+
+
+# ------------------------------------------------------------------------------------------- what is run apart, by name
+def child(task: str, net: Path, method: str, images: int) -> dict[str, Any]:
+    """One task of a row, in this process."""
+    source, target = net / MODEL, net / f"{method}.onnx"
+    how = Preprocessing.from_json(read_json(net / HOW))
+    calibration = np.load(net / CALIBRATION, mmap_mode="r")
+    every = np.linspace(0, len(calibration) - 1, min(images, len(calibration))).round().astype(int)
+
+    def chosen() -> Iterator[np.ndarray]:
+        for start in range(0, len(every), BATCH):
+            yield normalise(np.asarray(calibration[every[start : start + BATCH]]), how)
+
+    if task == "build":
+        start = time.perf_counter()
+        QUANTIZERS[method](source, target, chosen)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+        return {"seconds": round(seconds, 1), "peak_gb": round(peak, 2)}
+    if task == "judge":
+        reference = logits(source, net / JUDGING, how)
+        row = judged(reference, logits(target, net / JUDGING, how), np.load(net / LABELS))
+        return row | {"int8_macs": int8_share(onnx.load(target))}
+    pixels = np.asarray(calibration[np.arange(TIMED_BATCH) % len(calibration)])
+    return {task: speed(task, source, target, normalise(pixels, how))}
+
+
+def apart(python: str, task: str, net: Path, method: str, images: int) -> dict[str, Any]:
+    """One task in a process of its own: time and peak memory are nobody else's, and a crash ends nothing else."""
+    command = [python, __file__, "--child", task, str(net), method, str(images)]
+    path = os.pathsep.join(filter(None, [str(ROOT / "workflow"), os.environ.get("PYTHONPATH")]))
+    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    if finished.returncode:
+        lines = finished.stderr.strip().splitlines() or [f"ended by signal {-finished.returncode}"]
+        return {"failed": f"{task}: {lines[-1][:200]}"}
+    values: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return values
+
+
+def version(python: str, package: str) -> str | None:
+    """The version of a package in a Python, None where it has none."""
+    ask = f"import importlib.metadata as m; print(m.version({package!r}))"
+    finished = subprocess.run([python, "-c", ask], capture_output=True, text=True)
+    return finished.stdout.strip() if finished.returncode == 0 else None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as it is here: the Python that runs it, and what decides its result (None: not installed)."""
+
+    name: str
+    python: str
+    code: str | None
+
+
+def method_named(name: str, nncf_python: str) -> Method:
+    """Its code is this tree's or a library's version."""
+    if name == "nncf":
+        return Method(name, nncf_python, version(nncf_python, "nncf"))
+    if name.startswith("ort"):
+        return Method(name, sys.executable, version(sys.executable, "onnxruntime"))
+    from mnasbench.code_digest import code_digest
+
+    return Method(name, sys.executable, code_digest(ROOT / "workflow/mnasbench/commands/ort_vamc.py"))
+
+
+def row_of(net: Path, method: Method, images: int) -> dict[str, Any] | None:
+    """The row of a method on a net, as it is kept or made."""
+    if method.code is None:
+        return None
+    files = [sha256_of_file(net / file) for file in (MODEL, CALIBRATION, JUDGING, LABELS, HOW)]
+    versions = [importlib.metadata.version(name) for name in ("onnxruntime", "openvino")]
+    quantizer = getattr(QUANTIZERS[method.name], "func", QUANTIZERS[method.name])
+    here = [inspect.getsource(each) for each in (quantizer, child, batches, logits, judged, int8_share, runner, speed)]
+    of = sha256_of_bytes(canonical_json([files, images, method.name, method.code, versions, here]).encode())
+    kept = net / f"{method.name}.json"
+    if kept.exists() and read_json(kept)["of"] == of:
+        return read_json(kept)["row"]
+    row: dict[str, Any] = {}
+    for task in ("build", "judge", "ort", "openvino"):
+        python = method.python if task == "build" else sys.executable
+        values = apart(python, task, net, method.name, images)
+        if "failed" in values and task in ("ort", "openvino"):
+            values = {task: values}
+        row |= values
+        if "failed" in row:
+            break
+    write_json(kept, {"of": of, "row": row})
+    return row
+
+
+# -------------------------------------------------------------------------------------------------------------- table
+COLUMNS = ("agreement", "sqnr_db", "top1", "drop", "int8_macs", "ort", "openvino", "seconds", "peak_gb")
+
+
+def cells(row: dict[str, Any] | None) -> list[str]:
+    """A row as the table has it."""
+    if row is None:
+        return ["not installed"]
+    if "failed" in row:
+        return [f"failed: {row['failed'][:70]}"]
+    low, high = row["drop_interval"]
+    ratios = {name: row[name].get("ratio", "failed") for name in ("ort", "openvino")}
+    shown = row | ratios | {"drop": f"{row['drop']:.1f} ({low:.1f} to {high:.1f})"}
+    return [str(shown[column]) for column in COLUMNS]
+
+
+def ahead(rows: dict[str, dict[str, Any] | None]) -> str:
+    """How far our best method is before the best peer: dB, and images of the same answer as fp32."""
+    judged_rows = {name: row for name, row in rows.items() if row is not None and "failed" not in row}
+    own = [row for name, row in judged_rows.items() if name in ("ours", "ours_auto")]
+    peers = [row for name, row in judged_rows.items() if name in PEERS]
+    if not own or not peers:
+        return ""
+    best = max(own, key=lambda row: row["sqnr_db"])
+    decibels = best["sqnr_db"] - max(row["sqnr_db"] for row in peers)
+    images = (best["agreement"] - max(row["agreement"] for row in peers)) * best["images"] / 100
+    return f"{decibels:+.1f} dB, {images:+.0f} of {best['images']} images"
+
+
+def show(table: dict[str, dict[str, Any]]) -> None:
+    """The table on the terminal, in Markdown."""
+    print(f"| net | method | {' | '.join(COLUMNS)} |\n|{' --- |' * (len(COLUMNS) + 2)}")
+    for net, rows in table.items():
+        for method, row in rows.items():
+            print(f"| {net} | {method} | {' | '.join(cells(row))} |")
+        if ahead(rows):
+            print(f"| {net} | *ours before the best peer* | {ahead(rows)} |")
 
 
 def main() -> None:
     """Measure what the flags ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(os.environ.get("MNASBENCH_REAL", Path(__file__).resolve().parents[2] / "shared" / "real"))
-    parser.add_argument("--data", type=Path, default=default, help="folder with val/ and val_label.txt")
-    parser.add_argument("--model", default="mnasnet0_5", help="torchvision model")
-    parser.add_argument("--weights", type=Path, help="state dict (default: DATA/mnasnet0_5_memorised.pth)")
-    parser.add_argument("--resize", type=int, default=384, help="short side at which models are judged")
-    parser.add_argument("--calibration-resize", type=int, default=256)
+    real = Path(os.environ.get("MNASBENCH_REAL", ROOT.parent / "shared" / "real"))
+    parser.add_argument("--folder", type=Path, default=Path("results/quantization"), help="keeps nets and rows")
+    parser.add_argument("--data", type=Path, default=real, help="folder with val/, val_label.txt and weights")
+    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS, metavar="NET", help=" ".join(NETS))
+    default = ["ours", "ours_auto", "ours_for_onnxruntime", *PEERS]
+    parser.add_argument("--methods", nargs="+", default=default, choices=QUANTIZERS)
     parser.add_argument("--images", type=int, default=100, help="calibration images, evenly spaced")
-    parser.add_argument("--seed", type=int, default=0, help="of the rescaling")
-    parser.add_argument("--hardness", nargs="+", default=["trained", "hard3", "hard5"])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--nncf-python", default=sys.executable, help="the Python in which nncf is installed")
+    parser.add_argument("--text-direction", type=Path, help="ch_ppocr_mobile_v2.0_cls_infer.onnx, where not installed")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        method, *paths = options.child
-        quantize_here(method, *map(Path, paths))
+        task, net, method, images = options.child
+        print(json.dumps(child(task, Path(net), method, int(images))))
         return
-    weights = options.weights or options.data / "mnasnet0_5_memorised.pth"
-    lines = [line.rsplit(" ", 1) for line in (options.data / "val_label.txt").read_text().splitlines()]
-    names, labels = [name for name, _ in lines], np.array([int(label) for _, label in lines])
-    table: dict[str, dict[str, object]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        every = np.linspace(0, len(names) - 1, min(options.images, len(names))).round().astype(int)
-        chosen = [names[i] for i in every]
-        calibration = store_pixels(options.data, chosen, options.calibration_resize, work / "calibration.npy")
-        judging = store_pixels(options.data, names, options.resize, work / "judging.npy")
-        for hardness in options.hardness:
-            source = work / f"{hardness}.onnx"
-            reach = 0.0 if hardness == "trained" else float(hardness.removeprefix("hard"))
-            export(options.model, weights, reach, options.seed, source)
-            reference = logits(source, judging)
-            rows = table[hardness] = {"fp32": judged(reference, reference + 1e-12, labels)}
-            for method in options.methods:
-                if method == "nncf" and importlib.util.find_spec("nncf") is None:
-                    rows[method] = None
-                    continue
-                target = work / f"{hardness}-{method}.onnx"
-                cost = quantize_apart(method, source, target, calibration)
-                rows[method] = judged(reference, logits(target, judging), labels) | cost
-                print(f"{hardness:8} {method:28} {rows[method]}", flush=True)
+    methods = [method_named(name, options.nncf_python) for name in options.methods]
+    table: dict[str, dict[str, Any]] = {}
+    for name in options.nets:
+        try:
+            net = make_net(name, options)
+        except Exception as error:  # of any library that a net is made with
+            table[name] = {"net": {"failed": f"{type(error).__name__}: {error}"}}
+            continue
+        table[name] = {}
+        for each in methods:
+            table[name][each.name] = row_of(net, each, options.images)
+            print(f"{name:24} {each.name:22} {' '.join(cells(table[name][each.name]))}", file=sys.stderr, flush=True)
+    show(table)
     print(json.dumps(table))
 
 

@@ -1,6 +1,7 @@
 """What int8 keeps of a trained model on real photographs, where channels differ by a thousand, and with 7 bits."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from mnasbench.build.cpu import sums_int8_exactly
+from mnasbench.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +28,10 @@ def test_int8_keeps_the_answers(benchmark: ModuleType, real: Path, tmp_path: Pat
     benchmark.export("mnasnet0_5", real / "mnasnet0_5_memorised.pth", 5, 0, source)
     lines = [line.rsplit(" ", 1) for line in (real / "val_label.txt").read_text().splitlines()]
     names, labels = [name for name, _ in lines], np.array([int(label) for _, label in lines])
-    calibration = benchmark.store_pixels(real, names[::3], 256, tmp_path / "calibration.npy")
-    judging = benchmark.store_pixels(real, names[1::2], 384, tmp_path / "judging.npy")
-    benchmark.QUANTIZERS[method](source, target, calibration)
-    reference = benchmark.logits(source, judging)
-    found = benchmark.judged(reference, benchmark.logits(target, judging), labels[1::2])
+    how = Preprocessing(resize=256, crop=224)
+    calibration = benchmark.store_pixels(real, names[::3], how, tmp_path / "calibration.npy")
+    judging = benchmark.store_pixels(real, names[1::2], replace(how, resize=384), tmp_path / "judging.npy")
+    benchmark.QUANTIZERS[method](source, target, lambda: benchmark.batches(calibration, how))
+    reference = benchmark.logits(source, judging, how)
+    found = benchmark.judged(reference, benchmark.logits(target, judging, how), labels[1::2])
     assert found["sqnr_db"] > sqnr_db and found["agreement"] > 95, found
