@@ -68,12 +68,12 @@ def test_training_images_are_preprocessed_as_the_publisher_does(demo: Path) -> N
 
 @pytest.mark.parametrize(("library", "name"), [("torchvision", "squeezenet1_1"), ("timm", "test_vit")])
 def test_a_convolution_that_classifies_and_a_net_of_one_size_learn(demo: Path, library: str, name: str) -> None:
-    """Where nothing is learned, weight decay alone takes 4e-4 of each weight."""
+    """Where nothing is learned, weight decay alone takes less than 1e-4 of each weight."""
     torch.manual_seed(0)
     before = create(library, name, 24).state_dict()
     after = train_demo(library, name, demo)
     weights = [key for key in before if key.endswith("weight")]
-    assert all(torch.dist(before[key], after[key]) > 1e-3 * before[key].norm() for key in weights)
+    assert all(torch.dist(before[key], after[key]) > 2e-4 * before[key].norm() for key in weights)
 
 
 def test_a_folder_that_is_no_demo_set_is_named(tmp_path: Path) -> None:
