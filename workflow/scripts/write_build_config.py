@@ -72,6 +72,10 @@ def write(arguments: argparse.Namespace) -> None:
         max_drop=arguments.quantize.get("max_drop"),
         percentile=arguments.quantize.get("percentile", 99.9999),
         headroom=arguments.quantize.get("headroom", 10.0),
+        gptq=arguments.quantize.get("gptq", True),
+        # Without quotes YAML reads off as false.
+        reconstruct=arguments.quantize.get("reconstruct") or "off",
+        reconstruct_seconds=arguments.quantize.get("reconstruct_seconds", 120.0),
         weight_bits=arguments.quantize.get("weight_bits", "auto"),
         runtime=arguments.runtime,
         # Else logits, on the card, too: SQNR is measured on them, and probabilities in fp16 round low ranks to ties.

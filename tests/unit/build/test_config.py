@@ -206,6 +206,9 @@ _CONFIGS = st.builds(
     percentile=st.floats(50, 100),
     headroom=st.floats(0, 1000),
     weight_bits=st.sampled_from(["auto", 7, 8]),
+    gptq=st.booleans(),
+    reconstruct=st.sampled_from(["off", "fast", "full"]),
+    reconstruct_seconds=st.floats(1, 86400),
 )
 
 
@@ -214,7 +217,8 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory: pytest.TempPathFa
     config = replace(config, backend="ort")
     if config.dtype != "int8":  # without a quantizer there is nothing to say about it
         config = replace(config, per_channel=True, skip_layers=(), equalize=True, bias_correction=True, max_drop=None)
-        config = replace(config, percentile=99.9999, headroom=10.0, weight_bits="auto")
+        config = replace(config, percentile=99.9999, headroom=10.0, weight_bits="auto", gptq=True)
+        config = replace(config, reconstruct="off", reconstruct_seconds=120.0)
     if config.dataset is None:
         config = replace(config, suffix=None, images=None)
     file = tmp_path_factory.mktemp("build") / "build.yaml"

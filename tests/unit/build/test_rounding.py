@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnasbench.build.rounding import round_by_gptq, round_to_nearest
+from mnasbench.build.rounding import round_by_descent, round_by_gptq, round_to_nearest
 
 
 def problem(seed: int, groups: int, outputs: int, inputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -27,6 +27,31 @@ def test_weights_land_on_the_grid_and_within_its_ends(seed: int, groups: int, ou
     steps = round_by_gptq(weights, scales, 7, moments) / scales[..., None]
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-9)
     assert np.abs(steps).max() <= 7 + 1e-9
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 2), st.integers(1, 4), st.integers(1, 80))
+def test_descent_stays_on_the_grid_and_never_loses(seed: int, groups: int, outputs: int, inputs: int) -> None:
+    weights, scales, moments = problem(seed, groups, outputs, inputs)
+    damped = moments + 0.01 * np.einsum("gii->g", moments)[:, None, None] / inputs * np.eye(inputs)
+    first = round_by_gptq(weights, scales, 7, moments)
+    second = round_by_descent(first, weights, scales, 7, moments)
+    steps = second / scales[..., None]
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-9)
+    assert np.abs(steps).max() <= 7 + 1e-9
+    assert output_error(second, weights, damped) <= output_error(first, weights, damped) * (1 + 1e-12)
+
+
+def test_descent_ends_where_no_single_step_gains() -> None:
+    weights, scales, moments = problem(3, 1, 2, 6)
+    damped = moments + 0.01 * np.einsum("gii->g", moments)[:, None, None] / 6 * np.eye(6)
+    best = round_by_descent(round_to_nearest(weights, scales, 7), weights, scales, 7, moments)
+    least = output_error(best, weights, damped)
+    for output, column, step in itertools.product(range(2), range(6), (-1, 1)):
+        moved = best.copy()
+        moved[0, output, column] += step * scales[0, output]
+        if abs(moved[0, output, column]) <= 7 * scales[0, output] * (1 + 1e-9):
+            assert output_error(moved, weights, damped) >= least
 
 
 def test_the_output_error_is_far_below_that_of_rounding_to_the_nearest() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from mnasbench.build.quantize import (
     write_qdq,
 )
 from mnasbench.build.ranges import Range, range_of
-from mnasbench.build.sequential import correct
+from mnasbench.build.reconstruct import Reconstruction
+from mnasbench.build.sequential import Way, correct
 from mnasbench.errors import SettingsError, did_you_mean, one_line
 from mnasbench.precisions import Precision, precision_named
 from mnasbench.progress import SILENT, Progress
@@ -63,6 +65,8 @@ class Recipe:
     reduce_range: 7-bit weights, for CPUs whose int8 sums saturate. None: as this CPU needs it.
     gates_are_fused: for a runtime that computes HardSwish, SiLU and the like within the convolution before them; what
     stands between the two is not quantized then, while ONNX Runtime computes such a convolution in float.
+    reconstruct: off, fast or full, what is learned beyond the one-shot pass (:mod:`mnasbench.build.reconstruct`), for
+    reconstruct_seconds at most.
     """
 
     per_channel: bool = True
@@ -76,6 +80,8 @@ class Recipe:
     max_drop: float | None = None
     reduce_range: bool | None = None
     gates_are_fused: bool = False
+    reconstruct: str = "off"
+    reconstruct_seconds: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,7 @@ class _Int8Build:
         self.floats = float_closure(self.float_model, _resolve_layers(self.float_model, recipe.float_layers))
         self.reduced = not sums_int8_exactly() if recipe.reduce_range is None else recipe.reduce_range
         self.exact_change: dict[str, float] = {}
+        self.reconstruction = Reconstruction(recipe.reconstruct, recipe.reconstruct_seconds)
         self.equalized: Equalized | None = None
 
     def run(self, batches: Batches, node_seconds: NodeSeconds | None = None) -> Built:
@@ -207,19 +214,29 @@ class _Int8Build:
     def _quantize(self, floats: frozenset[str]) -> Int8:
         """The int8 graph in which the nodes of these names stay in float."""
         self.progress.step("rounding weights and correcting biases")
+        made = self._rounded(floats, self.images)
+        if self.recipe.reconstruct == "off":
+            return made
+        self.progress.step("learning the rounding of weights")
+        return self.reconstruction.improved(made, self.float_model, self.images, partial(self._rounded, floats))
+
+    def _rounded(
+        self, floats: frozenset[str], images: np.ndarray, way: Way | None = None, deadline: float = np.inf
+    ) -> Int8:
         ranges = self._ranges(floats)
         corrected = correct(
             self.float_model,
-            self.images,
+            images,
             ranges,
-            _layer_means(self.float_model, self.images),
+            _layer_means(self.float_model, images),
             steps=REDUCED_STEPS if self.reduced else FULL_STEPS,
             per_channel=self.recipe.per_channel,
             gptq=self.recipe.gptq,
             correct_bias=self.recipe.correct_bias,
             float_nodes=floats,
+            way=way,
+            deadline=deadline,
         )
-        self.progress.step("writing the int8 graph")
         rounded = with_constants(self.float_model, corrected.values)
         return Int8(write_qdq(rounded, ranges, corrected.scales), corrected, ranges, floats)
 
@@ -258,6 +275,7 @@ class _Int8Build:
             "mode": self.precision.mode,
             "images": self.count,
             **recipe,
+            "reconstruction": self.reconstruction.described(),
             "float_reasons": mixed.reasons,
             "front": mixed.front,
             "float_macs_share": _share_of_macs(self.float_model, made.floats),

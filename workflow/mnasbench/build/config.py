@@ -34,6 +34,8 @@ from mnasbench.preprocessing import (
 # The vendor's default is unknown; its published build files say percentile.
 _DEFAULT_MODE = "percentile"
 
+# What is learned beyond the one-shot pass, build/reconstruct.py.
+RECONSTRUCT = ("off", "fast", "full")
 # Of int8 weights: as this machine's CPU needs them, or as those need that the model is for.
 WEIGHT_BITS: tuple[int | str, ...] = ("auto", 7, 8)
 
@@ -59,6 +61,9 @@ _ORT_SECTION = {
     "percentile": _OPTION,
     "headroom": _OPTION,
     "weight_bits": _OPTION,
+    "gptq": _OPTION,
+    "reconstruct": _OPTION,
+    "reconstruct_seconds": _OPTION,
     "runtime": _OPTION,
     "output": _OPTION,
 }
@@ -156,6 +161,9 @@ class BuildConfig:
     percentile: float = 99.9999
     headroom: float = 10.0
     weight_bits: int | str = "auto"
+    gptq: bool = True
+    reconstruct: str = "off"
+    reconstruct_seconds: float = 120.0
     runtime: str = "auto"
     output: str | None = None
     compile_options: Mapping[str, Any] = field(default_factory=dict)
@@ -286,6 +294,17 @@ class _Reader:
             )
         return value
 
+    def reconstruct(self, place: str) -> str:
+        """A level of reconstruction; YAML reads an unquoted ``off`` as false."""
+        value = self.get(place, (str, bool), "off")
+        if value is False:
+            return "off"
+        if value not in RECONSTRUCT:
+            raise SettingsError(
+                f"{self.where}: '{place}' is {one_line(repr(value))}{did_you_mean(str(value), RECONSTRUCT)}"
+            )
+        return str(value)
+
     def shape(self, place: str) -> tuple[str, tuple[int, int, int, int]]:
         inputs = self.get(place, Mapping, required=True)
         if len(inputs) != 1:
@@ -356,6 +375,9 @@ class _Reader:
             "percentile": self.number("ort.percentile", 99.9999, (50, 100)),
             "headroom": self.number("ort.headroom", 10.0, (0, 1000)),
             "weight_bits": self.one_of("ort.weight_bits", WEIGHT_BITS),
+            "gptq": self.get("ort.gptq", bool, True),
+            "reconstruct": self.reconstruct("ort.reconstruct"),
+            "reconstruct_seconds": self.number("ort.reconstruct_seconds", 120.0, (1, 86400)),
             "runtime": self.get("ort.runtime", str, "auto"),
             "output": self.get("ort.output", str),
         }
@@ -579,7 +601,8 @@ def build_file(config: BuildConfig) -> dict[str, Any]:
     """The content of the build file that says what ``config`` does, in the layout of its generation."""
     content = (_write_first if config.generation == 1 else _write_second)(config)
     if config.backend == "ort":
-        names = ("equalize", "bias_correction", "max_drop", "percentile", "headroom", "weight_bits")
+        names = ["equalize", "bias_correction", "max_drop", "percentile", "headroom", "weight_bits", "gptq"]
+        names += ["reconstruct", "reconstruct_seconds"]
         options = {name: getattr(config, name) for name in names}
         content["ort"] = {**(options if config.is_quantized else {"dtype": config.dtype}), "runtime": config.runtime}
         content["ort"] |= {} if config.output is None else {"output": config.output}

@@ -5,6 +5,7 @@ For each layer with weights two things are set that cost nothing at run time: ho
 (full sequential bias correction, Nagel et al. 2019, section 4.2).
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from mnasbench.build.equalize import as_groups, from_groups
 from mnasbench.build.graph import constants, consumers, integers, layers
 from mnasbench.build.quantize import weight_scales
 from mnasbench.build.ranges import LEVELS, Range
-from mnasbench.build.rounding import round_by_gptq, round_to_nearest
+from mnasbench.build.rounding import round_by_descent, round_by_gptq, round_to_nearest
 from mnasbench.runtimes.onnxruntime import open_session
 
 # Wider layers (a 3 x 3 Conv on 512 channels) are rounded to the nearest: the inverse of their covariance takes minutes.
@@ -25,6 +26,21 @@ _WIDEST = 2304
 _POSITIONS, _POSITIONS_A_WEIGHT = 8192, 64
 # Images that it is taken from at least, however many positions each has.
 _LEAST_IMAGES = 8
+
+
+class OutOfTimeError(Exception):
+    """The pass was not done by the time that it was given."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How weights are learned beyond GPTQ: their rounding by descent and, with ``ridge``, their values by regression.
+
+    ``ridge``: how far weights are held to the exported ones, in shares of the mean variance of a layer's inputs.
+    """
+
+    name: str
+    ridge: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,29 +63,43 @@ def correct(
     gptq: bool,
     correct_bias: bool,
     float_nodes: frozenset[str] = frozenset(),
+    way: Way | None = None,
+    deadline: float = float("inf"),
 ) -> Corrected:
     """Walk ``model`` with ``images`` (n, 3, H, W) through quantized activations; set weights and biases.
 
     ``ranges``: of each activation that is quantized; ``means``: of each weighted layer's output, by channel, in the
-    float model over the same images. Holds the activations of one layer of all images at a time.
+    float model over the same images; ``way``: what is learned besides. Holds the activations of one layer of all
+    images at a time, with a ridge those of the float model as well. OutOfTimeError at the first node after
+    ``deadline``, a time of ``time.monotonic``.
     """
     values = dict(constants(model))
     readers = {name: len(nodes) for name, nodes in consumers(model).items()}
     source = model.graph.input[0].name
     opset = next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     alive = {source: _quantized(images, ranges.get(source))}
+    ridge = None if way is None else way.ridge
+    floats = {source: images} if ridge is not None else {}
     changed: dict[str, np.ndarray] = {}
     scales: dict[str, np.ndarray] = {}
     nearest: list[str] = []
     own = {node.name for node in layers(model)} - float_nodes
     for node in model.graph.node:
+        if time.monotonic() > deadline:
+            raise OutOfTimeError
         inputs = {name: alive[name] if name in alive else values[name] for name in node.input if name}
         is_layer = node.name in own
+        if ridge is not None:
+            floats |= _run(node, {n: floats[n] if n in floats else values[n] for n in node.input if n}, opset)
         if is_layer:
             weight, bias = node.input[1:3]
             step, _ = ranges[node.input[0]].scale_and_zero_point
-            scales[weight] = weight_scales(node, values[weight], steps, per_channel, values[bias], float(step))
-            rounded, was_nearest = _rounded(node, inputs[node.input[0]], values[weight], scales[weight], steps, gptq)
+            wanted = values[weight]
+            if ridge is not None:
+                residual = floats[node.output[0]] - _run(node, inputs, opset)[node.output[0]]
+                wanted = _refitted(node, inputs[node.input[0]], residual, wanted, ridge)
+            scales[weight] = weight_scales(node, wanted, steps, per_channel, values[bias], float(step))
+            rounded, was_nearest = _rounded(node, inputs[node.input[0]], wanted, scales[weight], steps, gptq, way)
             nearest += [node.name] if was_nearest else []
             changed[weight] = inputs[weight] = rounded
         outputs = _run(node, inputs, opset)
@@ -82,7 +112,43 @@ def correct(
             readers[name] -= 1
             if not readers[name]:
                 del alive[name]
+                floats.pop(name, None)
     return Corrected(changed, scales, nearest)
+
+
+def _refitted(
+    node: NodeProto, values: np.ndarray, residual: np.ndarray, weight: np.ndarray, ridge: float
+) -> np.ndarray:
+    """``weight`` changed so that it makes good ``residual``, what the float model's output has beyond the layer's own.
+
+    The solution of least squares with ``ridge``, on the positions that the covariance is taken from.
+    """
+    grouped = as_groups(node, weight.astype(np.float64))
+    groups, outputs, inputs, taps = grouped.shape
+    size = inputs * taps
+    if size > _WIDEST:
+        return weight
+    enough = _POSITIONS if groups == 1 else _POSITIONS_A_WEIGHT * size
+    squares, products = np.zeros((groups, size, size)), np.zeros((groups, outputs, size))
+    total, missing, positions = np.zeros((groups, size)), np.zeros((groups, outputs)), 0
+    lacks = [residual.T[None]] if node.op_type == "Gemm" else [one.reshape(groups, outputs, -1) for one in residual]
+    for columns, lack in zip(_columns(node, values, groups), lacks, strict=True):
+        squares += columns @ columns.transpose(0, 2, 1)
+        products += lack @ columns.transpose(0, 2, 1)
+        total += columns.sum(axis=2, dtype=np.float64)
+        missing += lack.sum(axis=2, dtype=np.float64)
+        positions += columns.shape[2]
+        if positions >= max(enough, _LEAST_IMAGES * columns.shape[2]):
+            break
+    mean, lost = total / positions, missing / positions
+    covariance = squares / positions - mean[:, :, None] * mean[:, None, :]
+    together = products / positions - lost[:, :, None] * mean[:, None, :]
+    diagonal = np.einsum("gii->gi", covariance)
+    level = diagonal.mean(axis=1, keepdims=True)
+    diagonal += np.where(level > 0, ridge * level, 1.0)
+    change = np.linalg.solve(covariance, together.transpose(0, 2, 1)).transpose(0, 2, 1)
+    refitted = grouped + change.reshape(grouped.shape)
+    return from_groups(node, refitted, weight.shape).astype(np.float32)
 
 
 def _channel_means(values: np.ndarray) -> np.ndarray:
@@ -115,7 +181,7 @@ def _run(node: NodeProto, inputs: Mapping[str, np.ndarray], opset: object) -> di
 
 
 def _rounded(
-    node: NodeProto, values: np.ndarray, weight: np.ndarray, scales: np.ndarray, steps: int, gptq: bool
+    node: NodeProto, values: np.ndarray, weight: np.ndarray, scales: np.ndarray, steps: int, gptq: bool, way: Way | None
 ) -> tuple[np.ndarray, bool]:
     """The weight on its grid, and whether its error could not be taken into account."""
     grouped = as_groups(node, weight.astype(np.float64))
@@ -126,7 +192,9 @@ def _rounded(
     if too_wide or not gptq:
         flat = round_to_nearest(flat, grid, steps)
     else:
-        flat = round_by_gptq(flat, grid, steps, _covariance(node, values, groups, taps))
+        covariance = _covariance(node, values, groups, taps)
+        rounded = round_by_gptq(flat, grid, steps, covariance)
+        flat = rounded if way is None else round_by_descent(rounded, flat, grid, steps, covariance)
     return from_groups(node, flat.reshape(grouped.shape), weight.shape).astype(np.float32), too_wide and gptq
 
 

@@ -90,6 +90,9 @@ def build(
             max_drop=config.max_drop,
             percentile=config.percentile,
             headroom=config.headroom,
+            gptq=config.gptq,
+            reconstruct=config.reconstruct,
+            reconstruct_seconds=config.reconstruct_seconds,
             reduce_range=None if config.weight_bits == "auto" else config.weight_bits == 7,
         )
         made = compile_model(model, config.precision, batches, recipe, progress, runtime.node_seconds)
