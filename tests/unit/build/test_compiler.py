@@ -7,7 +7,7 @@ from onnx import ModelProto
 from mnasbench.build import compiler, gate
 from mnasbench.build.bounds import FREE, bounds
 from mnasbench.build.compiler import Built, Recipe, compile_model
-from mnasbench.build.gate import check_exact, check_levels, check_operators, logits_of, sqnr_db
+from mnasbench.build.gate import check_answers, check_exact, check_levels, check_operators, logits_of, sqnr_db
 from mnasbench.build.graph import constants, layers, macs_by_layer, prepare, with_constants
 from mnasbench.build.mixed import Int8, Mixed, _steps
 from mnasbench.build.quantize import FULL_STEPS, REDUCED_STEPS, quantized_tensors, weight_scales, write_qdq
@@ -17,8 +17,10 @@ from mnasbench.build.sequential import Corrected
 from mnasbench.errors import BuildError, DatasetError, ModelError, SettingsError
 from mnasbench.precisions import PRECISIONS
 from mnasbench.progress import SILENT
+from mnasbench.runtimes import RUNTIMES
+from mnasbench.runtimes.base import InputFormat
 from mnasbench.runtimes.onnxruntime import Level, optimized
-from unit.build.nets import CEILING, random_images, small_mnasnet
+from unit.build.nets import CEILING, SIZE, Net, random_images, small_mnasnet
 
 CALIBRATION, UNSEEN = random_images(64, seed=1), random_images(200, seed=2)
 
@@ -150,6 +152,20 @@ def test_with_every_layer_in_float_everything_is() -> None:
     made = compiled(float_layers=(*(f"conv_{i:02d}" for i in range(1, 11)), "gemm_01"))
     assert quality(made) > 100
     assert not {"QLinearConv", "QLinearAdd", "QuantizeLinear"} & set(made.quantization["operators"])
+
+
+@pytest.mark.parametrize("activation", ("Relu", "BatchNormalization"))
+def test_behind_a_concat_one_pair_of_quantizations_stands_alone(activation: str) -> None:
+    net = Net(0)
+    x = net.add("Concat", *(net.conv("input", 3, 8, 3) for _ in range(2)), axis=1)
+    ones = [] if activation == "Relu" else [net.constant(np.full(16, value, np.float32)) for value in (2, 1, 0, 1)]
+    model = net.model(net.add("Relu", net.conv(net.add(activation, x, *ones), 16, 16, 3)), 16)
+    made = compiled(model=model, gates_are_fused=True)
+    assert quality(made, model) > 30
+    counts = made.quantization["operators"]
+    assert "Relu" not in counts and ("QLinearConcat" in counts) == (activation == "Relu")
+    session = RUNTIMES["openvino"].open(made.model, InputFormat("input", (SIZE, SIZE), None), batch=8)
+    check_answers(prepare(model), made.model, session, CALIBRATION[:8], "OpenVINO")
 
 
 def test_rows_name_every_layer_with_its_error() -> None:

@@ -27,6 +27,8 @@ _JOINS = frozenset({"Add", "Concat", "Mul"})
 # Operators that move values about: a runtime carries the bytes through. A pair of Q/DQ between two of them would only
 # hide from it what they are together, such as a shuffle of channels.
 _MOVES = frozenset({"Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
+# What a ReLU or Clip behind them becomes part of.
+_ABSORBING = frozenset({"Add", "Concat", "Conv", "Gemm"})
 # Every value that they give is one that they read, so that both keep the same steps.
 _SAME_STEPS = _MOVES | {"Flatten", "MaxPool"}
 # Of these, and constants, the gates of x * gate(x) are made: of HardSwish, SiLU, GELU, Mish.
@@ -129,7 +131,9 @@ def quantized_tensors(model: ModelProto, float_nodes: Collection[str] = (), gate
         visible = visible_output(node, read_by)
         within = gates_are_fused and node.op_type == "Conv" and visible in read_by
         within = within and all(reader.name in gated for reader in read_by[visible])
-        if node.op_type != "Gemm" and not within:
+        # OpenVINO's compiler dies of two quantizations behind a Concat with nothing but a BatchNorm between.
+        before_norm = gates_are_fused and node.op_type == "Concat" and _read_by_norm(read_by.get(visible, []))
+        if node.op_type != "Gemm" and not within and not before_norm:
             names[visible] = None
     result = model.graph.output[0].name
     held = constants(model)
@@ -141,6 +145,10 @@ def quantized_tensors(model: ModelProto, float_nodes: Collection[str] = (), gate
         and name not in held
         and not (name in made_by and absorbed(made_by[name], read_by.get(name, [])))
     ]
+
+
+def _read_by_norm(readers: list[NodeProto]) -> bool:
+    return bool(readers) and all(reader.op_type == "BatchNormalization" for reader in readers)
 
 
 def visible_output(node: NodeProto, readers: Mapping[str, list[NodeProto]]) -> str:
@@ -179,7 +187,7 @@ def float_closure(model: ModelProto, names: Collection[str]) -> frozenset[str]:
 
 def absorbed(node: NodeProto, readers: list[NodeProto]) -> bool:
     """Whether the node's output is never seen because the one ReLU or Clip that reads it becomes part of it."""
-    return node.op_type in ("Conv", "Gemm", "Add") and len(readers) == 1 and readers[0].op_type in ("Relu", "Clip")
+    return node.op_type in _ABSORBING and len(readers) == 1 and readers[0].op_type in ("Relu", "Clip")
 
 
 def write_qdq(model: ModelProto, ranges: Mapping[str, Range], scales: Mapping[str, np.ndarray]) -> ModelProto:
