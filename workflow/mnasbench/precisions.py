@@ -15,6 +15,7 @@ class Precision:
     ``dtype``: element type of the weights, as build files name it (``fp32``, ``fp16``, ``int8``). ``meaning``: what it
     is, for the table of config/README.md. ``marker``: matplotlib's, in the report's plots. ``calibrator``: which
     function of ``mnasbench.build.ranges`` chooses the range of an activation; None where nothing is quantized.
+    ``is_chosen``: whether that is where a search begins (``mnasbench.build.choice``), and not what every range is by.
     ``card_generations``: generations of the card's compiler that build it; the embedded engine builds every precision,
     also beside a card that has none. ``cpu_note``: what has to be said of it where a CPU runs it.
     """
@@ -26,6 +27,7 @@ class Precision:
     calibrator: str | None = None
     card_generations: tuple[int, ...] = (1, 2)
     cpu_note: str | None = None
+    is_chosen: bool = False
 
     @property
     def is_quantized(self) -> bool:
@@ -81,6 +83,15 @@ _ALL = (
         marker="P",
         calibrator="least_squares",
         card_generations=(2,),
+    ),
+    Precision(
+        "int8-auto",
+        "int8",
+        "int8; ranges by tensor, and the steps of the recipe, are chosen on held-out calibration images. Of no card.",
+        marker="X",
+        calibrator="percentile",
+        card_generations=(),
+        is_chosen=True,
     ),
 )
 PRECISIONS = {precision.name: precision for precision in _ALL}

@@ -1,7 +1,7 @@
 """From the exported float graph to the graph that is run, in one of the precisions."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from mnasbench.build.bounds import bounds
 from mnasbench.build.calibration import Batches, observe, sample
+from mnasbench.build.choice import CHOICE_IMAGES, HELD_OUT, LEAST_IMAGES, Choice, Rule, Rules, choose
 from mnasbench.build.cpu import sums_int8_exactly
 from mnasbench.build.equalize import Equalized, equalize
 from mnasbench.build.gate import (
@@ -44,6 +45,8 @@ from mnasbench.progress import SILENT, Progress
 _CORRECTION_BYTES = 128 << 20
 # Images on which the gate compares graphs.
 _GATE_IMAGES = 32
+# Images of the sequential pass, and of a batch, while recipes are tried.
+_TRIED, _TRIED_AT_ONCE = 24, 8
 # Every fifth calibration image is held out where a budget is to be judged.
 _HOLD_OUT = 5
 
@@ -54,9 +57,9 @@ class Recipe:
 
     per_channel: a scale for each output channel of a weight, not one for the tensor.
     percentile: percent of an activation's values that the range of int8-percentile holds.
-    headroom: every range is widened by this share, divided by the number of images: the extremes of few images
-    are soon exceeded, those of many hardly, and a clipped extreme costs more than steps a little coarser. 10 is
-    what 100 and 300 images did best with (a tenth and a thirtieth).
+    headroom: every range is widened by this many percent where there are up to 100 images, by half of it where there
+    are 200: the extremes of few images are soon exceeded, those of many hardly, and a clipped extreme costs more than
+    steps a little coarser. docs/quantization.md has the figures.
     equalize, gptq, correct_bias: the steps that bring accuracy back, to be switched off one by one.
     correction_images: how many calibration images the sequential pass holds at most.
     float_layers: layers that stay in fp32: names as in quantization.csv, or positions among the Convs.
@@ -146,10 +149,16 @@ class _Int8Build:
         self.exact_change: dict[str, float] = {}
         self.reconstruction = Reconstruction(recipe.reconstruct, recipe.reconstruct_seconds)
         self.equalized: Equalized | None = None
+        self.rules: Rules = {"": Rule(precision.calibrator or "", recipe.percentile, recipe.headroom)}
+        self.choice: Choice | None = None
+        self._means: dict[str, np.ndarray] = {}
+        self._unprepared, self._prepared = exported, prepared
 
     def run(self, batches: Batches, node_seconds: NodeSeconds | None = None) -> Built:
         """Calibrate, quantize, keep the budget, pass the gate."""
         held_out, calibration = (None, batches) if self.recipe.max_drop is None else _split(batches)
+        if self.precision.is_chosen:
+            self._choose(calibration)
         self._calibrate(calibration)
         mixed = Mixed(self.float_model, self.floats, self._quantize, self.images, self.progress, node_seconds)
         made = self._quantize(self.floats)
@@ -170,6 +179,23 @@ class _Int8Build:
         quantization = self._description(made, operators, between, budget, kept, mixed)
         model = with_softmax(made.model, self.softmax) if self.softmax is not None else made.model
         return Built(model, quantization, rows, images, int8_convs)
+
+    def _choose(self, batches: Batches) -> None:
+        """Take the recipe that is best on held-out images; with too few of them the one that was given."""
+        images = sample(batches, sum(len(batch) for batch in batches()), CHOICE_IMAGES)
+        if len(images) < LEAST_IMAGES:
+            return
+        self.progress.step("choosing the recipe by held-out images")
+        out = np.arange(len(images)) % HELD_OUT == HELD_OUT - 1
+        recipe = self.recipe
+        steps = {"equalize": recipe.equalize, "gptq": recipe.gptq, "correct_bias": recipe.correct_bias}
+
+        def trial_of(is_equalized: bool) -> _Trial:
+            given = replace(recipe, equalize=is_equalized)
+            return _Trial(self._unprepared, self._prepared, self.precision, given, images[~out])
+
+        self.choice = choose(trial_of, steps, recipe.percentile, recipe.headroom, images[out])
+        self.recipe, self.rules = replace(recipe, **self.choice.steps), self.choice.rules
 
     def _calibrate(self, batches: Batches) -> None:
         entry = self.float_model.graph.input[0].name
@@ -195,21 +221,24 @@ class _Int8Build:
             self.exact_change["equalization"] = check_exact(before, after, "equalization")
 
     def _ranges(self, floats: frozenset[str]) -> dict[str, Range]:
-        recipe = self.recipe
-        factor = 1 + recipe.headroom / self.count
-        chosen = {
-            name: range_of(self.histograms[name], self.precision.calibrator or "", recipe.percentile)
-            for name in quantized_tensors(self.float_model, floats, recipe.gates_are_fused)
-        }
         made_by = producers(self.float_model)
-        for name in chosen:
-            chosen[name] = chosen.get(source_of(name, made_by), chosen[name])
-        return {name: self._widened(name, value, factor) for name, value in chosen.items()}
+        names = quantized_tensors(self.float_model, floats, self.recipe.gates_are_fused)
+        sources = {name: source_of(name, made_by) for name in names}
+        taken = {name: source if source in names else name for name, source in sources.items()}
+        # The values are those of the source, and so are their bounds; its own may be tighter.
+        return {name: self._within(name, self._range_by(source)) for name, source in taken.items()}
 
-    def _widened(self, name: str, chosen: Range, factor: float) -> Range:
-        """A range with headroom, which ends where no value of the tensor can be."""
+    def _range_by(self, name: str, rule: Rule | None = None) -> Range:
+        """A range with headroom."""
+        rule = rule or self.rules.get(name, self.rules[""])
+        chosen = range_of(self.histograms[name], rule.calibrator, rule.percent)
+        factor = 1 + rule.headroom / max(100, self.count)
+        return Range(chosen.low * factor, chosen.high * factor)
+
+    def _within(self, name: str, chosen: Range) -> Range:
+        """A range that ends where no value of the tensor can be."""
         low, high = self.limits.get(name, (-np.inf, np.inf))
-        return Range(max(chosen.low * factor, low), min(chosen.high * factor, high))
+        return Range(max(chosen.low, low), min(chosen.high, high))
 
     def _quantize(self, floats: frozenset[str]) -> Int8:
         """The int8 graph in which the nodes of these names stay in float."""
@@ -224,11 +253,12 @@ class _Int8Build:
         self, floats: frozenset[str], images: np.ndarray, way: Way | None = None, deadline: float = np.inf
     ) -> Int8:
         ranges = self._ranges(floats)
+        self._means = self._means or _layer_means(self.float_model, self.images)
         corrected = correct(
             self.float_model,
             images,
             ranges,
-            _layer_means(self.float_model, images),
+            self._means if images is self.images else _layer_means(self.float_model, images),
             steps=REDUCED_STEPS if self.reduced else FULL_STEPS,
             per_channel=self.recipe.per_channel,
             gptq=self.recipe.gptq,
@@ -259,7 +289,7 @@ class _Int8Build:
         kept: dict[str, Any],
         mixed: Mixed,
     ) -> dict[str, Any]:
-        notes = list(mixed.notes)
+        notes = ([self.choice.note] if self.choice else []) + list(mixed.notes)
         if self.reduced:
             notes.append(
                 "weights have 7 bits: without VNNI instructions the sums of 8-bit products saturate in 16 bits"
@@ -284,8 +314,39 @@ class _Int8Build:
             "exact_change": self.exact_change,
             "levels_sqnr_db": between if np.isfinite(between) else None,
             "operators": operators,
+            **({"choice": self.choice.account} if self.choice else {}),
             "notes": notes,
         }
+
+
+class _Trial(_Int8Build):
+    """A build of which graphs are tried, calibrated on ``images`` (n, 3, H, W)."""
+
+    def __init__(
+        self, exported: ModelProto, prepared: ModelProto, precision: Precision, recipe: Recipe, images: np.ndarray
+    ) -> None:
+        super().__init__(exported, prepared, precision, replace(recipe, correction_images=_TRIED), SILENT)
+        self._calibrate(lambda: iter(np.array_split(images, max(1, len(images) // _TRIED_AT_ONCE))))
+
+    def sources(self) -> list[str]:
+        """The activations that have a range of their own."""
+        made_by = producers(self.float_model)
+        names = quantized_tensors(self.float_model, self.floats, self.recipe.gates_are_fused)
+        return list(dict.fromkeys(source if (source := source_of(name, made_by)) in names else name for name in names))
+
+    def range_by(self, name: str, rule: Rule) -> Range:
+        """The range of an activation."""
+        return self._within(name, self._range_by(name, rule))
+
+    def activations_in_steps(self, rules: Rules) -> ModelProto:
+        """The graph with quantized activations and float weights."""
+        self.rules = rules
+        return write_qdq(self.float_model, self._ranges(self.floats), {})
+
+    def quantized(self, rules: Rules, steps: Mapping[str, Any]) -> ModelProto:
+        """The int8 graph."""
+        self.rules, self.recipe = rules, replace(self.recipe, **steps)
+        return self._rounded(self.floats, self.images).model
 
 
 def _convolutions(model: ModelProto) -> list[str]:

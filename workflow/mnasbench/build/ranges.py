@@ -41,6 +41,16 @@ class Range:
         zero_point, scale = compute_scale_zp(low, high, np.array(0), np.array(LEVELS - 1))
         return np.float32(scale), int(zero_point)
 
+    def in_steps(self, values: np.ndarray) -> np.ndarray:
+        """Float32 ``values`` as the 8-bit steps give them back, in an array of its own."""
+        scale, zero_point = self.scale_and_zero_point
+        limits = np.iinfo(self.dtype)
+        result = values / scale
+        np.rint(result, out=result)
+        np.clip(result, limits.min - zero_point, limits.max - zero_point, out=result)
+        result *= scale
+        return np.asarray(result)
+
 
 class Symmetric(Range):
     """A range of signed 8-bit steps about zero, of which the largest magnitude is 128, as TVM's quantizer spreads them.

@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, helper
 from mnasbench.build.equalize import as_groups, from_groups
 from mnasbench.build.graph import constants, consumers, integers, layers
 from mnasbench.build.quantize import weight_scales
-from mnasbench.build.ranges import LEVELS, Range
+from mnasbench.build.ranges import Range
 from mnasbench.build.rounding import round_by_descent, round_by_gptq, round_to_nearest
 from mnasbench.runtimes.onnxruntime import open_session
 
@@ -157,14 +157,7 @@ def _channel_means(values: np.ndarray) -> np.ndarray:
 
 def _quantized(values: np.ndarray, chosen: Range | None) -> np.ndarray:
     """``values`` as the steps of its range give them back; unchanged where the tensor stays float."""
-    if chosen is None:
-        return values
-    scale, zero_point = chosen.scale_and_zero_point
-    result = values / scale
-    np.rint(result, out=result)
-    np.clip(result, -zero_point, LEVELS - 1 - zero_point, out=result)
-    result *= scale
-    return np.asarray(result)
+    return values if chosen is None else chosen.in_steps(values)
 
 
 def _run(node: NodeProto, inputs: Mapping[str, np.ndarray], opset: object) -> dict[str, np.ndarray]:
