@@ -88,7 +88,7 @@ _ALL = (
         "int8-auto",
         "int8",
         "int8; ranges by tensor, and the steps of the recipe, are chosen on held-out calibration images. Of no card.",
-        marker="X",
+        marker="h",
         calibrator="percentile",
         card_generations=(),
         is_chosen=True,

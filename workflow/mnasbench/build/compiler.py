@@ -289,7 +289,11 @@ class _Int8Build:
         kept: dict[str, Any],
         mixed: Mixed,
     ) -> dict[str, Any]:
-        notes = ([self.choice.note] if self.choice else []) + list(mixed.notes)
+        notes = list(mixed.notes)
+        if self.choice:
+            notes.insert(0, self.choice.note)
+        elif self.precision.is_chosen:
+            notes.insert(0, f"too few calibration images to choose by, at least {LEAST_IMAGES}: the default recipe")
         if self.reduced:
             notes.append(
                 "weights have 7 bits: without VNNI instructions the sums of 8-bit products saturate in 16 bits"
