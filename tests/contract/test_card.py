@@ -51,6 +51,8 @@ def test_the_whole_workflow_through_the_vendors_tools(card: Workflow, settings: 
         assert float(row["throughput_qps"]) > 0 and float(row["latency_avg_us"]) > 0
         # Outputs that belong to other inputs would agree with them by chance only.
         assert float(row["agreement"]) > 80
+        if name == int8:
+            _check_conditioned(card)
         # Behind a softmax there are no logits to compare.
         assert row["sqnr_db"] == "" if "extra_ops" in OPTIONS[generation] else float(row["sqnr_db"]) > 15
 
@@ -81,6 +83,16 @@ def test_the_whole_workflow_through_the_vendors_tools(card: Workflow, settings: 
     assert card.planned() == {}
     files[2].unlink()
     assert card.planned()["compile_model"] == 1
+
+
+def _check_conditioned(card: Workflow) -> None:
+    """int8 was compiled from the conditioned graph, and the report has its certificate."""
+    folder = card.root / "results/condition/mnasnet0_5"
+    certificate = json.loads((folder / "mnasnet0_5_64.condition.json").read_text())
+    assert certificate["target"] == "vamc" and certificate["opset"] == 11
+    assert {row["kind"] for row in certificate["foreseen"]} == {"symmetric", "per-tensor"}
+    page = (card.root / "results/report.html").read_text()
+    assert "Conditioned graphs" in page and "ask for" in page
 
 
 PREFIX = "results/build/mnasnet0_5/fp16/mnasnet0_5-fp16-none-3_64_64-vacc/mnasnet0_5"

@@ -17,7 +17,7 @@ from mnasbench.card_options import check_options
 from mnasbench.errors import InputError, SettingsError, did_you_mean, one_line
 from mnasbench.files import read_yaml
 from mnasbench.onnx_file import own_size
-from mnasbench.precisions import PRECISIONS
+from mnasbench.precisions import PRECISIONS, is_quantized
 from mnasbench.preprocessing import (
     EXACT,
     INTERPOLATIONS,
@@ -308,6 +308,19 @@ class Settings:
     def on_card(self, precision: str) -> bool:
         """Whether the vendor's tools make the rows of a precision."""
         return self.engine_of(precision) == "vacc"
+
+    @property
+    def conditioning_target(self) -> str:
+        """The compiler that graphs are conditioned for (:data:`mnasbench.build.condition.TARGETS`)."""
+        return "vamc" if self["engine"] == "vacc" else "onnxruntime"
+
+    def is_conditioned(self, precision: str) -> bool:
+        """Whether the compiler of a precision is given the conditioned graph.
+
+        On its own (auto) only the card's: the embedded one equalizes by itself.
+        """
+        asked = self["engine"] == "vacc" if self["condition"] == "auto" else bool(self["condition"])
+        return asked and is_quantized(precision) and self.engine_of(precision) == self["engine"]
 
     @property
     def dataset_is_imagenet(self) -> bool:

@@ -1,8 +1,36 @@
-"""Stage build: the compiler's file, the preprocessing file, the compiled model."""
+"""Stage build: the conditioned graph, the compiler's file, the preprocessing file, the compiled model."""
 
 
 localrules:
     write_build_config,
+
+
+rule condition_model:
+    input:
+        current=get_current("condition_model"),
+        graph="results/model/{variant}/{name}_{size}.onnx",
+        description="results/model/{variant}/{name}_{size}.json",
+        calibration=inputs.get_conditioning_images,
+        chosen=names.calibration_receipt(SETTINGS),
+    output:
+        graph="results/condition/{variant}/{name}_{size}.onnx",
+        description="results/condition/{variant}/{name}_{size}.json",
+        certificate="results/condition/{variant}/{name}_{size}.condition.json",
+        receipt="results/condition/{variant}/{name}_{size}.receipt.json",
+    log:
+        "results/logs/build/condition_model-{variant}-{name}_{size}.log",
+    priority: 2
+    threads: 2
+    resources:
+        mem_mb=ask.get_memory(3000),
+        runtime=ask.get_minutes(20, images_a_minute=100, of="calibration"),
+    params:
+        **get_step("condition_model"),
+    shell:
+        record(
+            "condition_model.py {input.description:q} {params.arguments:q} --output {output.graph:q}",
+            verified="{input.chosen:q}",
+        )
 
 
 rule write_build_config:

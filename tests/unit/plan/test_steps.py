@@ -87,9 +87,10 @@ def test_a_setting_changes_the_steps_that_use_it_and_no_other() -> None:
     before = texts(_settings())
     for changed, expected in (
         ({"vamp": {"iterations": 9}}, {"measure_performance"}),
-        ({"calibration": {"images": 100}}, {"sample_calibration", "write_build_config"}),
+        ({"calibration": {"images": 100}}, {"sample_calibration", "write_build_config", "condition_model"}),
         ({"calibration": {"split": True}}, {"evaluate_outputs"}),
         ({"quantize": {"equalize": False}}, {"write_build_config"}),
+        ({"condition": True}, {"summarize"}),
         ({"shards": 3}, {"index_shard", "write_npz", "write_image_npz", "summarize"}),
         ({"parity": {"images": 7}}, {"check_parity"}),
         ({"precisions": ["int8-max"]}, {"summarize"}),
@@ -112,6 +113,23 @@ def test_the_card_and_the_embedded_engine_are_called_in_two_ways() -> None:
     assert int8[2:4] == ["-i", "8"] and "--retries" not in int8
     assert accuracy_sessions(embedded, "int8-max", 5) == ["-i", "5", "-p", "1"]
     assert accuracy_sessions(card, "int8-max", 5)[:2] == ["-i", "8"]
+
+
+def test_int8_of_the_card_is_given_the_conditioned_graph_and_nothing_else_is() -> None:
+    plain, made = "results/model/m/mnasnet0_5_224", "results/condition/m/mnasnet0_5_224"
+    for settings, precision, expected in (
+        (_settings(), "int8-max", plain),
+        (_settings(condition=True), "int8-max", made),
+        (_settings(condition=True), "fp32", plain),
+        (_settings(**CARD), "int8-max", made),
+        (_settings(**CARD), "fp16", plain),
+        (_settings(**CARD, condition=False), "int8-max", plain),
+    ):
+        assert names.graph(settings, "m", precision) == expected
+        is_made = expected == made
+        assert (f"{made}.condition.json" in names.row_results(settings, "m", precision)) == is_made
+    arguments = STEPS["condition_model"](_settings(**CARD), variant="m", name="mnasnet0_5", size="224").arguments
+    assert arguments[-2:] == ["--target", "vamc"]
 
 
 def test_the_cards_own_options_reach_its_build_file_and_make_stale_what_they_decide() -> None:
@@ -187,7 +205,7 @@ def test_an_own_onnx_is_imported_and_has_no_publisher(tmp_path: Path) -> None:
         "--size",
         "8",
     ]
-    assert names.graph(settings, "mine") == "results/model/mine/mine_8"
+    assert names.graph(settings, "mine", "fp32") == "results/model/mine/mine_8"
     assert names.parity("mine") not in names.row_results(settings, "mine", "fp32")
     inputs = Inputs(settings).get_weights(SimpleNamespace(variant="mine"))
     assert inputs == [str(file), str(tmp_path / "net.data")]

@@ -88,13 +88,17 @@ class Inputs:
         files = files_of_onnx if self._settings.models[wildcards.variant].is_onnx else files_of_weights
         return [str(path) for path in files(Path(file))]
 
+    def get_conditioning_images(self, wildcards: Any) -> list[str]:
+        """The list of the calibration images that a graph is conditioned by, and an own file that prepares them."""
+        return [names.calibration_list(self._settings), *_own_code(self._settings.models[wildcards.variant])]
+
     def get_graph(self, wildcards: Any) -> str:
         """The graph that is compiled."""
-        return f"{names.graph(self._settings, wildcards.variant)}.onnx"
+        return f"{names.graph(self._settings, wildcards.variant, wildcards.precision)}.onnx"
 
     def get_graph_description(self, wildcards: Any) -> str:
         """What describes it, and names it in the build file."""
-        return f"{names.graph(self._settings, wildcards.variant)}.json"
+        return f"{names.graph(self._settings, wildcards.variant, wildcards.precision)}.json"
 
     # --------------------------------------------------------------------------------------------------- the results
     def get_scores(self, wildcards: Any) -> list[str]:

@@ -132,12 +132,23 @@ def exported(settings: Settings, variant: str) -> str:
     return f"results/model/{variant}/{model.name}_{model.size_label}"
 
 
-def graph(settings: Settings, variant: str) -> str:
+def conditioned(settings: Settings, variant: str) -> str:
+    """The same network made robust to int8, without its suffix."""
+    model = settings.models[variant]
+    return f"results/condition/{variant}/{model.name}_{model.size_label}"
+
+
+def certificate(settings: Settings, variant: str) -> str:
+    """What was changed in the conditioned graph, and what its answers moved by."""
+    return f"{conditioned(settings, variant)}.condition.json"
+
+
+def graph(settings: Settings, variant: str, precision: str) -> str:
     """The graph that is compiled (``.onnx``) and what describes it (``.json``), without their suffix.
 
     A step between the export and the compiler names here what it writes; all that reads the graph follows.
     """
-    return exported(settings, variant)
+    return (conditioned if settings.is_conditioned(precision) else exported)(settings, variant)
 
 
 # ------------------------------------------------------------------------------------------------------------ build
@@ -218,6 +229,8 @@ def row_results(settings: Settings, variant: str, precision: str) -> list[str]:
         performance(variant, precision),
         accuracy(variant, precision),
     ]
+    if settings.is_conditioned(precision):
+        files.append(certificate(settings, variant))
     # Nobody has published how the images of an own ONNX file are to be prepared.
     has_parity = precision == BASELINE and not settings.models[variant].is_onnx
     return [*files, parity(variant)] if has_parity else files

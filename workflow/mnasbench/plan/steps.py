@@ -187,6 +187,16 @@ def _import_onnx(model: ModelSettings, name: str, size: str) -> Step:
     return Step("scripts/import_onnx.py", settings, arguments, ["import_onnx.py"])
 
 
+@_step
+def condition_model(settings: Settings, variant: str, name: str, size: str) -> Step:
+    """Make a graph robust to int8 for a compiler that does not do so itself."""
+    model = settings.models[variant]
+    arguments = ["--preprocessing", canonical_json(model.preprocessing.to_json())]
+    arguments += ["--calibration", names.calibration_images(settings)]
+    arguments += ["--images", str(settings["calibration"]["images"]), "--target", settings.conditioning_target]
+    return Step("scripts/condition_model.py", {"arguments": arguments}, arguments)
+
+
 # ------------------------------------------------------------------------------------------------------------ build
 @_step
 def write_build_config(settings: Settings, variant: str, precision: str) -> Step:
@@ -367,7 +377,9 @@ def _summary_row(settings: Settings, variant: str, precision: str) -> dict[str, 
     files = names.compiled_files(settings, variant, precision)
     layers = next((file for file in files if file.endswith("/quantization.csv")), None)
     parity = {"parity": None} if settings.models[variant].is_onnx else {}
-    return {"precision": precision, "engine": settings.engine_of(precision), "files": {"layers": layers} | parity}
+    certificate = names.certificate(settings, variant) if settings.is_conditioned(precision) else None
+    own = {"layers": layers, "condition": certificate} | parity
+    return {"precision": precision, "engine": settings.engine_of(precision), "files": own}
 
 
 @_step

@@ -90,6 +90,7 @@ def make_report(
         "coverage": covered,
         "coverage_plot": _svg(plots.coverage_plot(covered.by_class, _HALF)) if covered and covered.by_class else None,
         "parity": sections.parity(results),
+        "conditioned": sections.conditioned(results),
         "times_plots": _times_plots(results),
         "class_order": reason_of_classes(class_file(results.manifest)),
         "origins": sections.origins(results),

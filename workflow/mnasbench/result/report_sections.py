@@ -197,6 +197,35 @@ def parity(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
     return list(certificates.items())
 
 
+# --------------------------------------------------------------------------------------------------- conditioned graphs
+def conditioned(results: Results) -> dict[str, tuple[Mapping[str, Any], list[str]]]:
+    """By variant, the certificate of its conditioned graph, and what to ask its compiler for, as sentences."""
+    certificates = {result.row.model: result.condition for result in results.rows if result.condition}
+    return {model: (one, _conditioning_advice(one)) for model, one in certificates.items()}
+
+
+def _conditioning_advice(certificate: Mapping[str, Any]) -> list[str]:
+    sentences = []
+    for kind in dict.fromkeys(row["kind"] for row in certificate["foreseen"]):
+        rows = [row for row in certificate["foreseen"] if row["kind"] == kind and row["conditioned"]["sqnr_db"]]
+        if len(rows) < 2:
+            continue
+        best, worst = (pick(rows, key=lambda row: row["conditioned"]["sqnr_db"]) for pick in (max, min))
+        kept = f"{best['conditioned']['sqnr_db']:.1f} dB is foreseen with it"
+        least = f"{worst['conditioned']['sqnr_db']:.1f} dB with {worst['mode']}"
+        sentences.append(f"If the compiler is {kind}: ask for {best['mode']}, because {kept} and {least}.")
+    excluded = certificate.get("losing_layers")
+    if excluded and excluded["layers"]:
+        share = 100 * excluded["macs_share"]
+        named = ", ".join(f"{layer} ({kept:.1f} dB)" for layer, kept in excluded["layers"].items())
+        keys = f"skip_conv_layers: {excluded['skip_conv_layers']} or exclude_layers: {excluded['exclude_layers']}"
+        sentences.append(
+            f"Layers that lose most by themselves: {named}. To leave them in float, which does {share:.1f} % of the "
+            f"multiply-adds there: {keys}."
+        )
+    return sentences
+
+
 # ------------------------------------------------------------------------------------------- weights, preprocessing
 def origins(results: Results) -> dict[str, list[str]]:
     """By variant, as sentences: which published weights it counts as, how its images are prepared, what was noted."""
@@ -229,6 +258,7 @@ def acceptances(results: Results) -> list[tuple[Receipt, Mapping[str, Any]]]:
 # What a figure is read from: the rule whose command makes it.
 _FIGURES = {
     "export_model": "parameters, multiply-adds",
+    "condition_model": "the conditioned graph and its certificate",
     "compile_model": "model size, error by layer",
     "measure_performance": "throughput, latency, verdict",
     "run_accuracy": "the outputs behind every accuracy",

@@ -25,7 +25,8 @@ class RowResults:
 
     ``description``: of the exported graph; empty where that is not there. ``quantization``: the error of each layer as
     written; None where the row's compiler leaves no such table. ``peak``: what ``ort-vamp --find-peak --json`` wrote to
-    peak.json, where somebody did for this build.
+    peak.json, where somebody did for this build. ``condition``: the certificate of the conditioned graph, where the
+    row's compiler was given one.
     """
 
     row: Row
@@ -36,6 +37,7 @@ class RowResults:
     quantization: pd.DataFrame | None
     peak: Mapping[str, Any] | None
     parity: Mapping[str, Any] | None
+    condition: Mapping[str, Any] | None
     answer_files: tuple[Path, ...]
 
     @property
@@ -156,6 +158,7 @@ def _row_results(folder: Path, row: Row, files: Mapping[str, str], answers: list
         # Made by hand, and so perhaps of a former build.
         peak if peak and peak.get("digests") == performance.get("digests") else None,
         read("parity"),
+        read("condition"),
         tuple(folder / name for name in answers),
     )
 

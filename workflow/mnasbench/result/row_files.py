@@ -10,7 +10,7 @@ from mnasbench.files import read_json
 
 NAME = "summary.json"
 # A row's own files; an engine may not leave all of them, and peak is made by hand.
-KINDS = ("exported", "compiled", "layers", "performance", "accuracy", "parity", "peak")
+KINDS = ("exported", "compiled", "layers", "performance", "accuracy", "parity", "peak", "condition")
 
 
 def row_files(described: Mapping[str, Any], folder: Path) -> dict[str, Any]:
