@@ -17,9 +17,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from mnasbench.build.calibration import Batches, observe, sample
 from mnasbench.build.dead_channels import without_dead_channels
 from mnasbench.build.equalize import as_groups, equalize
-from mnasbench.build.foresee import foresee
+from mnasbench.build.foresee import Forecast, Foresight, answers, kind_named
 from mnasbench.build.gate import agreement, check_exact, logits_of, sqnr_db
-from mnasbench.build.graph import constants, layers, prepare, tensor_shapes
+from mnasbench.build.graph import constants, layers, macs_by_layer, prepare, tensor_shapes
 from mnasbench.build.observer import Moments
 from mnasbench.build.opset import OPSETS, in_opset, opset_of
 from mnasbench.build.plain_layers import with_plain_layers, with_softmax, without_softmax
@@ -34,6 +34,8 @@ HOLD_OUT = 5
 _JUDGED, _NOISE, _HALF = 128, 8, 16
 # Images that an emulated compiler calibrates on, and those that it is judged on.
 _FORESEEN = 100, 64
+# A layer that keeps so much less by itself than half of them is worth float, if there are not many.
+_STANDS_OUT_DB, _MOST_EXCLUDED = 6.0, 4
 # Of the least channel there is often nothing left on the images; below this share it counts as silent.
 _SILENT = 1e-9
 
@@ -131,7 +133,7 @@ def condition(
         "digests": {"original": _digest(model), "conditioned": _digest(finished)},
     }
     progress.step("foreseeing what compilers make of both")
-    certificate["foreseen"] = _foreseen(
+    certificate |= _foreseen(
         model,
         newer,
         sample(calibration, moments[names[0]].images, _FORESEEN[0]),
@@ -292,19 +294,48 @@ def _foreseen(
     judged: np.ndarray,
     kinds: Collection[str],
     progress: Progress,
-) -> list[dict[str, Any]]:
-    """What int8 keeps of the original's answers under each kind of compiler and mode, raw and conditioned."""
+) -> dict[str, Any]:
+    """What int8 keeps of the original's answers under each kind and mode, raw and conditioned; the layers that lose.
+
+    The layers are judged under the first kind, in the mode that keeps most of the conditioned graph.
+    """
     on, of = partial(_batches, calibration), partial(_batches, judged)
-    raw = foresee(before, on, of, kinds=kinds, progress=progress)
-    changed = foresee(after, on, of, reference=before, kinds=kinds, progress=progress)
-    return [
-        {"kind": old.kind, "mode": old.mode}
-        | {
-            name: {"agreement": row.agreement, "sqnr_db": row.sqnr_db if np.isfinite(row.sqnr_db) else None}
-            for name, row in (("raw", old), ("conditioned", new))
-        }
-        for old, new in zip(raw, changed, strict=True)
+    raw, changed = Foresight(before, on, progress), Foresight(after, on, progress)
+    expected = answers(raw.model, of)
+    rows = {
+        name: one.forecasts(expected, of, None, kinds, progress)
+        for name, one in (("raw", raw), ("conditioned", changed))
+    }
+    foreseen = [
+        {"kind": old.kind, "mode": old.mode, "raw": _kept(old), "conditioned": _kept(new)}
+        for old, new in zip(rows["raw"], rows["conditioned"], strict=True)
     ]
+    kind = kind_named(next(iter(kinds)))
+    best = max((row for row in rows["conditioned"] if row.kind == kind.name), key=lambda row: row.sqnr_db)
+    losing = _losing(after, changed.losses(kind, best.mode, judged))
+    spared = changed.compiled(kind, best.mode, list(losing["layers"]))
+    kept = sqnr_db(expected, answers(spared, of))
+    losing |= {"kind": kind.name, "mode": best.mode, "sqnr_db_without": best.sqnr_db, "sqnr_db_with": kept}
+    return {"foreseen": foreseen, "losing_layers": losing}
+
+
+def _kept(row: Forecast) -> dict[str, float | None]:
+    return {"agreement": row.agreement, "sqnr_db": row.sqnr_db if np.isfinite(row.sqnr_db) else None}
+
+
+def _losing(model: ModelProto, losses: Mapping[str, float]) -> dict[str, Any]:
+    """The convolutions that stand out by what each loses alone, in the vendor's keys, and what they do of the work."""
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    own = {name: kept for name, kept in losses.items() if name in convolutions and np.isfinite(kept)}
+    limit = float(np.median(list(own.values()))) - _STANDS_OUT_DB if own else 0.0
+    named = dict([(name, kept) for name, kept in own.items() if kept < limit][:_MOST_EXCLUDED])
+    macs = macs_by_layer(model)
+    return {
+        "layers": named,
+        "skip_conv_layers": sorted(convolutions.index(name) for name in named),
+        "exclude_layers": sorted(named),
+        "macs_share": sum(macs.get(name, 0) for name in named) / sum(macs.values()),
+    }
 
 
 def _batches(images: np.ndarray) -> Iterator[np.ndarray]:

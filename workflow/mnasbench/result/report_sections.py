@@ -217,11 +217,12 @@ def _conditioning_advice(certificate: Mapping[str, Any]) -> list[str]:
     excluded = certificate.get("losing_layers")
     if excluded and excluded["layers"]:
         share = 100 * excluded["macs_share"]
+        brought = excluded["sqnr_db_with"] - excluded["sqnr_db_without"]
         named = ", ".join(f"{layer} ({kept:.1f} dB)" for layer, kept in excluded["layers"].items())
         keys = f"skip_conv_layers: {excluded['skip_conv_layers']} or exclude_layers: {excluded['exclude_layers']}"
         sentences.append(
             f"Layers that lose most by themselves: {named}. To leave them in float, which does {share:.1f} % of the "
-            f"multiply-adds there: {keys}."
+            f"multiply-adds there and brings {brought:.1f} dB: {keys}."
         )
     return sentences
 
