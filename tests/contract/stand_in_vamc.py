@@ -16,12 +16,11 @@ import yaml
 from onnx import ModelProto
 
 from mnasbench.build.calibration import Batches
-from mnasbench.build.compiler import Built, Recipe, compile_model
+from mnasbench.build.compiler import Built, compile_model
 from mnasbench.build.config import read_build_config
 from mnasbench.build.foresee import compiled_as
 from mnasbench.build.vamc import build
 from mnasbench.precisions import precision_named
-from mnasbench.progress import Progress
 from mnasbench.runtimes.onnxruntime import optimized
 
 OPERATIONS = {
@@ -102,12 +101,12 @@ def check_operations(operations: list[dict[str, Any]], generation: int) -> None:
 
 
 def compile_as_the_card(
-    per_channel: bool, model: ModelProto, precision: str, batches: Batches | None, recipe: Recipe, progress: Progress
+    per_channel: bool, model: ModelProto, precision: str, batches: Batches | None, *rest: Any
 ) -> Built:
     """In place of the embedded compiler's own: int8 as a TVM-like compiler makes it."""
     mode = precision_named(precision).mode
     if mode is None or batches is None:
-        return compile_model(model, precision, batches, recipe, progress)
+        return compile_model(model, precision, batches, *rest)
     graph = compiled_as(model, batches, mode, per_channel=per_channel)
     convolutions = sum(node.op_type == "QLinearConv" for node in optimized(graph).graph.node)
     return Built(graph, {"mode": mode}, [], int8_convs=convolutions)

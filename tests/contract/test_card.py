@@ -90,7 +90,7 @@ def _check_conditioned(card: Workflow) -> None:
     folder = card.root / "results/condition/mnasnet0_5"
     certificate = json.loads((folder / "mnasnet0_5_64.condition.json").read_text())
     assert certificate["target"] == "vamc" and certificate["opset"] == 11
-    assert {row["kind"] for row in certificate["foreseen"]} == {"symmetric", "per-tensor"}
+    assert {row["kind"] for row in certificate["foreseen"]} == {"symmetric"}
     page = (card.root / "results/report.html").read_text()
     assert "Conditioned graphs" in page and "ask for" in page
 

@@ -59,7 +59,7 @@ class Target:
 
 # vamc reads what TVM's ONNX frontend does, its published exports are of opset 11; TFLite's has no HardSwish.
 TARGETS = {
-    "vamc": Target("vamc, a TVM-like compiler", ("symmetric", "per-tensor"), opset=11, lacks=frozenset({"HardSwish"})),
+    "vamc": Target("vamc, a TVM-like compiler", ("symmetric",), opset=11, lacks=frozenset({"HardSwish"})),
     "onnxruntime": Target("ONNX Runtime's quantize_static", ("asymmetric",)),
     "openvino": Target("OpenVINO with NNCF", ("asymmetric",)),
     "tflite": Target("TFLite", ("asymmetric",), opset=13, lacks=frozenset({"HardSwish"})),
