@@ -153,11 +153,12 @@ def graphs_of(net: Net, python: Path | None) -> Iterator[tuple[str, Callable[[on
     yield "power_of_two", lambda model: tvm_like(model, "power-of-two", "max")
 
 
-def score(expected: np.ndarray, given: np.ndarray) -> dict[str, float]:
-    """Agreement in percent and SQNR in dB."""
+def score(expected: np.ndarray, given: np.ndarray) -> dict[str, float | None]:
+    """Agreement in percent and SQNR in dB; None where nothing differs."""
     from mnasbench.build.gate import agreement, sqnr_db
 
-    return {"agreement": round(agreement(expected, given), 2), "sqnr_db": round(sqnr_db(expected, given), 2)}
+    kept = sqnr_db(expected, given)
+    return {"agreement": round(agreement(expected, given), 2), "sqnr_db": round(kept, 2) if np.isfinite(kept) else None}
 
 
 def measure(net: Net, python: Path | None, asked: list[str] | None) -> Iterator[tuple[str, dict[str, object]]]:
@@ -200,7 +201,7 @@ def main() -> None:
         for method, row in measure(net, options.nncf_python, options.methods):
             results[name][method] = row
             print(f"{name:24} {method:22} " + "  ".join(f"{form}: {got}" for form, got in row.items()), flush=True)
-    print(json.dumps(results))
+    print(json.dumps(results, allow_nan=False))
 
 
 if __name__ == "__main__":
