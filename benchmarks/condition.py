@@ -1,11 +1,11 @@
 """What a conditioned graph brings compilers that are not ours: raw and conditioned, given to each of them.
 
---nets holds NAME.onnx (a float classifier), NAME.npz (uint8 pixels (n, 3, H, W): `calib` and `judge`) and NAME.json
-(its preprocessing as in a receipt). Every method gets the same calibration pixels; every row is judged against the raw
-graph's fp32 on `judge`, which calibrated and conditioned nothing. The last line is JSON:
+The nets are those that benchmarks/quantization.py keeps in its --folder: NAME/ with model.onnx, calibration.npy and
+judging.npy (uint8 (n, 3, H, W)), images.json (the preprocessing). Every method gets the same calibration pixels; every
+row is judged against the raw graph's fp32 on images that calibrated and conditioned nothing. The last line is JSON:
 net -> method -> raw and conditioned -> agreement (percent), sqnr_db; an error's first line for what failed.
 
-    python benchmarks/condition.py --nets NETS --nncf-python OTHER/bin/python mnasnet0_5 lite0
+    python benchmarks/condition.py --folder results/quantization --nncf-python OTHER/bin/python hard5 lite0
 """
 
 import argparse
@@ -29,20 +29,24 @@ MODES = ("percentile", "max", "kl_divergence", "mse")
 Batches = Callable[[], Iterator[np.ndarray]]
 
 
+def _thinned(pixels: np.ndarray, count: int) -> np.ndarray:
+    places = np.linspace(0, len(pixels) - 1, min(count, len(pixels))).round().astype(int)
+    return np.asarray(pixels[places])
+
+
 class Net:
     """One network of the folder: its graph, and both parts of its images, evenly thinned out to so many."""
 
-    def __init__(self, folder: Path, name: str, calibration: int, judged: int) -> None:
-        self.model = onnx.load(folder / f"{name}.onnx")
+    def __init__(self, folder: Path, calibration: int, judged: int) -> None:
+        self.model = onnx.load(folder / "model.onnx")
         self.input = self.model.graph.input[0].name
-        self.how = Preprocessing.from_json(json.loads((folder / f"{name}.json").read_text()))
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as pixels:
-            self.pixels = {
-                part: pixels[part][np.unique(np.linspace(0, len(pixels[part]) - 1, count).round().astype(int))]
-                for part, count in (("calib", calibration), ("judge", judged))
-            }
+        self.how = Preprocessing.from_json(json.loads((folder / "images.json").read_text()))
+        self.pixels = {
+            part: _thinned(np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False), count)
+            for part, count in (("calibration", calibration), ("judging", judged))
+        }
 
-    def batches(self, part: str = "calib") -> Iterator[np.ndarray]:
+    def batches(self, part: str = "calibration") -> Iterator[np.ndarray]:
         """The normalised images of one part."""
         pixels = self.pixels[part]
         return (normalise(pixels[i : i + BATCH], self.how) for i in range(0, len(pixels), BATCH))
@@ -56,7 +60,7 @@ class Net:
         step = session.get_inputs()[0].shape[0]
         parts = [
             session.run(None, {name: batch[i : i + 1] if step == 1 else batch})[0]
-            for batch in self.batches("judge")
+            for batch in self.batches("judging")
             for i in (range(len(batch)) if step == 1 else (0,))
         ]
         return np.concatenate(parts).astype(np.float64)
@@ -182,7 +186,7 @@ def main() -> None:
     """Measure, print a line a method, and the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="nets of the folder; default: all")
-    parser.add_argument("--nets", type=Path, help="the folder")
+    parser.add_argument("--folder", type=Path, default=Path("results/quantization"))
     parser.add_argument("--calibration-images", type=int, default=100)
     parser.add_argument("--judged-images", type=int, default=200)
     parser.add_argument("--methods", nargs="*", help="such as ort_minmax, nncf, tvm_like_percentile; default: all")
@@ -192,11 +196,9 @@ def main() -> None:
     if options.nncf_here:
         nncf_here(*options.nncf_here)
         return
-    if options.nets is None:
-        parser.error("--nets is missing")
     results: dict[str, dict[str, object]] = {}
-    for name in options.names or sorted(file.stem for file in options.nets.glob("*.json")):
-        net = Net(options.nets, name, options.calibration_images, options.judged_images)
+    for name in options.names or sorted(file.parent.name for file in options.folder.glob("*/model.onnx")):
+        net = Net(options.folder / name, options.calibration_images, options.judged_images)
         results[name] = {}
         for method, row in measure(net, options.nncf_python, options.methods):
             results[name][method] = row
