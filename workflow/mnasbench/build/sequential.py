@@ -94,12 +94,12 @@ def correct(
         if is_layer:
             weight, bias = node.input[1:3]
             step, _ = ranges[node.input[0]].scale_and_zero_point
-            wanted = values[weight]
+            aimed_at = values[weight]
             if ridge is not None:
                 residual = floats[node.output[0]] - _run(node, inputs, opset)[node.output[0]]
-                wanted = _refitted(node, inputs[node.input[0]], residual, wanted, ridge)
-            scales[weight] = weight_scales(node, wanted, steps, per_channel, values[bias], float(step))
-            rounded, was_nearest = _rounded(node, inputs[node.input[0]], wanted, scales[weight], steps, gptq, way)
+                aimed_at = _refitted(node, inputs[node.input[0]], residual, aimed_at, ridge)
+            scales[weight] = weight_scales(node, aimed_at, steps, per_channel, values[bias], float(step))
+            rounded, was_nearest = _rounded(node, inputs[node.input[0]], aimed_at, scales[weight], steps, gptq, way)
             nearest += [node.name] if was_nearest else []
             changed[weight] = inputs[weight] = rounded
         outputs = _run(node, inputs, opset)
