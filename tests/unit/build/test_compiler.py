@@ -205,6 +205,17 @@ def test_a_channel_of_tiny_weights_keeps_its_constant() -> None:
         assert quality(compiled(model=tiny, **recipe), tiny) > quality(compiled(model=model, **recipe), model) - 4
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])  # a full, a depthwise and a pointwise Conv
+def test_a_channel_without_weights_keeps_its_constant(place: int) -> None:
+    model = small_mnasnet()
+    values = constants(model)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    weight, bias = (values[name].copy() for name in convolutions[place].input[1:3])
+    weight[:3], bias[:3] = 0, 1.0
+    pruned = with_constants(model, dict(zip(convolutions[place].input[1:3], (weight, bias), strict=True)))
+    assert quality(compiled(model=pruned, equalize=False), pruned) > 40
+
+
 def test_headroom_ends_at_the_ceiling_of_a_clip() -> None:
     net = small_mnasnet(activation="Clip")
     made = compiled("int8-max", net, headroom=64.0)

@@ -60,14 +60,15 @@ def weight_scales(
     """Scale of each output channel, (channels,) float32, the largest weight on the last step; symmetric about zero.
 
     A bias has steps of ``input_scale`` times that scale, in 32 bits: a channel whose weights are so small that its
-    bias would leave them (it gives little but a constant) gets the scale at which the bias fits. A channel of zeros
-    gets the scale 1. Without ``per_channel`` every channel has the tensor's scale.
+    bias would leave them (it gives little but a constant, or nothing else) gets the scale at which the bias fits. A
+    channel of zeros alone gets the scale 1. Without ``per_channel`` every channel has the tensor's scale.
     """
     axis = weight_axis(node)
     largest = np.abs(weight).max(axis=tuple(a for a in range(weight.ndim) if a != axis)).astype(np.float64)
     scales = np.where(largest > _SMALLEST, largest / steps, 0.0)
     if bias is not None and input_scale > 0:
-        scales = np.where(scales > 0, np.maximum(scales, np.abs(bias) / (input_scale * _BIAS_STEPS)), 0.0)
+        needed = np.abs(bias).astype(np.float64) / (input_scale * _BIAS_STEPS)
+        scales = np.maximum(scales, np.where(needed > _SMALLEST, needed, 0.0))
     if not per_channel:
         scales = np.full_like(scales, scales.max())
     return np.where(scales > 0, scales, 1).astype(np.float32)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from onnx import ModelProto
 
-from mnasbench.build.gate import logits_of, sqnr_db
+from mnasbench.build.gate import agreement, logits_of, sqnr_db
 from mnasbench.build.mixed import Int8
 from mnasbench.build.sequential import OutOfTimeError, Way
 
@@ -25,8 +25,10 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "fast": (Way("descent"),),
     "full": (Way("descent"), Way("refit, ridge 3", 3.0), Way("refit, ridge 1", 1.0)),
 }
-# Every fifth image judges; with fewer images than this one or none would.
-_JUDGES, _LEAST_IMAGES = 5, 10
+# Every fourth image judges; with fewer images than this two or none would.
+_JUDGES, _LEAST_IMAGES = 4, 12
+# Standard errors by which the mean image has to gain: few images gain by chance.
+_SURE = 2.0
 Build = Callable[[np.ndarray, Way, float], Int8]
 
 
@@ -53,18 +55,19 @@ class Reconstruction:
         judging = np.arange(len(images)) % _JUDGES == _JUDGES - 1
         judged, learned = images[judging], images[~judging]
         reference = logits_of(model, judged)
-        best, best_db = made, sqnr_db(reference, logits_of(made.model, judged))
-        self.tried, self.kept, self.images = {"one-shot": _finite(best_db)}, None, [len(learned), len(judged)]
+        best, scores = made, logits_of(made.model, judged)
+        self.tried = {"one-shot": _finite(sqnr_db(reference, scores))}
+        self.kept, self.images = None, [len(learned), len(judged)]
         for way in WAYS[self.level]:
             try:
                 one = build(learned, way, begin + self.seconds)
             except OutOfTimeError:
                 self.tried[way.name] = None
                 break
-            kept_db = sqnr_db(reference, logits_of(one.model, judged))
-            self.tried[way.name] = _finite(kept_db)
-            if kept_db > best_db:
-                best, best_db, self.kept = one, kept_db, way.name
+            others = logits_of(one.model, judged)
+            self.tried[way.name] = _finite(sqnr_db(reference, others))
+            if _surely_nearer(reference, others, scores):
+                best, scores, self.kept = one, others, way.name
         self.seconds = max(0.0, self.seconds - (time.monotonic() - begin))
         return best
 
@@ -81,6 +84,15 @@ class Reconstruction:
             "tried": self.tried,
             "kept": self.kept,
         }
+
+
+def _surely_nearer(reference: np.ndarray, scores: np.ndarray, than: np.ndarray) -> bool:
+    """Whether ``scores`` (n, classes) have less error than ``than``, in the mean image as well, and no answer less."""
+    tiny = np.finfo(np.float32).tiny
+    new, old = (np.square(reference - one, dtype=np.float64).sum(axis=1) + tiny for one in (scores, than))
+    gain = np.log(old / new)
+    is_sure = gain.mean() > _SURE * gain.std(ddof=1) / np.sqrt(len(gain))
+    return bool(is_sure and new.sum() < old.sum() and agreement(reference, scores) >= agreement(reference, than))
 
 
 def _finite(value: float) -> float | None:
