@@ -100,12 +100,6 @@ def correct(
                 aimed_at = _refitted(node, inputs[node.input[0]], residual, aimed_at, ridge)
             scales[weight] = weight_scales(node, aimed_at, steps, per_channel, values[bias], float(step))
             rounded, was_nearest = _rounded(node, inputs[node.input[0]], aimed_at, scales[weight], steps, gptq, way)
-            aim = values[weight]
-            if ridge is not None:
-                residual = floats[node.output[0]] - _run(node, inputs, opset)[node.output[0]]
-                aim = _refitted(node, inputs[node.input[0]], residual, aim, ridge)
-            scales[weight] = weight_scales(node, aim, steps, per_channel, values[bias], float(step))
-            rounded, was_nearest = _rounded(node, inputs[node.input[0]], aim, scales[weight], steps, gptq, way)
             nearest += [node.name] if was_nearest else []
             changed[weight] = inputs[weight] = rounded
         outputs = _run(node, inputs, opset)
