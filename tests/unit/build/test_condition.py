@@ -61,6 +61,15 @@ def test_a_hard_net_is_kept_by_a_foreign_quantizer_only_conditioned() -> None:
     assert rows["conv_03"]["outputs_before"] > 100 * rows["conv_03"]["outputs_after"]
 
 
+@pytest.mark.parametrize("best", ["equalized", "as_it_was"])
+def test_channels_are_scaled_only_where_that_keeps_more(best: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = iter([20.0, 10.0] if best == "equalized" else [10.0, 20.0])
+    monkeypatch.setattr(conditioning, "_kept_by", lambda *_: next(figures))
+    made = condition(_hard(), lambda: iter(_stream()), "tflite").certificate
+    assert bool(made["equalized"]["groups"]) == (best == "equalized")
+    assert made["equalized"]["sqnr_db"][best] == 20
+
+
 def test_a_graph_whose_answers_move_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def spoiled(model: ModelProto, *_: object) -> ModelProto:
         name = next(tensor.name for tensor in model.graph.initializer)

@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnasbench.build.calibration import Batches, observe, sample
 from mnasbench.build.dead_channels import without_dead_channels
-from mnasbench.build.equalize import as_groups, equalize
+from mnasbench.build.equalize import Equalized, as_groups, equalize
 from mnasbench.build.foresee import Forecast, Foresight, answers, kind_named
 from mnasbench.build.gate import agreement, check_exact, logits_of, sqnr_db
 from mnasbench.build.graph import constants, layers, macs_by_layer, prepare, tensor_shapes
@@ -36,6 +36,8 @@ _JUDGED, _NOISE, _HALF = 128, 8, 16
 _FORESEEN = 100, 64
 # A layer that keeps so much less by itself than half of them is worth float, if there are not many.
 _STANDS_OUT_DB, _MOST_EXCLUDED = 6.0, 4
+# Calibration images that say whether equalization pays.
+_CHOSEN_ON = 32
 # Of the least channel there is often nothing left on the images; below this share it counts as silent.
 _SILENT = 1e-9
 
@@ -118,6 +120,14 @@ def condition(
     progress.step("equalizing channels")
     used = {name: moments[name] for name in names}
     equalized = equalize(quiet, used, profile.balance, profile.linear_balance)
+    # Even channels gain nothing from scales, and weights may lose: calibration images say which of both this is.
+    few = sample(calibration, moments[names[0]].images, _CHOSEN_ON)
+    kept = {
+        name: _kept_by(profile.kinds[0], graph, few)
+        for name, graph in (("equalized", equalized.model), ("as_it_was", quiet))
+    }
+    if not kept["equalized"] >= kept["as_it_was"]:
+        equalized = Equalized(quiet, used, [], [*equalized.scaled, *equalized.left])
     finished = equalized.model if softmax is None else with_softmax(equalized.model, softmax)
     newer, finished = finished, _with_batch(in_opset(finished, version, profile.lacks), batch)
     progress.step("comparing the answers")
@@ -128,7 +138,7 @@ def condition(
         "float32": _compared(model, finished, held_out),
         "float16": _compared_in_half(model, finished, held_out[:_HALF]),
         "silenced_channels": silent,
-        "equalized": {"groups": len(equalized.scaled), "left": len(equalized.left)},
+        "equalized": {"groups": len(equalized.scaled), "left": len(equalized.left), "sqnr_db": kept},
         "layers": _layer_rows(quiet, equalized.model, moments, equalized.moments, calibration),
         "digests": {"original": _digest(model), "conditioned": _digest(finished)},
     }
@@ -142,6 +152,14 @@ def condition(
         progress,
     )
     return Conditioned(finished, certificate)
+
+
+def _kept_by(kind: str, model: ModelProto, images: np.ndarray) -> float:
+    """SQNR (dB) of the logits under a kind of compiler whose ranges hold every value of these images."""
+    foresight = Foresight(model, partial(_batches, images))
+    graphs = foresight.model, foresight.compiled(kind_named(kind), "max")
+    expected, given = (answers(graph, partial(_batches, images)) for graph in graphs)
+    return sqnr_db(expected, given)
 
 
 def _split(batches: Batches) -> tuple[Batches, np.ndarray]:
