@@ -36,7 +36,7 @@ def round_by_gptq(weights: np.ndarray, scales: np.ndarray, steps: int, covarianc
     # The upper triangle U with U'U the inverse of the covariance, by way of the reversed matrix: unlike the inverse
     # itself, the covariance is certainly positive definite. Row j holds how the inputs after j make good its error.
     reversed_factor = np.linalg.cholesky(_damped(covariance)[:, ::-1, ::-1])
-    factor = np.linalg.inv(reversed_factor[:, ::-1, ::-1])
+    factor = _inverse_of_upper(reversed_factor[:, ::-1, ::-1])
     for start in range(0, inputs, _BLOCK):
         stop = min(start + _BLOCK, inputs)
         errors = np.empty((groups, rest.shape[1], stop - start))
@@ -48,6 +48,19 @@ def round_by_gptq(weights: np.ndarray, scales: np.ndarray, steps: int, covarianc
             rest[:, :, column + 1 : stop] -= error[:, :, None] * factor[:, None, column, column + 1 : stop]
         rest[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
     return rounded
+
+
+def _inverse_of_upper(matrices: np.ndarray) -> np.ndarray:
+    """The inverses of upper triangular ``matrices`` (groups, n, n), by halves: a sixth of the general one's work."""
+    size = matrices.shape[1]
+    if size <= _BLOCK:
+        return np.asarray(np.linalg.inv(matrices))
+    half = size // 2
+    inverse = np.zeros_like(matrices)
+    first, last = _inverse_of_upper(matrices[:, :half, :half]), _inverse_of_upper(matrices[:, half:, half:])
+    inverse[:, :half, :half], inverse[:, half:, half:] = first, last
+    inverse[:, :half, half:] = -(first @ matrices[:, :half, half:]) @ last
+    return inverse
 
 
 def _damped(covariance: np.ndarray) -> np.ndarray:

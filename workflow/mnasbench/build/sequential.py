@@ -24,6 +24,8 @@ _WIDEST = 2304
 # Positions that the covariance of a layer's inputs is taken from. Dense: a multiple of the inputs of MNASNet's widest
 # layer. Grouped: for each weight of an output (a depthwise Conv has 9 or 25).
 _POSITIONS, _POSITIONS_A_WEIGHT = 8192, 64
+# Positions of one product; small maps of several images are joined up to them.
+_POSITIONS_AT_ONCE = 1024
 # Images that it is taken from at least, however many positions each has.
 _LEAST_IMAGES = 8
 
@@ -196,20 +198,32 @@ def _covariance(node: NodeProto, values: np.ndarray, groups: int, taps: int) -> 
     size = values.shape[1] // groups * taps
     total = np.zeros((groups, size))
     squares = np.zeros((groups, size, size))
-    positions = 0
+    positions, images = 0, 0
     enough = _POSITIONS if groups == 1 else _POSITIONS_A_WEIGHT * size
     shift = None
-    for columns in _columns(node, values, groups):
+    for columns, joined in _joined(_columns(node, values, groups)):
         # Taken about a point near the mean, so that single precision is enough for inputs that hardly vary.
         shift = columns.mean(axis=2, keepdims=True) if shift is None else shift
         about = columns - shift
         total += about.sum(axis=2, dtype=np.float64)
         squares += about @ about.transpose(0, 2, 1)
-        positions += about.shape[2]
-        if positions >= max(enough, _LEAST_IMAGES * about.shape[2]):
+        positions, images = positions + about.shape[2], images + joined
+        if positions >= enough and images >= _LEAST_IMAGES:
             break
     mean = total / positions
     return np.asarray(squares / positions - mean[:, :, None] * mean[:, None, :])
+
+
+def _joined(parts: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+    """Arrays (groups, weights, positions) of several images in one, and of how many: each product writes all sums."""
+    waiting: list[np.ndarray] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(one.shape[2] for one in waiting) >= _POSITIONS_AT_ONCE:
+            yield np.concatenate(waiting, axis=2), len(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting, axis=2), len(waiting)
 
 
 def _columns(node: NodeProto, values: np.ndarray, groups: int) -> Iterator[np.ndarray]:
