@@ -54,7 +54,7 @@ def test_the_whole_workflow_through_the_vendors_tools(card: Workflow, settings: 
         if name == int8:
             _check_conditioned(card)
         # Behind a softmax there are no logits to compare.
-        assert row["sqnr_db"] == "" if "extra_ops" in OPTIONS[generation] else float(row["sqnr_db"]) > 15
+        assert row["sqnr_db"] == "" if "extra_ops" in OPTIONS[generation] else float(row["sqnr_db"]) > 12
 
     built = card.root / "results/build/mnasnet0_5" / int8
     asked = yaml.safe_load((built / "build.yaml").read_text())

@@ -9,6 +9,7 @@ import re
 import shlex
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -407,3 +408,17 @@ def test_provenance_says_whose_preprocessing_it_is_and_what_was_accepted(tmp_pat
     page = make_report(results)
     assert "the first published, as neither name nor digest" in page and "fitted into 224 x 224" in page
     assert "compile_model mnasnet0_5 fp32, 2026-01-02" in page and HOSTILE not in page
+
+
+def test_the_advice_names_the_mode_and_only_layers_that_pay() -> None:
+    def row(mode: str, kept: float) -> dict:
+        return {"kind": "symmetric", "mode": mode, "conditioned": {"agreement": 98.0, "sqnr_db": kept}}
+
+    losing = {"layers": {"conv_03": 12.0}, "macs_share": 0.02, "skip_conv_layers": [2], "exclude_layers": ["conv_03"]}
+    for gained, expected in ((5.0, "skip_conv_layers: [2] or exclude_layers"), (-1.0, "No layer is worth float")):
+        figures = losing | {"sqnr_db_without": 25.0, "sqnr_db_with": 25.0 + gained}
+        certificate = {"foreseen": [row("max", 20.0), row("mse", 25.0)], "losing_layers": figures}
+        result = SimpleNamespace(row=SimpleNamespace(model="net"), condition=certificate)
+        mode, layers = sections.conditioned(SimpleNamespace(rows=[result]))["net"][1]  # type: ignore[arg-type]
+        assert "ask for mse, because 25.0 dB" in mode and "20.0 dB with max" in mode
+        assert expected in layers

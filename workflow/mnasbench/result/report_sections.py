@@ -204,6 +204,10 @@ def conditioned(results: Results) -> dict[str, tuple[Mapping[str, Any], list[str
     return {model: (one, _conditioning_advice(one)) for model, one in certificates.items()}
 
 
+# Less than this is within what other images would give.
+_WORTH_DB = 0.5
+
+
 def _conditioning_advice(certificate: Mapping[str, Any]) -> list[str]:
     sentences = []
     for kind in dict.fromkeys(row["kind"] for row in certificate["foreseen"]):
@@ -220,10 +224,15 @@ def _conditioning_advice(certificate: Mapping[str, Any]) -> list[str]:
         brought = excluded["sqnr_db_with"] - excluded["sqnr_db_without"]
         named = ", ".join(f"{layer} ({kept:.1f} dB)" for layer, kept in excluded["layers"].items())
         keys = f"skip_conv_layers: {excluded['skip_conv_layers']} or exclude_layers: {excluded['exclude_layers']}"
-        sentences.append(
-            f"Layers that lose most by themselves: {named}. To leave them in float, which does {share:.1f} % of the "
-            f"multiply-adds there and brings {brought:.1f} dB: {keys}."
-        )
+        if brought < _WORTH_DB:
+            sentences.append(
+                f"No layer is worth float: the one(s) that stand out, {named}, would bring {brought:.1f} dB."
+            )
+        else:
+            sentences.append(
+                f"Layers that lose most by themselves: {named}. Left in float, with {share:.1f} % of the "
+                f"multiply-adds, that brings {brought:.1f} dB: {keys}."
+            )
     return sentences
 
 
