@@ -4,6 +4,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mnasbench.build.gate import logits_of
 from mnasbench.build.graph import constants, prepare, tensor_shapes
+from mnasbench.build.quantize import int8_nodes
 from mnasbench.errors import ModelError
 from unit.build.nets import Net, random_images, small_mnasnet
 
@@ -153,3 +154,14 @@ def test_a_batch_normalization_before_convolutions_is_folded_unless_they_pad(
     prepared, images = prepare(model), random_images(4)
     assert sum(node.op_type == "BatchNormalization" for node in prepared.graph.node) == left
     np.testing.assert_allclose(logits_of(prepared, images), logits_of(model, images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("reader", "int8"), [("LayerNormalization", False), ("Relu", True)])
+def test_a_sum_that_a_normalization_reads_is_none_of_int8(reader: str, int8: bool) -> None:
+    net = Net(0)
+    stream = net.add("Add", net.conv("input", 3, 8, 3), net.conv("input", 3, 8, 3))
+    scale = [net.constant(np.ones(16, np.float32))] if reader == "LayerNormalization" else []
+    moved = net.add(reader, net.add("Transpose", stream, perm=[0, 1, 3, 2]), *scale)
+    joined = net.add("Add", net.conv(moved, 8, 8, 1), net.conv(stream, 8, 8, 1))
+    nodes = int8_nodes(prepare(net.model(net.conv(joined, 8, 8, 1), 8)))
+    assert ("add_01" in {node.name for node in nodes}) == int8 and "add_02" in {node.name for node in nodes}

@@ -29,6 +29,8 @@ _JOINS = frozenset({"Add", "Concat", "Mul"})
 _MOVES = frozenset({"Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 # What a ReLU or Clip behind them becomes part of.
 _ABSORBING = frozenset({"Add", "Concat", "Conv", "Gemm"})
+# Normalizations of tokens, as one operator or by a mean of their own. They are computed in float.
+_NORMS = frozenset({"GroupNormalization", "InstanceNormalization", "LayerNormalization", "ReduceMean"})
 # Every value that they give is one that they read, so that both keep the same steps.
 _SAME_STEPS = _MOVES | {"Flatten", "MaxPool"}
 # Of these, and constants, the gates of x * gate(x) are made: of HardSwish, SiLU, GELU, Mish.
@@ -92,9 +94,18 @@ def int8_nodes(model: ModelProto, float_nodes: Collection[str] = ()) -> list[Nod
             fed_nodes.append(node)
     leading: set[str] = set(own)
     for node in reversed(fed_nodes):
+        # A stream of tokens between normalizations: eight bits would gain nothing, and wipe out a small class token.
+        if node.op_type in _JOINS and _is_normalized(node, readers):
+            continue
         if any(reader.name in leading for name in node.output for reader in readers.get(name, [])):
             leading.add(node.name)
     return [node for node in fed_nodes if node.name in leading and (node.name in own or node.op_type in _BETWEEN)]
+
+
+def _is_normalized(node: NodeProto, readers: Mapping[str, list[NodeProto]]) -> bool:
+    """Whether a normalization reads what the node gives, as it is or moved about."""
+    read = [reader for name in node.output for reader in readers.get(name, [])]
+    return any(one.op_type in _NORMS or (one.op_type in _MOVES and _is_normalized(one, readers)) for one in read)
 
 
 def _gated(model: ModelProto) -> set[str]:
