@@ -66,7 +66,7 @@ def test_channels_are_scaled_only_where_that_keeps_more(best: str, monkeypatch: 
     figures = iter([20.0, 10.0] if best == "equalized" else [10.0, 20.0])
     monkeypatch.setattr(conditioning, "_kept_by", lambda *_: next(figures))
     made = condition(_hard(), lambda: iter(_stream()), "tflite").certificate
-    assert bool(made["equalized"]["groups"]) == (best == "equalized")
+    assert bool(made["equalized"]["activations"]) == (best == "equalized")
     assert made["equalized"]["sqnr_db"][best] == 20
 
 

@@ -299,9 +299,7 @@ class _Int8Build:
                 "weights have 7 bits: without VNNI instructions the sums of 8-bit products saturate in 16 bits"
             )
         if self.equalized and self.equalized.left:
-            notes.append(
-                f"{len(self.equalized.left)} groups of activations could not be equalized exactly, and were not"
-            )
+            notes.append(f"{len(self.equalized.left)} activations could not be equalized exactly, and were not")
         if made.corrected.nearest:
             notes.append(f"rounded to the nearest, too wide for GPTQ: {', '.join(made.corrected.nearest)}")
         recipe = asdict(self.recipe) | {"float_layers": sorted(made.floats), "reduce_range": self.reduced}

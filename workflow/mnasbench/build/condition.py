@@ -138,7 +138,7 @@ def condition(
         "float32": _compared(model, finished, held_out),
         "float16": _compared_in_half(model, finished, held_out[:_HALF]),
         "silenced_channels": silent,
-        "equalized": {"groups": len(equalized.scaled), "left": len(equalized.left), "sqnr_db": kept},
+        "equalized": {"activations": len(equalized.scaled), "left": len(equalized.left), "sqnr_db": kept},
         "layers": _layer_rows(quiet, equalized.model, moments, equalized.moments, calibration),
         "digests": {"original": _digest(model), "conditioned": _digest(finished)},
     }

@@ -1,49 +1,46 @@
 """Exact changes of the float graph after which 8 bits lose less: channels scaled, shifted and mirrored.
 
 Between a layer and the layers that read it, channel c may be multiplied by s_c and the readers' weights for it
-divided by s_c: ReLU lets a positive factor through, sums and pooling any that all their inputs share
-(cross-layer equalization, Nagel et al. 2019, "Data-free quantization through weight equalization and bias
-correction"). Where no ReLU stands between and no reader pads with zeros, a channel's mean may also be moved into
-the readers' biases, and a channel may be mirrored.
+divided by s_c (cross-layer equalization, Nagel et al. 2019, "Data-free quantization through weight equalization and
+bias correction"; between a LayerNormalization and the matrices behind it, SmoothQuant, Xiao et al. 2022).
+:mod:`mnasbench.build.channels` says which channels. Where no ReLU stands between and no reader pads with zeros, a
+channel's mean may also be moved into the readers' biases, and a channel may be mirrored.
 
 The scale is chosen from what the net computes and not from how its weights happen to be scaled, so a net and
 any rescaling of its hidden channels come out the same.
 """
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, NodeProto
 
+from mnasbench.build.channels import FIXED, Channels, Edit, channels_of
 from mnasbench.build.graph import (
-    WEIGHTED,
     attribute,
     constants,
     consumers,
     integers,
     layers,
     producers,
-    tensor_shapes,
     with_constants,
 )
 from mnasbench.build.observer import Moments
 
-# Operators that let one positive factor a channel through.
-_SCALE_PASSES = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Flatten")
-
 
 @dataclass(frozen=True)
 class Equalized:
-    """The changed graph and its activations' moments, the groups of tensors that share scales, the groups left.
+    """The changed graph and its activations' moments; names of observed tensors by what became of them.
 
-    The image and the logits are in neither: their scales are not ours to choose.
+    ``scaled``: at least one of its channels has a scale of its own; ``left``: none has, the image apart.
     """
 
     model: ModelProto
     moments: dict[str, Moments]
-    scaled: list[list[str]]
-    left: list[list[str]]
+    scaled: list[str]
+    left: list[str]
 
 
 def as_groups(node: NodeProto, weight: np.ndarray) -> np.ndarray:
@@ -73,81 +70,117 @@ def equalize(
     share that its term has among the terms of an output of a reader. ``linear_balance`` is that of tensors that no
     ReLU makes (projections and residual sums): they cause most of the error, so their readers' weights bear more.
     """
+    # Moments are by the second axis; a tensor whose channels lie along another one keeps its scale.
+    before = channels_of(model)
+    turned = [name for name in moments if _along(before, moments, name) is None]
+    channels = channels_of(model, turned) if turned else before
+    by_channel = {name: _along(channels, moments, name) for name in moments}
+    observed = {name: scales for name, scales in by_channel.items() if scales is not None}
     # Integers are shapes and places: through floats a large one would become another.
     held = constants(model)
     values = {name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in held.items()}
-    made_by, read_by = producers(model), consumers(model)
-    changed = dict(moments)
-    scaled, left = [], []
-    own = {node.name for node in layers(model)}
-    ends = {model.graph.input[0].name, model.graph.output[0].name}
-    for group in _tied_tensors(model, values):
-        if ends & set(group):
-            continue
-        makers = [made_by[name] for name in group if name in made_by and not _is_inside(made_by[name], group)]
-        readers = [node for name in group for node in read_by.get(name, []) if not _is_inside(node, group)]
-        if not _is_scalable(group, makers, readers, moments, own):
-            left.append(group)
-            continue
-        shift = _shifts(group, made_by, read_by, moments) if _is_movable(group, readers, made_by, moments) else {}
-        changed |= _scale_group(group, makers, readers, made_by, moments, shift, values, balance, linear_balance)
-        scaled.append(group)
-    return Equalized(with_constants(model, values), changed, scaled, left)
-
-
-def _tied_tensors(model: ModelProto, values: Mapping[str, np.ndarray]) -> list[list[str]]:
-    """Activations in groups that must share one scale a channel, because an operator ties them together."""
-    shapes = tensor_shapes(model)
-    group_of = {model.graph.input[0].name: [model.graph.input[0].name]}
-    for node in model.graph.node:
-        tied = list(node.output)
-        inputs = [name for name in node.input if name and name not in values]
-        if _ties(node, inputs, shapes):
-            tied = list(dict.fromkeys(other for name in inputs for other in group_of[name])) + tied
-        for name in tied:
-            group_of[name] = tied
-    return list({id(group): group for group in group_of.values()}.values())
-
-
-def _ties(node: NodeProto, inputs: list[str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a factor on each channel of the inputs comes out on the same channel of the output."""
-    if node.op_type not in _SCALE_PASSES or len(node.output) != 1:
-        return False
-    if node.op_type == "Add":
-        return len(inputs) == 2 and shapes.get(inputs[0]) == shapes.get(inputs[1]) is not None
-    return node.op_type != "Flatten" or shapes.get(inputs[0], ())[2:] == (1, 1)
-
-
-def _is_inside(node: NodeProto, group: list[str]) -> bool:
-    """Whether the node ties tensors of the group, and is neither what makes nor what reads them."""
-    return node.op_type in _SCALE_PASSES and node.output[0] in group and bool(set(node.input) & set(group))
-
-
-def _is_scalable(
-    group: list[str],
-    makers: list[NodeProto],
-    readers: list[NodeProto],
-    moments: Mapping[str, Moments],
-    own: Collection[str],
-) -> bool:
-    return (
-        all(node.name in own for node in (*makers, *readers))
-        and any(name in moments for name in group)
-        and bool(readers)
+    shift = _shifts_of(model, channels, moments)
+    scale = _scales(model, channels, observed, moments, shift, values, balance, linear_balance)
+    changed = {
+        name: moments[name].moved(shift.get(name, 0.0), scale[observed[name]]) if name in observed else moment
+        for name, moment in moments.items()
+    }
+    free = {name: bool((scales != FIXED).any()) for name, scales in observed.items()}
+    _move_biases(model, shift, values)
+    return Equalized(
+        with_scales(model, channels.edits, scale, values),
+        changed,
+        [name for name in moments if free.get(name)],
+        [name for name in moments if not free.get(name) and name != model.graph.input[0].name],
     )
 
 
-def _is_linear(group: list[str], made_by: Mapping[str, NodeProto]) -> bool:
-    """Whether no ReLU or pooling stands between the group's makers and its readers."""
-    return all(made_by[name].op_type in (*WEIGHTED, "Add") for name in group)
+def _along(channels: Channels, moments: Mapping[str, Moments], name: str) -> np.ndarray | None:
+    return channels.along(name, len(moments[name].low))
+
+
+def _scales(
+    model: ModelProto,
+    channels: Channels,
+    observed: Mapping[str, np.ndarray],
+    moments: Mapping[str, Moments],
+    shift: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray],
+    balance: float,
+    linear_balance: float,
+) -> np.ndarray:
+    """The factor of each scale, (scales,)."""
+    low, high = np.zeros(channels.count), np.zeros(channels.count)
+    for name, scales in observed.items():
+        np.minimum.at(low, scales, moments[name].low - shift.get(name, 0.0))
+        np.maximum.at(high, scales, moments[name].high - shift.get(name, 0.0))
+    magnitude = np.maximum(-low, high)
+    alive = magnitude > 0
+    alive[FIXED] = False
+    magnitude = np.where(alive, magnitude, 1.0)
+    share = np.zeros(channels.count)
+    readers = [node for node in layers(model) if node.input[0] in observed]
+    weighing = {node.name for node in readers}
+    for edit in channels.edits:
+        # A product with a constant for each channel sees no other channel.
+        if edit.node not in weighing:
+            share[edit.over] = 1.0
+    for node in readers:
+        scales, own = observed[node.input[0]], moments[node.input[0]]
+        terms = np.where(scales == FIXED, np.maximum(-own.low, own.high), magnitude[scales])
+        np.maximum.at(share, scales, _largest_share(node, values[node.input[1]], terms))
+    # A millionth keeps a channel that nobody reads from a scale of zero.
+    power = np.where(channels.positive, balance, linear_balance)
+    level = _levels(channels, observed, moments)
+    scale = np.where(alive, level * np.maximum(share, 1e-6) ** power / magnitude, 1.0)
+    scale = np.where(~channels.positive & (high + low < 0), -scale, scale)
+    scale[FIXED] = 1.0
+    return np.asarray(scale)
+
+
+def _levels(channels: Channels, observed: Mapping[str, np.ndarray], moments: Mapping[str, Moments]) -> np.ndarray:
+    """The magnitude that each scale brings its channels to: of those beside them that cannot be scaled, or 1."""
+    level = np.zeros(channels.count)
+    for name, scales in observed.items():
+        fixed = scales == FIXED
+        if fixed.any():
+            reached = np.maximum(-moments[name].low, moments[name].high)
+            np.maximum.at(level, scales, reached[fixed].max())
+    return np.where(level > 0, level, 1.0)
+
+
+def _shifts_of(model: ModelProto, channels: Channels, moments: Mapping[str, Moments]) -> dict[str, np.ndarray]:
+    """What to take off each channel of each tensor, where a constant goes through to biases that can take it off."""
+    made_by, read_by, own = producers(model), consumers(model), {node.name for node in layers(model)}
+    groups: dict[bytes, list[str]] = {}
+    for name, scales in channels.of.items():
+        groups.setdefault(scales.tobytes(), []).append(name)
+    # A scale of several kinds of tensors ties a part of their channels alone.
+    times = np.zeros(channels.count, int)
+    for group in groups.values():
+        np.add.at(times, np.unique(channels.of[group[0]]), 1)
+    shift: dict[str, np.ndarray] = {}
+    for group in groups.values():
+        scales = channels.of[group[0]]
+        if (scales == FIXED).any() or (times[scales] > 1).any() or len(np.unique(scales)) < scales.size:
+            continue
+        if _is_movable(group, made_by, read_by, own) and all(name in moments for name in group):
+            shift |= _shifts(group, made_by, read_by, moments)
+    return shift
 
 
 def _is_movable(
-    group: list[str], readers: list[NodeProto], made_by: Mapping[str, NodeProto], moments: Mapping[str, Moments]
+    group: list[str], made_by: Mapping[str, NodeProto], read_by: Mapping[str, list[NodeProto]], own: Collection[str]
 ) -> bool:
-    """Whether a constant on each channel goes through to the readers' sums, and their biases can take it off."""
-    padded = any(any(integers(node, "pads", [0])) for node in readers)
-    return _is_linear(group, made_by) and not padded and all(name in moments for name in group)
+    """Whether layers and sums alone make the tensors, and what else reads them is a layer that pads with nothing."""
+    makers = [made_by.get(name) for name in group]
+    readers = [node for name in group for node in read_by.get(name, []) if node.output[0] not in group]
+    linear = all(
+        node is not None and (node.name in own or (node.op_type == "Add" and set(node.input) <= set(group)))
+        for node in makers
+    )
+    padded = any(node.name not in own or any(integers(node, "pads", [0])) for node in readers)
+    return linear and bool(readers) and not padded
 
 
 def _shifts(
@@ -182,46 +215,38 @@ def _centre(moments: Moments) -> np.ndarray:
     return np.asarray(((moments.low + moments.high) / 2 + moments.mean) / 2)
 
 
-def _scale_group(
-    group: list[str],
-    makers: list[NodeProto],
-    readers: list[NodeProto],
-    made_by: Mapping[str, NodeProto],
-    moments: Mapping[str, Moments],
-    shift: Mapping[str, np.ndarray],
-    values: dict[str, np.ndarray],
-    balance: float,
-    linear_balance: float,
-) -> dict[str, Moments]:
-    """Change ``values`` for one group; give its tensors' moments after that."""
-    linear = _is_linear(group, made_by)
-    observed = [name for name in group if name in moments]
-    low = np.min([moments[name].low - shift.get(name, 0.0) for name in observed], axis=0)
-    high = np.max([moments[name].high - shift.get(name, 0.0) for name in observed], axis=0)
-    magnitude = np.maximum(np.abs(low), np.abs(high))
-    alive = magnitude > 0
-    magnitude = np.where(alive, magnitude, 1.0)
-    share = np.max([_largest_share(node, values[node.input[1]], magnitude) for node in readers], axis=0)
-    # A millionth keeps a channel that nobody reads from a scale of zero.
-    scale = np.where(alive, np.maximum(share, 1e-6) ** (linear_balance if linear else balance) / magnitude, 1.0)
-    if linear:
-        scale = np.where(high + low < 0, -scale, scale)
-    for node in makers:
-        weight, bias = node.input[1:3]
-        grouped = as_groups(node, values[weight])
-        factors = scale.reshape(grouped.shape[0], grouped.shape[1], 1, 1)
-        values[weight] = from_groups(node, grouped * factors, values[weight].shape)
-        values[bias] = (values[bias] - shift.get(node.output[0], 0.0)) * scale
-    for node in readers:
-        weight, bias = node.input[1:3]
-        grouped = as_groups(node, values[weight])
-        moved = np.broadcast_to(shift.get(node.input[0], 0.0), scale.shape).reshape(
-            grouped.shape[0], 1, grouped.shape[2], 1
-        )
-        values[bias] = values[bias] + (grouped * moved).sum(axis=(2, 3)).ravel()
-        factors = scale.reshape(grouped.shape[0], 1, grouped.shape[2], 1)
-        values[weight] = from_groups(node, grouped / factors, values[weight].shape)
-    return {name: moments[name].moved(shift.get(name, 0.0), scale) for name in observed}
+def _move_biases(model: ModelProto, shift: Mapping[str, np.ndarray], values: dict[str, np.ndarray]) -> None:
+    """Take the shifts off the biases of the layers that make them and give them to those that read them."""
+    for node in layers(model):
+        _, weight, bias = node.input
+        values[bias] = values[bias] - shift.get(node.output[0], 0.0)
+        if node.input[0] in shift:
+            grouped = as_groups(node, values[weight])
+            moved = shift[node.input[0]].reshape(grouped.shape[0], 1, grouped.shape[2], 1)
+            values[bias] = values[bias] + (grouped * moved).sum(axis=(2, 3)).ravel()
+
+
+def with_scales(
+    model: ModelProto, edits: Sequence[Edit], scale: np.ndarray, values: Mapping[str, np.ndarray]
+) -> ModelProto:
+    """A copy of the graph with its constants changed; one that several nodes read becomes one for each."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    nodes = {node.name: node for node in copy.graph.node}
+    uses = Counter(name for node in copy.graph.node for name in node.input)
+    kinds = {tensor.name: tensor.data_type for tensor in copy.graph.initializer}
+    changed = dict(values)
+    for edit in edits:
+        factor = scale[edit.times] / scale[edit.over]
+        if (factor == 1).all():
+            continue
+        node = nodes[edit.node]
+        name = node.input[edit.position]
+        if uses[name] > 1:
+            node.input[edit.position] = f"{edit.node}.{edit.position}"
+            copy.graph.initializer.add(name=node.input[edit.position], data_type=kinds[name])
+        changed[node.input[edit.position]] = values[name] * factor
+    return with_constants(copy, changed)
 
 
 def _largest_share(node: NodeProto, weight: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
