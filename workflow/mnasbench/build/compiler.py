@@ -45,6 +45,8 @@ from mnasbench.progress import SILENT, Progress
 _CORRECTION_BYTES = 128 << 20
 # Images on which the gate compares graphs.
 _GATE_IMAGES = 32
+# Fewer images widen ranges no further than as many do: docs/quantization.md has the figures.
+_FEWEST = 50
 # Images of the sequential pass, and of a batch, while recipes are tried.
 _TRIED, _TRIED_AT_ONCE = 24, 8
 # Every fifth calibration image is held out where a budget is to be judged.
@@ -57,9 +59,9 @@ class Recipe:
 
     per_channel: a scale for each output channel of a weight, not one for the tensor.
     percentile: percent of an activation's values that the range of int8-percentile holds.
-    headroom: every range is widened by this many percent where there are up to 100 images, by half of it where there
-    are 200: the extremes of few images are soon exceeded, those of many hardly, and a clipped extreme costs more than
-    steps a little coarser. docs/quantization.md has the figures.
+    headroom: every range is widened by this share, divided by the number of images (50 where there are fewer): the
+    extremes of few images are soon exceeded, those of many hardly, and a clipped extreme costs more than steps a little
+    coarser. docs/quantization.md has the figures.
     equalize, gptq, correct_bias: the steps that bring accuracy back, to be switched off one by one.
     correction_images: how many calibration images the sequential pass holds at most.
     float_layers: layers that stay in fp32: names as in quantization.csv, or positions among the Convs.
@@ -232,7 +234,7 @@ class _Int8Build:
         """A range with headroom."""
         rule = rule or self.rules.get(name, self.rules[""])
         chosen = range_of(self.histograms[name], rule.calibrator, rule.percent)
-        factor = 1 + rule.headroom / max(100, self.count)
+        factor = 1 + rule.headroom / max(_FEWEST, self.count)
         return Range(chosen.low * factor, chosen.high * factor)
 
     def _within(self, name: str, chosen: Range) -> Range:
