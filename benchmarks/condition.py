@@ -70,7 +70,7 @@ def conditioned(net: Net) -> onnx.ModelProto:
     """The net's graph as `ort-vamc condition --target onnxruntime` writes it."""
     from mnasbench.build.condition import condition
 
-    return condition(net.model, net.batches, "onnxruntime", kinds=()).model
+    return condition(net.model, net.batches, "onnxruntime", kinds=("asymmetric",)).model
 
 
 def onnx_runtime(net: Net, model: onnx.ModelProto, method: str, *, symmetric: bool = False) -> onnx.ModelProto:
