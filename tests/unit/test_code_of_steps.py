@@ -31,6 +31,7 @@ DECIDING = {
     "scripts/train_demo.py": {"mnasbench/model/architecture.py:create", "torch", "torchvision"},
     "scripts/export_timm_torchvision_model.py": {"mnasbench/model/export.py:export_onnx", "torch", "timm", "onnx"},
     "scripts/import_onnx.py": {"mnasbench/model/onnx_import.py:import_onnx", "mnasbench/model/onnx_batch.py:free_batch", "onnx", "onnxruntime"},
+    "scripts/condition_model.py": {"mnasbench/build/condition.py:condition", "mnasbench/build/equalize.py:equalize", "mnasbench/build/foresee.py", "numpy", "onnx"},
     "scripts/write_build_config.py": {"mnasbench/build/config.py:build_file", "mnasbench/build/vdsp_params.py:vdsp_params"},
     "scripts/call_vamc.py": {"mnasbench/build/vendor.py:compile_model"},
     "mnasbench/commands/ort_vamc.py": {"mnasbench/build/equalize.py:equalize", "mnasbench/build/rounding.py", "numpy", "onnxruntime", "openvino"},

@@ -89,7 +89,7 @@ def test_a_wrong_configuration_is_one_line(workflow: Workflow, change: dict, mes
 def test_every_step_is_in_a_plan(workflow: Workflow) -> None:
     # A rule whose result no other rule asks for would never run, and nothing would say so.
     planned: set[str] = set()
-    for npz in ("preprocessed", "original"):
-        workflow.configure({"models": {"mnasnet0_5": {}}, "npz": npz})
+    for setting in ({"npz": "preprocessed"}, {"npz": "original"}, {"condition": True}):
+        workflow.configure({"models": {"mnasnet0_5": {}}, **setting})
         planned |= set(workflow.planned())
     assert planned == set(STEPS)

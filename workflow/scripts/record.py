@@ -3,6 +3,12 @@
 The step's output goes to its log. When it fails, its last line is repeated on stderr, and its exit code is ours.
 """
 
+# ruff: noqa: E402
+import signal
+
+# An interrupt while modules are read ends this without a traceback; nothing has begun.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import sys

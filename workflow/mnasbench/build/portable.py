@@ -24,6 +24,7 @@ from mnasbench.build.graph import attribute, constants, integers
 from mnasbench.cpus import usable_cpus
 from mnasbench.errors import ModelError
 from mnasbench.jit import jit
+from mnasbench.runtimes import RUNTIMES
 from mnasbench.runtimes.onnxruntime import open_session, optimized
 
 Array = npt.NDArray[np.generic]
@@ -92,8 +93,8 @@ def emulate(
     ``openvino``, for which the Q/DQ graph is followed with int8 sums in each layer between DequantizeLinear nodes.
     Also gives a row for each layer that can saturate. ModelError for an operator that is not followed.
     """
-    followed = graph if runtime == "openvino" else optimized(graph)
-    walk = _Walk(followed, runtime == "openvino", saturates)
+    as_written = not RUNTIMES[runtime].is_reference
+    walk = _Walk(graph if as_written else optimized(graph), as_written, saturates)
     with ThreadPoolExecutor(usable_cpus()) as pool:
         results = list(pool.map(walk.run, (tensor[start : start + _BATCH] for start in range(0, len(tensor), _BATCH))))
     return np.concatenate(results), [row for row in walk.rows.values() if row.risky]
@@ -410,7 +411,7 @@ def foretell(graph: ModelProto, runtime: str, tensor: np.ndarray, reference: np.
     saturated, layers = emulate(graph, runtime, tensor)
     cpus = {}
     for kind in (EXACT, SATURATING, ARM):
-        if runtime == "openvino" and kind.is_arm:
+        if not RUNTIMES[runtime].is_reference and kind.is_arm:
             continue  # another library's kernels, which are not followed
         scores = saturated if kind.saturates else exact
         cpus[kind.name] = {
