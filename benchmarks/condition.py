@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import quantization
 
 from mnasbench.data.preprocess import normalise
 from mnasbench.preprocessing import Preprocessing
@@ -74,39 +75,11 @@ def conditioned(net: Net) -> onnx.ModelProto:
 
 
 def onnx_runtime(net: Net, model: onnx.ModelProto, method: str, *, symmetric: bool = False) -> onnx.ModelProto:
-    """quantize_static after its own pre-processing; symmetric: activations S8 about zero, or U8."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quant_pre_process,
-        quantize_static,
-    )
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rest = net.batches()
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.rest, None)
-            return None if batch is None else {model.graph.input[0].name: batch}
-
+    """ONNX Runtime's own, as benchmarks/quantization.py calls it."""
     with tempfile.TemporaryDirectory() as folder:
-        source, prepared, target = (Path(folder) / f"{name}.onnx" for name in ("source", "prepared", "target"))
+        source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
         onnx.save(model, source)
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            target,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod[method],
-            extra_options={"ActivationSymmetric": symmetric},
-        )
+        quantization.onnx_runtime(source, target, net.batches, method, symmetric=symmetric)
         return onnx.load(target)
 
 

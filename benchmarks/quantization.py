@@ -75,8 +75,13 @@ def ours(
     onnx.save(compile_model(onnx.load(source), mode, images, recipe).model, target)
 
 
-def onnx_runtime(source: Path, target: Path, images: Callable[[], Iterator[np.ndarray]], method: str) -> None:
-    """quantize_static as its documentation advises for x86 with VNNI, after its own pre-processing."""
+def onnx_runtime(
+    source: Path, target: Path, images: Callable[[], Iterator[np.ndarray]], method: str, *, symmetric: bool = False
+) -> None:
+    """quantize_static as its documentation advises for x86 with VNNI, after its own pre-processing.
+
+    ``symmetric``: activations S8 about zero, not U8.
+    """
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -102,9 +107,10 @@ def onnx_runtime(source: Path, target: Path, images: Callable[[], Iterator[np.nd
         Reader(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod[method],
+        extra_options={"ActivationSymmetric": symmetric},
     )
     prepared.unlink()
 

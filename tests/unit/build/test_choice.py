@@ -30,8 +30,8 @@ def test_a_range_is_judged_by_what_its_reader_computes_of_it() -> None:
         return np.asarray(session.run([node.output[0]], {name: given})[0], np.float64)
 
     right = computed(values)
-    wanted = [np.square(computed(one.in_steps(values)) - right).sum() / np.square(right).sum() for one in ranges]
-    assert shares == pytest.approx(wanted, rel=1e-2) and shares[1] > shares[0]
+    errors = [np.square(computed(one.in_steps(values)) - right).sum() / np.square(right).sum() for one in ranges]
+    assert shares == pytest.approx(errors, rel=1e-2) and shares[1] > shares[0]
 
 
 def test_a_step_that_spoils_the_answers_is_left_out() -> None:

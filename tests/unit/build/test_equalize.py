@@ -171,8 +171,8 @@ def tokens(net: Net) -> str:
     normed = net.add("LayerNormalization", x, *names, axis=-1)
     queries, keys, given = (net.add("MatMul", normed, net.constant(_matrix(net, 8, 8))) for _ in range(3))
     scores = net.add("MatMul", queries, net.add("Transpose", keys, perm=[0, 2, 1]))
-    seen = net.add("MatMul", net.add("Softmax", scores, axis=-1), given)
-    x = net.add("Add", x, net.add("MatMul", seen, net.constant(_matrix(net, 8, 8))))
+    attended = net.add("MatMul", net.add("Softmax", scores, axis=-1), given)
+    x = net.add("Add", x, net.add("MatMul", attended, net.constant(_matrix(net, 8, 8))))
     normed = net.add("LayerNormalization", x, *names, axis=-1)
     x = net.add("MatMul", net.add("Erf", net.add("MatMul", normed, net.constant(_matrix(net, 8, 8)))),
                 net.constant(_matrix(net, 8, 8)))  # fmt: skip

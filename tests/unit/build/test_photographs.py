@@ -33,5 +33,5 @@ def test_int8_keeps_the_answers(benchmark: ModuleType, real: Path, tmp_path: Pat
     judging = benchmark.store_pixels(real, names[1::2], replace(how, resize=384), tmp_path / "judging.npy")
     benchmark.QUANTIZERS[method](source, target, lambda: benchmark.batches(calibration, how))
     reference = benchmark.logits(source, judging, how)
-    found = benchmark.judged(reference, benchmark.logits(target, judging, how), labels[1::2])
-    assert found["sqnr_db"] > sqnr_db and found["agreement"] > 95, found
+    kept = benchmark.judged(reference, benchmark.logits(target, judging, how), labels[1::2])
+    assert kept["sqnr_db"] > sqnr_db and kept["agreement"] > 95, kept
