@@ -26,6 +26,7 @@ _WIDEST = 2304
 _POSITIONS, _POSITIONS_A_WEIGHT = 8192, 64
 # Positions of one product; small maps of several images are joined up to them.
 _POSITIONS_AT_ONCE = 1024
+_INT32 = 2.0**31
 # Images that it is taken from at least, however many positions each has.
 _LEAST_IMAGES = 8
 
@@ -107,6 +108,9 @@ def correct(
         outputs = _run(node, inputs, opset)
         if is_layer and correct_bias:
             drift = means[node.output[0]] - _channel_means(outputs[node.output[0]])
+            # A bias that would leave its 32 bits is worse than an error that stays.
+            room = _INT32 * step.astype(np.float64) * scales[weight]
+            drift = np.where(np.abs(values[bias] + drift) < room, drift, 0.0)
             changed[bias] = (values[bias] + drift).astype(np.float32)
             outputs[node.output[0]] += drift.astype(np.float32).reshape(-1, *[1] * (outputs[node.output[0]].ndim - 2))
         alive |= {name: _quantized(value, ranges.get(name)) for name, value in outputs.items()}
